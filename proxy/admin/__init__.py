@@ -1,0 +1,3 @@
+"""The operator's port: probes, metrics, status."""
+
+__all__ = ()

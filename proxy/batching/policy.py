@@ -1,0 +1,39 @@
+"""What an operator says about batching one model (YAML: ``models.<glob>.batch``)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from proxy.config.fields import Duration, Policy, Size
+
+__all__ = ("BatchPolicy", "ItemBounds")
+
+
+class ItemBounds(Policy):
+    """How many items an upstream call may carry."""
+
+    start: int = Field(default=100, ge=1, le=10_000)
+    """Items per batch at which a batch is full before anything was learned; in `window` mode always."""
+    least: int = Field(default=25, ge=1, le=10_000)
+    """Items per batch below which a learned bound never goes."""
+    most: int = Field(default=200, ge=1, le=10_000)
+    """Items per batch above which a learned bound never goes."""
+
+
+class BatchPolicy(Policy):
+    """When requests for one model are coalesced, and how far."""
+
+    mode: Literal["adaptive", "window", "off"] = "adaptive"
+    """`adaptive` never holds a request while the backend is idle; `window` sends at `items.start` items or
+    after `max_wait`; `off` forwards each request alone."""
+    max_wait: Duration = 0.050
+    """Span from the oldest member's arrival after which a batch leaves whatever its size."""
+    items: ItemBounds = ItemBounds()
+    inflight: Literal["auto"] | int = "auto"
+    """Batches in flight at once, per upstream; `auto` starts at 1."""
+    max_bytes: Size = 8 << 20
+    """Request body bytes per batch."""
+    isolate: tuple[str, ...] = ("authorization",)
+    """Request header fields (lower case) whose values must be equal within a batch."""

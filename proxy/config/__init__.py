@@ -1,0 +1,3 @@
+"""The YAML: its model, its loader with file:line:column, the presets of the known protocols."""
+
+__all__ = ()

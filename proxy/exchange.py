@@ -1,0 +1,278 @@
+"""Transport-neutral request and answer, and the one verb every layer answers: ``exchange(call) -> reply``.
+
+A body is either complete (``bytes``) or a `Stream` in transit. Header fields are raw bytes in the order and
+case in which they arrived; hop-by-hop fields and framing (`Content-Length`, `Transfer-Encoding`) never
+enter a `Headers` tuple: each side regenerates its own framing from the body, so that two messages can never
+disagree about where one ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.timing import NEVER, Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.errors import ProxyError
+
+__all__ = ("Body", "Call", "Flow", "Headers", "Reply", "Stream", "Upstream", "field")
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""(name, value) pairs, end-to-end fields only, in arrival order, case kept, duplicates kept."""
+
+
+def field(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of the field `name` (lower case) in `headers`, or None."""
+    for key, value in headers:
+        if len(key) == len(name) and key.lower() == name:
+            return value
+    return None
+
+
+class Flow(Protocol):
+    """The producing end of a `Stream`: what its consumer may ask of it."""
+
+    def pause(self) -> None:
+        """Produce nothing more for now: the consumer is slow."""
+
+    def resume(self) -> None:
+        """Go on producing."""
+
+    def abandon(self) -> None:
+        """Nobody reads any more: free the source."""
+
+
+class Stream:
+    """A body in transit: one producer feeds it, one consumer reads it, and neither can outrun the other.
+
+    The producer calls `feed`, then exactly one of `end` and `fail`. The consumer awaits `read` until it
+    returns ``b""``, or calls `abandon` when it loses interest. Above `high` buffered bytes the producer is
+    paused; at or below `low` it is resumed.
+
+    `length` is the declared number of bytes, or None when only the end will tell. `trailers` is complete
+    once `read` has returned ``b""``.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_closed",
+        "_ended",
+        "_error",
+        "_flow",
+        "_high",
+        "_low",
+        "_on_close",
+        "_paused",
+        "_waiter",
+        "buffered",
+        "length",
+        "trailers",
+    )
+
+    def __init__(
+        self, flow: Flow | None, length: int | None = None, *, high: int = 256 * 1024, low: int = 64 * 1024
+    ) -> None:
+        self.length = length
+        self.trailers: Headers = ()
+        self.buffered = 0
+        self._flow = flow
+        self._high = high
+        self._low = low
+        self._chunks: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._closed = False
+        self._paused = False
+        self._error: ProxyError | None = None
+        self._on_close: Callable[[], None] | None = None
+
+    # ------------------------------------------------------------- producer
+    def feed(self, data: bytes) -> None:
+        """Add bytes; pauses the producer's `Flow` above the high watermark."""
+        if self._closed:
+            return
+        self._chunks.append(data)
+        self.buffered += len(data)
+        if self.buffered > self._high and not self._paused and self._flow is not None:
+            self._paused = True
+            self._flow.pause()
+        self._wake()
+
+    def end(self, trailers: Headers = ()) -> None:
+        """The body is whole."""
+        self.trailers = trailers
+        self._ended = True
+        self._flow = None
+        self._wake()
+
+    def fail(self, error: ProxyError) -> None:
+        """The body will never be whole; the consumer gets `error` after the bytes that did arrive."""
+        if self._ended:
+            return
+        self._error = error
+        self._ended = True
+        self._flow = None
+        self._wake()
+
+    # ------------------------------------------------------------- consumer
+    @property
+    def is_ended(self) -> bool:
+        """True once the producer has said its last word (bytes may still be buffered)."""
+        return self._ended
+
+    @property
+    def error(self) -> ProxyError | None:
+        """Why the producer broke off, if it did."""
+        return self._error
+
+    async def read(self) -> bytes:
+        """All bytes that are there, at least one; ``b""`` at the end.
+
+        Raises the producer's `ProxyError` when the body broke off.
+        """
+        while not self._chunks:
+            if self._ended:
+                self._finish()
+                if self._error is not None:
+                    raise self._error
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._take()
+
+    def read_nowait(self) -> bytes:
+        """All bytes that are there, possibly none."""
+        return self._take() if self._chunks else b""
+
+    def abandon(self) -> None:
+        """The consumer leaves; idempotent. An unfinished producer is told to free its source."""
+        self._chunks.clear()
+        self.buffered = 0
+        flow, self._flow = self._flow, None
+        if flow is not None and not self._ended:
+            flow.abandon()
+        self._finish()
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Run `callback` once, when the consumer has read the end or left."""
+        if self._closed:
+            callback()
+        else:
+            self._on_close = callback
+
+    # ------------------------------------------------------------- internals
+    def _take(self) -> bytes:
+        chunks = self._chunks
+        data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self.buffered = 0
+        if self._paused:
+            self._paused = False
+            if self._flow is not None:
+                self._flow.resume()
+        return data
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _finish(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        callback, self._on_close = self._on_close, None
+        if callback is not None:
+            callback()
+
+
+Body = bytes | Stream
+
+
+class Call:
+    """One request on its way upstream.
+
+    `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
+    `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
+    lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
+    telemetry; ``batch`` says how the call was batched, for the debug header.
+    """
+
+    __slots__ = (
+        "batch",
+        "body",
+        "deadline",
+        "headers",
+        "http_version",
+        "method",
+        "peer",
+        "pool_s",
+        "queue_s",
+        "scheme",
+        "started_at",
+        "target",
+        "upstream_s",
+    )
+
+    def __init__(
+        self, method: bytes, target: bytes, headers: Headers, body: Body = b"", *, deadline: Deadline = NEVER
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.deadline = deadline
+        self.http_version = 11
+        self.scheme = b"http"
+        self.peer = b""
+        self.started_at = 0.0
+        self.queue_s = 0.0
+        self.pool_s = 0.0
+        self.upstream_s = 0.0
+        self.batch = b""
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of the field `name` (lower case), or None."""
+        return field(self.headers, name)
+
+
+class Reply:
+    """One answer on its way downstream; an upstream error status is an ordinary reply.
+
+    `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
+    """
+
+    __slots__ = ("body", "headers", "reason", "source", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        body: Body = b"",
+        *,
+        reason: bytes = b"",
+        source: str = "upstream",
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.reason = reason
+        self.source = source
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of the field `name` (lower case), or None."""
+        return field(self.headers, name)
+
+
+class Upstream(Protocol):
+    """Whoever answers calls: a pool, a cluster, a lane's sender, a fake in a test."""
+
+    async def exchange(self, call: Call) -> Reply:
+        """Send `call`, return the answer; raises `ProxyError`. Cancelling it frees whatever it holds."""

@@ -1,0 +1,3 @@
+"""What faces the client: HTTP in, errors out."""
+
+__all__ = ()

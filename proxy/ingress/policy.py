@@ -1,0 +1,29 @@
+"""What an operator says about the listener (YAML: ``server.limits``, ``server.timeouts``)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from proxy.config.fields import Duration, Policy, Size
+
+__all__ = ("LimitPolicy", "ServerTimeoutPolicy")
+
+
+class LimitPolicy(Policy):
+    """Bounds on what clients may send, per listener."""
+
+    body: Size = 32 << 20
+    """Bytes in one request body; more is answered 413 before the upstream sees anything."""
+    inflight: int = Field(default=1024, ge=1)
+    """Calls admitted at once over all listeners; more are answered 429."""
+    headers: int = Field(default=100, ge=1)
+    """Header fields in one request."""
+    header_bytes: Size = 64 << 10
+    """Bytes of one request's head."""
+
+
+class ServerTimeoutPolicy(Policy):
+    """How long a client may keep its connection without progress."""
+
+    keepalive: Duration = 75.0
+    """Span an idle client connection is kept open."""

@@ -1,0 +1,3 @@
+"""What faces the backend: connections, pools, health."""
+
+__all__ = ()
