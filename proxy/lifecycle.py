@@ -121,8 +121,10 @@ class Lifecycle:
 
     def request_stop(self) -> None:
         """Leave without waiting for anybody; idempotent."""
-        self._asked.set()
+        if self._is_hurried:
+            return
         self._is_hurried = True
+        self._asked.set()
         if self._phase is not None:
             self._phase.reschedule(asyncio.get_running_loop().time())
 
@@ -152,18 +154,30 @@ class Lifecycle:
 
     # ------------------------------------------------------------- the run
     async def run(self, components: Sequence[Component]) -> None:
-        """Start `components`, stay until asked to leave, drain and stop them."""
+        """Start `components`, stay until asked to leave, drain and stop them.
+
+        Raises what a component's `start` or a spawned task raised, after everything was stopped; an
+        ExceptionGroup when there were several.
+        """
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._live(components)
+        except ExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    async def _live(self, components: Sequence[Component]) -> None:
         entered: list[Component] = []
-        async with asyncio.TaskGroup() as self._tasks:
-            try:
-                await self._unless_hurried(self._start(components, entered))
-                await self._asked.wait()
-                await self._unless_hurried(self._drain(entered))
-            finally:
-                self._drained.set()
-                await self._stop(entered)
-                for task in self._owned:
-                    task.cancel()
+        try:
+            await self._unless_hurried(self._start(components, entered))
+            await self._asked.wait()
+            await self._unless_hurried(self._drain(entered))
+        finally:
+            self._drained.set()
+            await self._stop(entered)
+            for task in self._owned:
+                task.cancel()
 
     async def _start(self, components: Sequence[Component], entered: list[Component]) -> None:
         for component in components:
