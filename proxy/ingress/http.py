@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp.web import Server
@@ -35,8 +38,12 @@ log = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for zero seconds
 # A client that pipelines is read no further while this many of its requests wait.
 _MAX_PIPELINED = 32
+# How long a client that is still sending may take to notice that its answer has come. Closing at once would
+# reset the connection and could destroy the answer on its way (RFC 9112 §9.6).
+_LINGER_S = 2.0
 # Above this size the copy that joins head and body costs more than a second write.
 _ONE_BUFFER = 64 * 1024
 
@@ -51,7 +58,7 @@ class Serve(Protocol):
 class ClientConnection(RequestHandler):
     """One client connection: reads requests, awaits the pipeline, writes answers in order."""
 
-    __slots__ = ("_arrivals", "_peer", "_requests", "_server")
+    __slots__ = ("_arrivals", "_is_lingering", "_peer", "_requests", "_server")
 
     def __init__(
         self, server: HttpServer, *, loop: asyncio.AbstractEventLoop, keepalive_timeout: float
@@ -62,6 +69,7 @@ class ClientConnection(RequestHandler):
         self._requests = RequestParser(server.limits, self)
         self._arrivals: deque[Arrival] = deque()
         self._peer = b""
+        self._is_lingering = False
 
     # ------------------------------------------------------------- transport callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,6 +85,8 @@ class ClientConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse; wake the request loop when a request has begun."""
+        if self._is_lingering:
+            return
         arrivals = self._requests.feed(data)
         if arrivals:
             self._arrivals.extend(arrivals)
@@ -110,13 +120,16 @@ class ClientConnection(RequestHandler):
                 if not self._arrivals:
                     if self._requests.fault is not None:
                         self._write_reply(None, error_reply(self._requests.fault), keep_alive=False)
+                        await self._linger()
                         break
                     await self._next_request()
                     continue
                 arrival = self._arrivals.popleft()
                 if self._buffer_paused and not self._arrivals:
                     self._resume_reading_for_buffer()
-                if not await self._answer(arrival) or self._close:
+                if not await self._answer(arrival):
+                    if not _is_consumed(arrival.call):
+                        await self._linger()
                     break
                 self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         finally:
@@ -167,6 +180,18 @@ class ClientConnection(RequestHandler):
             log.exception("a call failed inside the proxy")
             return error_reply(ProxyError("internal error of the proxy"), call.dialect)
 
+    async def _linger(self) -> None:
+        """Let a client that is still sending read its answer before the connection goes."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or not transport.can_write_eof():
+            return
+        self._is_lingering = True
+        transport.write_eof()
+        self._waiter = self._loop.create_future()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                await self._waiter  # connection_lost cancels this task
+
     # ------------------------------------------------------------- answers
     def _write_reply(self, call: Call | None, reply: Reply, *, keep_alive: bool) -> None:
         transport = self.transport
@@ -201,12 +226,21 @@ class ClientConnection(RequestHandler):
             transport.write(pending)
             await self._relay(body, chunked=chunked)
         except ProxyError:
-            if self.transport is not None:
-                self.transport.abort()
+            self._reset()
             return False
         finally:
             body.abandon()
         return keep_alive
+
+    def _reset(self) -> None:
+        """Close by RST: a FIN would end a close-delimited body as if it were whole."""
+        transport = self.transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
 
     async def _relay(self, body: Stream, *, chunked: bool) -> None:
         while True:
@@ -277,6 +311,7 @@ class HttpServer(Server):
         self.is_draining = True
         if self._listener is not None:
             self._listener.close()
+        self.pre_shutdown()  # idle connections go at once
         remaining = max(0.0, deadline - self._loop.time())
         await self.shutdown(remaining)
 
