@@ -202,7 +202,8 @@ class Call:
     `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
     `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
     lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
-    telemetry; ``batch`` says how the call was batched, for the debug header.
+    telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
+    whose words Pillion reports its own errors, known once the call has its route.
 
     `idempotent` allows a repetition when a pooled connection turns out to be dead (routing knows the
     inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
@@ -214,6 +215,7 @@ class Call:
         "batch",
         "body",
         "deadline",
+        "dialect",
         "headers",
         "http_version",
         "idempotent",
@@ -248,6 +250,7 @@ class Call:
         self.pool_s = 0.0
         self.upstream_s = 0.0
         self.batch = b""
+        self.dialect = "generic"
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
