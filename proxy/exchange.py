@@ -202,22 +202,32 @@ class Call:
     `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
     `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
     lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
-    telemetry; ``batch`` says how the call was batched, for the debug header.
+    telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
+    whose words Pillion reports its own errors, known once the call has its route.
+
+    `idempotent` allows a repetition when a pooled connection turns out to be dead (routing knows the
+    inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
+    (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
+    `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     """
 
     __slots__ = (
         "batch",
         "body",
         "deadline",
+        "dialect",
         "headers",
         "http_version",
+        "idempotent",
         "method",
+        "on_informational",
         "peer",
         "pool_s",
         "queue_s",
         "scheme",
         "started_at",
         "target",
+        "upgrade",
         "upstream_s",
     )
 
@@ -232,11 +242,15 @@ class Call:
         self.http_version = 11
         self.scheme = b"http"
         self.peer = b""
+        self.idempotent = False
+        self.upgrade = b""
+        self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0
         self.queue_s = 0.0
         self.pool_s = 0.0
         self.upstream_s = 0.0
         self.batch = b""
+        self.dialect = "generic"
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
@@ -247,9 +261,11 @@ class Reply:
     """One answer on its way downstream; an upstream error status is an ordinary reply.
 
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
+    `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
+    HEAD and a 304 say with it how long the body would have been.
     """
 
-    __slots__ = ("body", "headers", "reason", "source", "status")
+    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status")
 
     def __init__(
         self,
@@ -259,7 +275,9 @@ class Reply:
         *,
         reason: bytes = b"",
         source: str = "upstream",
+        declared_length: int | None = None,
     ) -> None:
+        self.declared_length = declared_length
         self.status = status
         self.headers = headers
         self.body = body
