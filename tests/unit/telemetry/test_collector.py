@@ -4,9 +4,9 @@ import asyncio
 import math
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client.core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -14,6 +14,9 @@ from proxy.telemetry.catalogue import CATALOGUE, PREFIX, as_markdown, metric
 from proxy.telemetry.collector import MetricsPage
 from proxy.telemetry.metrics import Metrics
 from tests.unit.telemetry.calls import a_call, an_end
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
