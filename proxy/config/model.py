@@ -14,10 +14,10 @@ from pydantic import AfterValidator, Field, field_validator
 
 from proxy.batching.policy import BatchPolicy
 from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
-from proxy.config.fields import Duration, Policy
+from proxy.config.fields import Policy
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
-from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
 from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
@@ -25,7 +25,6 @@ from proxy.telemetry.policy import AccessLogPolicy
 __all__ = (
     "AdminConfig",
     "Config",
-    "DrainConfig",
     "HttpConfig",
     "ModelConfig",
     "ObserveConfig",
@@ -49,15 +48,6 @@ class AdminConfig(Policy):
     """Where operators and probes connect: `host:port` or `unix:/path`."""
 
 
-class DrainConfig(Policy):
-    """How the proxy leaves."""
-
-    ready_lag: Duration = 0.0
-    """Span between turning not-ready and closing the listeners, so that load balancers notice first."""
-    grace: Duration = 25.0
-    """Longest span that calls in flight get to finish once the listeners are closed."""
-
-
 class ServerConfig(Policy):
     """What faces the clients."""
 
@@ -65,7 +55,7 @@ class ServerConfig(Policy):
     admin: AdminConfig = AdminConfig()
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
-    drain: DrainConfig = DrainConfig()
+    drain: DrainPolicy = DrainPolicy()
 
 
 class PoolConfig(Policy):

@@ -1,4 +1,4 @@
-"""What an operator says about what is recorded (YAML: ``observe``)."""
+"""What an operator says about logs (YAML: ``observe.access_log``)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ("AccessLogPolicy",)
 
 
 class AccessLogPolicy(Policy):
-    """One line for each finished call."""
+    """One line on standard output for each request that ended."""
 
     format: Literal["json", "text", "off"] = "json"
-    """`json` and `text` write one line per call; `off` writes none."""
+    """`json`: one object for each line; `text`: key=value pairs; `off`: nothing is written, at no cost."""
     ok: Share = 1.0
-    """Share of the successful calls that are written."""
+    """Share of the requests with outcome `ok` that are logged."""
     errors: Share = 1.0
-    """Share of the failed calls that are written."""
+    """Share of all other requests that are logged."""
