@@ -25,7 +25,7 @@ class ItemBounds(Policy):
     def _in_order(self) -> Self:
         if not self.least <= self.start <= self.most:
             raise ValueError(
-                f"least ({self.least}), start ({self.start}) and most ({self.most}) must be in ascending order"
+                f"least ({self.least}), start ({self.start}) and most ({self.most}) must be in this order"
             )
         return self
 
