@@ -181,18 +181,21 @@ async def test_admin_answers_probes_metrics_and_status(
 
 
 async def test_a_taken_port_is_a_clear_error(backend: DemoServer) -> None:
+    taken = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    port = taken.sockets[0].getsockname()[1]
     code, _, err = await run_pillion(
         "serve",
         "--upstream",
         backend.url,
         "--set",
-        f"server.http.listen=127.0.0.1:{backend.port}",
+        f"server.http.listen=127.0.0.1:{port}",
         "--set",
         "server.admin.listen=127.0.0.1:0",
     )
     assert code == 1
-    assert str(backend.port) in err
+    assert str(port) in err
     assert "Traceback" not in err
+    taken.close()
 
 
 async def test_a_bad_file_is_refused_with_every_problem_at_its_place(tmp_path: Path) -> None:
