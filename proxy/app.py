@@ -23,7 +23,6 @@ from proxy.config.presets import routes_of
 from proxy.ingress.http import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.endpoint import parse_endpoint
 from proxy.pooling.http_pool import HttpPool
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
@@ -104,9 +103,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     upstreams: list[Component] = []
     checks: list[Check] = []
     for name, upstream in config.upstreams.items():
-        cluster = HttpPool(
-            parse_endpoint(str(upstream.http[0])), upstream.pool.http, upstream.timeouts, clock
-        )
+        cluster = HttpPool(upstream.http[0], upstream.pool.http, upstream.timeouts, clock)
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
         services[name] = Service(cluster, batcher, _batch_policy(config))
         upstreams.append(UpstreamComponent(cluster, batcher))
