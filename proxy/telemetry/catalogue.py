@@ -75,7 +75,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "overhead_seconds",
         "histogram",
         ("protocol",),
-        "Time a request spent in the proxy itself: its duration less queueing and the upstream's share.",
+        "Time spent in the proxy itself: duration less waiting (batch, connection) and the upstream's share.",
         _OVERHEADS,
     ),
     Metric("requests_in_flight", "gauge", (), "Requests admitted and not yet ended."),

@@ -141,7 +141,7 @@ class Metrics:
         series.outcomes[ended.outcome] += 1
         series.duration.observe(duration_s)
         # Clocks are read at different places; a rounding error must not count as negative time.
-        series.overhead.observe(max(duration_s - queue_s - call.upstream_s, 0.0))
+        series.overhead.observe(max(duration_s - queue_s - call.pool_s - call.upstream_s, 0.0))
         if call.batch or queue_s:
             series.model.queue_wait.observe(queue_s)
 
