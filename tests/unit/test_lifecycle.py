@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.lifecycle import DrainPolicy, Lifecycle, State
+from proxy.ingress.policy import DrainPolicy
+from proxy.lifecycle import Lifecycle, State
 from tests.support.manual_clock import ManualClock
 
 if TYPE_CHECKING:
