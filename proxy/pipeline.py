@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from proxy.errors import ClientGone, ProxyError, Shed
+from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.routing.deadline import tightest
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from proxy.exchange import Body, Upstream
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
-    from proxy.telemetry.telemetry import Telemetry
     from proxy.timing import Clock
 
-__all__ = ("Pipeline", "Service")
+__all__ = ("Pipeline", "Recorder", "Service")
+
+
+class Recorder(Protocol):
+    """Who is told of every call, once, when its answer has left or it failed."""
+
+    def record(self, call: Call, ended: Ended) -> None:
+        """`call` ended as `ended` says."""
 
 
 class Service(NamedTuple):
@@ -52,7 +58,7 @@ class Pipeline:
         services: Mapping[str, Service],
         *,
         admission: Admission,
-        telemetry: Telemetry,
+        telemetry: Recorder,
         clock: Clock,
     ) -> None:
         self._routes = routes
@@ -129,8 +135,6 @@ class Pipeline:
                 reason=error.reason if error is not None else "",
             ),
         )
-        if isinstance(error, Shed):
-            self._telemetry.metrics.shed(error.reason)
 
 
 class _Ending(NamedTuple):

@@ -28,7 +28,7 @@ def post(url: str, path: str, body: bytes, content_type: str = "application/json
 class ClientConnection(asyncio.Protocol):
     """Calls `answered(connection, status, body)` for each answer, `lost(connection)` at the end."""
 
-    __slots__ = ("_answered", "_body", "_lost", "_parser", "_transport", "is_open")
+    __slots__ = ("_answered", "_body", "_lost", "_parser", "_transport", "in_flight")
 
     def __init__(
         self,
@@ -40,10 +40,12 @@ class ClientConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._transport: asyncio.Transport
-        self.is_open = False
+        self.in_flight: tuple[int, float] | None = None
+        """Index and instant of the unanswered request, for the driver; None when there is none."""
 
-    def send(self, request: bytes) -> None:
-        """Write one whole request."""
+    def send(self, request: bytes, index: int, at: float) -> None:
+        """Write one whole request, the driver's number `index`, due at the instant `at`."""
+        self.in_flight = (index, at)
         self._transport.write(request)
 
     def close(self) -> None:
@@ -53,11 +55,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ready to send."""
         self._transport = cast("asyncio.Transport", transport)  # create_connection makes no other kind
-        self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended, for whatever reason."""
-        self.is_open = False
         self._lost(self)
 
     def data_received(self, data: bytes) -> None:

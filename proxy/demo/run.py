@@ -69,25 +69,30 @@ async def drive(url: str, requests: Sequence[bytes], clients: int) -> Drive:
     """
     result = Drive([(0, b"")] * len(requests))
     todo = iter(range(len(requests)))
-    sent: dict[ClientConnection, tuple[int, float]] = {}
+    unanswered = len(requests)
     finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def proceed(connection: ClientConnection) -> None:
         index = next(todo, None)
         if index is not None:
-            sent[connection] = (index, monotonic())
-            connection.send(requests[index])
-        elif not sent and not finished.done():
-            finished.set_result(None)
+            connection.send(requests[index], index, monotonic())
 
     def answered(connection: ClientConnection, status: int, body: bytes) -> None:
-        index, started_at = sent.pop(connection)
-        result.latencies_s.append(monotonic() - started_at)
+        nonlocal unanswered
+        if connection.in_flight is None or finished.done():
+            return  # an answer that nobody asked for
+        index, sent_at = connection.in_flight
+        connection.in_flight = None
+        result.latencies_s.append(monotonic() - sent_at)
         result.answers[index] = (status, body)
-        proceed(connection)
+        unanswered -= 1
+        if unanswered:
+            proceed(connection)
+        else:
+            finished.set_result(None)
 
     def lost(connection: ClientConnection) -> None:
-        if connection in sent and not finished.done():
+        if connection.in_flight is not None and not finished.done():
             finished.set_exception(ConnectionError(f"{url} closed a connection without an answer"))
 
     connections = [await connect(url, answered, lost) for _ in range(clients)]

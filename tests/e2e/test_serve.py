@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from proxy.demo.server import DemoServer, start
 from tests.support.sidecar import pillion, run_pillion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
@@ -42,7 +43,7 @@ async def test_answers_are_the_backends_and_requests_are_merged(
 ) -> None:
     async with pillion("--upstream", backend.url, "--protocol", "kserve-v1") as sidecar:
 
-        async def ask(base: str, image: list[float]) -> tuple[int, bytes]:
+        async def ask(base: str, image: Sequence[float]) -> tuple[int, bytes]:
             async with http.post(f"{base}/v1/models/digits:predict", json={"instances": [image]}) as reply:
                 return reply.status, await reply.read()
 
@@ -116,7 +117,7 @@ async def test_an_upstream_that_dies_mid_answer_is_never_a_short_body(
 async def test_large_bodies_pass_both_ways(backend: DemoServer, http: aiohttp.ClientSession) -> None:
     payload = bytes(range(256)) * 20_000
     async with pillion("--upstream", backend.url) as sidecar:
-        async with http.post(f"{sidecar.url}/echo", data=payload) as reply:
+        async with http.post(f"{sidecar.url}/echo", data=io.BytesIO(payload)) as reply:
             assert await reply.read() == payload
         async with http.get(f"{sidecar.url}/bytes/3000000?chunked") as reply:
             assert len(await reply.read()) == 3_000_000

@@ -28,7 +28,7 @@ def busy() -> Metrics:
     call = a_call()
     call.batch, call.queue_s, call.upstream_s = b"size=3", 0.003, 0.008
     metrics.record(call, an_end())
-    metrics.shed("overloaded")
+    metrics.record(a_call(), an_end(outcome="shed", status=429, reason="overloaded"))
     metrics.batch.batched("iris", 3, "full", 0.003)
     metrics.batch.refused("iris", "shape")
     metrics.batch.isolated("iris")

@@ -109,9 +109,10 @@ def test_relays_report_streams() -> None:
 
 def test_refused_calls_are_counted_by_reason() -> None:
     metrics = Metrics("1.2.3")
-    metrics.shed("queue_full")
-    metrics.shed("queue_full")
-    assert metrics.sheds == {"queue_full": 2}
+    metrics.record(a_call(), an_end(outcome="shed", status=503, reason="queue_full"))
+    metrics.record(a_call(), an_end(outcome="timeout", status=504, reason="deadline_exceeded"))
+    metrics.record(a_call(), an_end(outcome="upstream_error", status=502, reason="reset"))
+    assert metrics.sheds == {"queue_full": 1, "deadline_exceeded": 1}
 
 
 def test_samples_with_equal_labels_add_up_and_unknown_models_are_other() -> None:
