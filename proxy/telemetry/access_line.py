@@ -180,7 +180,8 @@ def as_text(line: AccessLine) -> bytes:
     return (
         f"ts={line.ts} request_id={_word(line.request_id)} client={_word(line.client)} "
         f"protocol={line.protocol} method={_word(line.method)} target={_word(line.target)} "
-        f"route={_word(line.route)} model={_word(line.model)} status={line.status} outcome={line.outcome} reason={_word(line.reason)} "
+        f"route={_word(line.route)} model={_word(line.model)} "
+        f"status={line.status} outcome={line.outcome} reason={_word(line.reason)} "
         f"bytes_in={'-' if line.bytes_in is None else line.bytes_in} bytes_out={line.bytes_out} "
         f"ms_total={ms.total} ms_queue={ms.queue} ms_pool={ms.pool} ms_upstream={ms.upstream} "
         f"batch={_word(line.batch)}\n"
