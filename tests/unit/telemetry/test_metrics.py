@@ -76,12 +76,18 @@ def test_pools_report_to_one_series_for_each_upstream() -> None:
     pool.reused()
     pool.stale()
     pool.retried()
+    pool.hedged()
+    pool.ejected()
+    pool.closed("fin")
+    pool.probed("ok")
     pool.waited(0.25)
     pool.answered(200, 0.5)
     metrics.pool("model").connected("ok")
     series = metrics.upstreams["model"]
     assert series.connects == {"ok": 2}
-    assert (series.reused, series.stale, series.retries) == (1, 1, 1)
+    assert (series.reused, series.stale, series.retries, series.hedges, series.ejections) == (1, 1, 1, 1, 1)
+    assert series.closes == {"fin": 1}
+    assert series.probes == {"ok": 1}
     assert series.pool_wait.total == 0.25
     assert series.codes == {"200": 1}
     assert series.duration.total == 0.5
