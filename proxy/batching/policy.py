@@ -44,4 +44,8 @@ class BatchPolicy(Policy):
     max_bytes: Size = 8 << 20
     """Request body bytes per batch."""
     isolate: tuple[str, ...] = ("authorization",)
-    """Request header fields (lower case) whose values must be equal within a batch."""
+    """Request header fields whose values must be equal within a batch and that tell tenants apart.
+    Without `authorization` a merged call carries no credentials."""
+    ignore: tuple[str, ...] = ()
+    """Request header fields that neither separate batches nor travel with one. Fields that Pillion knows to
+    be noise (such as `user-agent` and `traceparent`) need not be listed."""
