@@ -90,7 +90,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     config = loaded.config
     life = Lifecycle(clock, config.server.drain)
     telemetry = Telemetry(
-        clock, wall, config.observe.access_log, version=__version__, models=tuple(sorted(config.models))
+        clock, wall, config.observe.access_log, version=__version__, models=_named_models(config)
     )
     fingerprint = hashlib.sha256(dump(loaded).encode()).hexdigest()[:12]
     status = StatusReport(
@@ -122,6 +122,11 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
     return lambda model: config.model_policy(model).batch
+
+
+def _named_models(config: Config) -> tuple[str, ...]:
+    """The model names that the configuration writes out; globs name nothing that a metric could show."""
+    return tuple(name for name in config.models if not set(name) & set("*?"))
 
 
 def _queue_depths(batcher: Batcher) -> list[tuple[tuple[str, ...], float]]:
