@@ -1,24 +1,29 @@
-"""``python -m proxy.config``: write again the files that are made from the model (schema and reference)."""
+"""``python -m proxy.config``: write again the files that are made from the model.
+
+Run from the repository's root.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from proxy.config.schema import json_schema
+from proxy.config.reference import with_tables
+from proxy.config.schema import schema_text
 
 __all__ = ("generated",)
 
-
-def generated() -> dict[str, str]:
-    """The text of each generated file by its path in the repository."""
-    return {"config/schema/v1.json": json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"}
+_REFERENCE = Path("docs/configuration.md")
 
 
-def _main() -> None:
-    for path, text in generated().items():
-        Path(path).write_text(text, encoding="utf-8")
+def generated(root: Path) -> dict[Path, str]:
+    """What each generated file below `root` should hold."""
+    reference = (root / _REFERENCE).read_text(encoding="utf-8")
+    return {
+        root / "config/schema/v1.json": schema_text(),
+        root / _REFERENCE: with_tables(reference),
+    }
 
 
 if __name__ == "__main__":
-    _main()
+    for path, text in generated(Path()).items():
+        path.write_text(text, encoding="utf-8")

@@ -68,7 +68,7 @@ class UpstreamConfig(Policy):
     """A model server, or several equal ones."""
 
     protocol: ProtocolName = "generic"
-    """What it speaks: decides which paths can be batched and where health is asked."""
+    """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
     http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
     pool: PoolConfig = PoolConfig()

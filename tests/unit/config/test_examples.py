@@ -77,9 +77,9 @@ def test_the_schema_refuses_what_the_loader_refuses(text: str) -> None:
         jsonschema.validate(plain(text), json_schema())
 
 
-@pytest.mark.parametrize("path", sorted(generated()))
-def test_generated_files_are_current(path: str) -> None:
-    assert (ROOT / path).read_text(encoding="utf-8") == generated()[path], "run: python -m proxy.config"
+def test_generated_files_are_current() -> None:
+    for path, text in generated(ROOT).items():
+        assert path.read_text(encoding="utf-8") == text, "run: python -m proxy.config"
 
 
 def test_the_environment_reaches_the_value() -> None:
