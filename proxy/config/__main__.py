@@ -1,7 +1,4 @@
-"""``python -m proxy.config``: write again the files that are made from the model.
-
-Run from the repository's root.
-"""
+"""``python -m proxy.config`` (from the repository root) writes the files that are made from the model."""
 
 from __future__ import annotations
 
@@ -10,20 +7,20 @@ from pathlib import Path
 from proxy.config.reference import with_tables
 from proxy.config.schema import schema_text
 
-__all__ = ("generated",)
-
-_REFERENCE = Path("docs/configuration.md")
+__all__ = ("generate", "generated")
 
 
 def generated(root: Path) -> dict[Path, str]:
-    """What each generated file below `root` should hold."""
-    reference = (root / _REFERENCE).read_text(encoding="utf-8")
-    return {
-        root / "config/schema/v1.json": schema_text(),
-        root / _REFERENCE: with_tables(reference),
-    }
+    """What each generated file below `root` should hold; the reference's prose is kept."""
+    schema, reference = root / "config/schema/v1.json", root / "docs/configuration.md"
+    return {schema: schema_text(), reference: with_tables(reference.read_text(encoding="utf-8"))}
+
+
+def generate(root: Path) -> None:
+    """Bring the generated files below `root` up to date."""
+    for path, text in generated(root).items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for path, text in generated(Path()).items():
-        path.write_text(text, encoding="utf-8")
+    generate(Path())

@@ -22,16 +22,17 @@ def test_tables_replace_what_stands_between_the_markers() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        "| `server.limits.body` | `32MiB` | size | Bytes in one request body; more is answered 413 before the upstream sees anything. |",
-        "| `upstreams.<name>.http` | required | list of url | Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`. |",
+        "| `server.limits.body` | `32MiB` | size | ",
+        "| `upstreams.<name>.http` | required | list of url | ",
         "| `routes[].match.method` | none | text | HTTP method (`GET` includes `HEAD`); none: any. |",
-        '| `models.<glob>.batch.isolate` | `["authorization"]` | list of text | Request header fields (lower case) whose values must be equal within a batch. |',
+        "| `models.<glob>.batch.inflight` | `auto` | `auto` \\| whole number | ",
+        '| `models.<glob>.batch.isolate` | `["authorization"]` | list of text | ',
         "| `POST /v1/models/{model}:predict` | infer | yes |",
         "| `GET /v2` | metadata | no |",
     ],
-)  # fmt: skip
+)
 def test_rows(row: str) -> None:
-    assert row in with_tables(EMPTY).splitlines()
+    assert len([line for line in with_tables(EMPTY).splitlines() if line.startswith(row)]) == 1
 
 
 def test_every_row_says_what_it_means() -> None:
