@@ -114,7 +114,15 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
     )
     http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
-    admin = AdminServer(life, telemetry.page, status, checks, place=config.server.admin.listen)
+    token = config.server.admin.token
+    admin = AdminServer(
+        life,
+        telemetry.page,
+        status,
+        checks,
+        place=config.server.admin.listen,
+        token=token.reveal() if token is not None else "",
+    )
     components: list[Component] = [telemetry, admin, *upstreams, http]
     life.on_change(partial(_announce, http, admin, status))
     return App(life, components, http, admin)

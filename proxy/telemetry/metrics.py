@@ -142,7 +142,7 @@ class Metrics:
         self.streaming = StreamSeries()
         self.sheds: Counter[str] = Counter()
         self.loop_lag = Histogram(metric("event_loop_lag_seconds").buckets)
-        self.samplers: dict[str, list[Sampler]] = {}
+        self._samplers: dict[str, list[Sampler]] = {}
         self.is_config_current = True
         self.batch = BatchRecorder(self.models)
         self.stream = StreamRecorder(self.streaming, self.models)
@@ -172,14 +172,14 @@ class Metrics:
     def sample(self, name: str, sampler: Sampler) -> None:
         """Ask `sampler` for the gauge or counter `name` at every scrape; several may share a name."""
         metric(name)
-        self.samplers.setdefault(name, []).append(sampler)
+        self._samplers.setdefault(name, []).append(sampler)
 
     def sampled(self, name: str) -> dict[Labels, float]:
         """What the samplers of `name` say now; equal labels add up, unknown models are ``other``."""
         labels = metric(name).labels
         by_model = labels.index("model") if "model" in labels else None
         sums: dict[Labels, float] = {}
-        for sampler in self.samplers.get(name, ()):
+        for sampler in self._samplers.get(name, ()):
             for values, value in sampler():
                 key = values if by_model is None else self._relabel(values, by_model)
                 sums[key] = sums.get(key, 0.0) + value

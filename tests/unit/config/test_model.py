@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.config.fields import Secret
 from proxy.config.load import load_text
 from proxy.config.model import Config, ModelConfig
+from proxy.errors import ConfigError
 
 HEAD = "version: 1\nupstreams: {m: {http: [http://a]}}\n"
 
@@ -54,3 +56,14 @@ def test_the_memory_holds_one_entry_for_each_set_of_globs() -> None:
 @pytest.mark.parametrize("name", ["", "a/b", "ünïcode", "x" * 10_000])
 def test_any_name_has_a_policy(name: str) -> None:
     assert config("{'*': {batch: {max_wait: 5ms}}}").model_policy(name).batch.max_wait == 0.005
+
+
+def test_an_empty_admin_token_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the token is empty"):
+        load_text(f'{HEAD}server: {{admin: {{token: ""}}}}\n', "f")
+
+
+def test_an_admin_token_is_kept_and_not_shown() -> None:
+    token = load_text(f"{HEAD}server: {{admin: {{token: '${{env:T}}'}}}}\n", "f", environ={"T": "hush"})
+    assert token.config.server.admin.token == Secret("hush")
+    assert "hush" not in repr(token.config)

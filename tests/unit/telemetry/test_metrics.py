@@ -135,7 +135,7 @@ def test_samples_without_a_model_keep_their_labels() -> None:
     assert metrics.sampled("requests_in_flight") == {}
 
 
-def test_only_what_nobody_counts_can_be_sampled() -> None:
+def test_only_what_the_catalogue_lists_can_be_sampled() -> None:
     metrics = Metrics("1.2.3")
     with pytest.raises(KeyError):
         metrics.sample("no_such_metric", list)
