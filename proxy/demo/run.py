@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from proxy.demo.client import ClientConnection, connect, post
+from proxy.demo.client import ClientConnection, connect, get, post
 from proxy.demo.models import sample_images
 from proxy.demo.processes import ChildFailed, child
 from proxy.demo.report import percentile, table
@@ -112,8 +112,7 @@ async def drive(url: str, requests: Sequence[bytes], clients: int) -> Drive:
 
 async def _calls_and_items(url: str) -> tuple[int, int]:
     """What the demo server has computed since the last time."""
-    head = f"Host: {url.removeprefix('http://')}\r\n\r\n"
-    shown = await drive(url, [f"GET /demo/stats HTTP/1.1\r\n{head}".encode()], 1)
+    shown = await drive(url, [get(url, "/demo/stats")], 1)
     stats = json.loads(shown.answers[0][1])
     await drive(url, [post(url, "/demo/reset", b"")], 1)
     return stats["calls"], stats["items"]
