@@ -53,8 +53,8 @@ class Stream:
     returns ``b""``, or calls `abandon` when it loses interest. Above `high` buffered bytes the producer is
     paused; at or below `low` it is resumed.
 
-    `length` is the declared number of bytes, or None when only the end will tell. `trailers` is complete
-    once `read` has returned ``b""``.
+    `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
+    consumer took. `trailers` is complete once `read` has returned ``b""``.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class Stream:
         "_paused",
         "_waiter",
         "buffered",
+        "delivered",
         "length",
         "trailers",
     )
@@ -79,6 +80,7 @@ class Stream:
         self.length = length
         self.trailers: Headers = ()
         self.buffered = 0
+        self.delivered = 0
         self._flow = flow
         self._high = high
         self._low = low
@@ -151,6 +153,12 @@ class Stream:
         """All bytes that are there, possibly none."""
         return self._take() if self._chunks else b""
 
+    def unread(self, data: bytes) -> None:
+        """Put back what was read last, for another reader to start with."""
+        self._chunks.appendleft(data)
+        self.buffered += len(data)
+        self.delivered -= len(data)
+
     def abandon(self) -> None:
         """The consumer leaves; idempotent. An unfinished producer is told to free its source."""
         self._chunks.clear()
@@ -172,6 +180,7 @@ class Stream:
         chunks = self._chunks
         data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
+        self.delivered += self.buffered
         self.buffered = 0
         if self._paused:
             self._paused = False
