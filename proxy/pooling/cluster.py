@@ -25,7 +25,6 @@ from proxy.exchange import Reply
 from proxy.pooling.alarm import sleep
 from proxy.pooling.balancing import choose
 from proxy.pooling.ejection import is_failure_status
-from proxy.pooling.endpoint import parse_endpoint
 from proxy.pooling.hedging import Hedger
 from proxy.pooling.member import Member, Outcome, discard
 from proxy.pooling.retry import (
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from proxy.exchange import Call
+    from proxy.pooling.endpoint import Endpoint
     from proxy.pooling.events import PoolEvents
     from proxy.pooling.policy import UpstreamPolicy
     from proxy.timing import Clock
@@ -54,16 +54,15 @@ _COME_BACK_S: Final = 1.0  # a restarted endpoint is found by probes within abou
 
 
 class Cluster:
-    """Implements `Upstream` for the upstream `name`, reached through `endpoints` (URLs); see the module's
-    text.
+    """Implements `Upstream` for the upstream `name`, reached through `endpoints`; see the module's text.
 
-    Raises ValueError for an unusable URL, OSError for an unusable TLS file. `random` draws from [0, 1).
+    Raises OSError (ssl.SSLError included) for an unusable TLS file. `random` draws from [0, 1).
     """
 
     def __init__(
         self,
         name: str,
-        endpoints: Sequence[str],
+        endpoints: Sequence[Endpoint],
         policy: UpstreamPolicy,
         clock: Clock,
         *,
@@ -78,8 +77,7 @@ class Cluster:
         self._random = random
         self._budget = RetryBudget(policy.retry.budget)
         self._hedger = Hedger(policy.hedge, events) if policy.hedge.mode != "off" else None
-        parsed = [parse_endpoint(url) for url in endpoints]
-        tls = client_context(policy.tls) if any(endpoint.is_tls for endpoint in parsed) else None
+        tls = client_context(policy.tls) if any(endpoint.is_tls for endpoint in endpoints) else None
         self._members = [
             Member(
                 endpoint,
@@ -91,7 +89,7 @@ class Cluster:
                 random=random,
                 on_change=self._refresh,
             )
-            for endpoint in parsed
+            for endpoint in endpoints
         ]
         self._refresh()
 
@@ -146,6 +144,7 @@ class Cluster:
         return {
             "upstream_connections": self._connections,
             "endpoint_healthy": lambda: self._each(lambda member: float(member.is_plain)),
+            "endpoint_waiting": lambda: self._each(lambda member: member.pool.waiting),
             "endpoint_idle_limit_seconds": lambda: self._each(lambda member: member.pool.idle_limit_s),
             "endpoint_concurrency_limit": lambda: self._each(lambda member: member.pool.lease_limit),
         }

@@ -100,6 +100,11 @@ class HttpPool:
         return len(self._core.leased) + len(self._core.waiting)
 
     @property
+    def waiting(self) -> int:
+        """Calls that wait for a connection."""
+        return len(self._core.waiting)
+
+    @property
     def lease_limit(self) -> int:
         """Calls that may be in flight at once."""
         return self._core.lease_limit

@@ -58,6 +58,9 @@ _SAMPLED_ELSEWHERE = {
     "batch_inflight_limit",
     "upstream_connections",
     "endpoint_healthy",
+    "endpoint_waiting",
+    "endpoint_idle_limit_seconds",
+    "endpoint_concurrency_limit",
     "stream_buffered_bytes",
     "access_log_dropped_total",
 }
