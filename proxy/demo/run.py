@@ -184,6 +184,7 @@ async def _demo(requests: int, *, keep: bool) -> int:
         serve = (
             *python, "proxy", "serve", "--upstream", server.ready, "--protocol", "kserve-v1",
             "--set", "server.http.listen=127.0.0.1:0", "--set", "server.admin.listen=127.0.0.1:0",
+            "--set", "observe.access_log.format=off",
         )  # fmt: skip
         async with child(serve, listener_url) as proxied:
             print(f"Model server {server.ready}, Pillion {proxied.ready}: {requests:,} requests to each.\n")
