@@ -6,6 +6,7 @@ Suites write ``bench/results/<suite>.json`` and ``.md``.
 from __future__ import annotations
 
 import argparse
+import re
 import resource
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.load import LoadFailed
 from bench.report import RESULTS
 from bench.suites.batching import batching
 from bench.suites.common import Options
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ("main",)
 
+EXIT_UPSTREAM = 4
 EXIT_OBJECTIVE = 5
 
 
@@ -48,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=lambda given: batching(_options(given), with_mlserver=not given.without_mlserver))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
-    verb.add_argument("url")
+    verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")
     verb.add_argument("--connections", type=int, default=64)
     verb.add_argument("--rate", type=float, default=0.0, help="requests per second; 0: a closed loop")
     verb.add_argument("--constant", action="store_true", help="even spacing instead of Poisson arrivals")
@@ -58,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("-H", "--header", action="append", default=[], metavar="NAME: VALUE")
     verb.set_defaults(run=lambda given: load(_load_options(given)), out=None)
     return parser
+
+
+def _http_url(text: str) -> str:
+    if not re.match(r"http://[^/\s]+(/\S*)?$", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not http://host:port/path")
+    return text
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -81,12 +90,19 @@ def _load_options(given: argparse.Namespace) -> LoadOptions:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the arguments name; the exit code: 0, 1 for a bad load, 5 for a missed objective."""
+    """Run what the arguments name; the exit code.
+
+    0, or 1: a bad load, 4: nobody listens, 5: an objective was missed (``--strict``).
+    """
     given = _parser().parse_args(arguments)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited by every process that is started
     run: Coroutine[object, object, Report | int] = given.run(given)
-    outcome = uvloop.run(run)
+    try:
+        outcome = uvloop.run(run)
+    except LoadFailed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_UPSTREAM
     if isinstance(outcome, int):
         return outcome
     print(f"written: {outcome.write(given.out)}")

@@ -14,11 +14,15 @@ import msgspec
 
 from bench.generator.spec import LoadResult, LoadSpec
 
-__all__ = ("WrkResult", "generated", "parse_wrk", "wrk")
+__all__ = ("LoadFailed", "WrkResult", "generated", "parse_wrk", "wrk")
+
+
+class LoadFailed(Exception):
+    """The generator said why on standard error."""
 
 
 async def generated(spec: LoadSpec) -> LoadResult:
-    """Measure with a generator in a process of its own."""
+    """Measure with a generator in a process of its own; `LoadFailed` when it cannot reach the server."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -28,7 +32,7 @@ async def generated(spec: LoadSpec) -> LoadResult:
     )
     output, _ = await process.communicate(msgspec.json.encode(spec))
     if process.returncode:
-        raise RuntimeError(f"the generator failed with exit code {process.returncode}")
+        raise LoadFailed(f"the generator ended with exit code {process.returncode}")
     return msgspec.json.decode(output, type=LoadResult)
 
 

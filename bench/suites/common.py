@@ -34,11 +34,6 @@ class Options:
     rounds: int
 
     @property
-    def warm_up_s(self) -> float:
-        """Span at the start of a measurement that does not count."""
-        return min(1.0, self.seconds / 5)
-
-    @property
     def cores(self) -> Cores:
         """Who runs where."""
         return cores()
@@ -93,7 +88,6 @@ async def closed_loop(
         requests=requests,
         connections=connections,
         seconds=options.seconds,
-        warm_up_s=options.warm_up_s,
         is_verifying=True,
         core=options.cores.load if core is None else core,
     )
@@ -109,7 +103,6 @@ async def open_loop(
         requests=requests,
         connections=OPEN_CONNECTIONS,
         seconds=options.seconds,
-        warm_up_s=options.warm_up_s,
         arrivals="poisson",
         rate=rate,
         is_verifying=True,

@@ -38,15 +38,16 @@ def test_rounds_merge() -> None:
 
 
 def test_an_idle_generator_on_time_is_valid() -> None:
-    assert verdict(LoadResult(due=1000, late=10, cpu_share=0.8, is_open=True)) is None
-    assert verdict(LoadResult(due=0, cpu_share=0.99)) is None
+    assert verdict(LoadResult(due=1000, answered=1000, late=10, cpu_share=0.8, is_open=True)) is None
+    assert verdict(LoadResult(due=0, answered=1, cpu_share=0.99)) is None
 
 
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (LoadResult(due=1000, late=11, is_open=True), "late on 1.1% of its sends"),
-        (LoadResult(due=1000, cpu_share=0.9, is_open=True), "used 90% of its core"),
+        (LoadResult(due=1000, answered=1, late=11, is_open=True), "late on 1.1% of its sends"),
+        (LoadResult(due=1000, answered=1, cpu_share=0.9, is_open=True), "used 90% of its core"),
+        (LoadResult(due=1000, late=500), "nothing was answered"),
     ],
 )
 def test_a_generator_that_measures_itself_says_so(result: LoadResult, words: str) -> None:
@@ -56,6 +57,13 @@ def test_a_generator_that_measures_itself_says_so(result: LoadResult, words: str
 def test_the_rate_counts_what_finished_in_time() -> None:
     assert LoadResult(seconds=2.0, finished=300, ok=310).rate == 150
     assert LoadResult().rate == 0
+
+
+def test_a_fifth_of_the_time_warms_up() -> None:
+    def spec(seconds: float, warm_up_s: float | None = None) -> LoadSpec:
+        return LoadSpec(url="", requests=[], connections=1, seconds=seconds, warm_up_s=warm_up_s)
+
+    assert (spec(2).warm_up, spec(60).warm_up, spec(60, 0.0).warm_up) == (0.4, 1.0, 0.0)
 
 
 def test_a_specification_survives_its_journey() -> None:
