@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from proxy.config.fields import Duration, Policy, Size
 
@@ -21,6 +21,14 @@ class ItemBounds(Policy):
     most: int = Field(default=200, ge=1, le=10_000)
     """Items per batch above which a learned bound never goes."""
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.least <= self.start <= self.most:
+            raise ValueError(
+                f"least ({self.least}), start ({self.start}) and most ({self.most}) must be in this order"
+            )
+        return self
+
 
 class BatchPolicy(Policy):
     """When requests for one model are coalesced, and how far."""
@@ -36,4 +44,8 @@ class BatchPolicy(Policy):
     max_bytes: Size = 8 << 20
     """Request body bytes per batch."""
     isolate: tuple[str, ...] = ("authorization",)
-    """Request header fields (lower case) whose values must be equal within a batch."""
+    """Request header fields whose values must be equal within a batch and that tell tenants apart.
+    Without `authorization` a merged call carries no credentials."""
+    ignore: tuple[str, ...] = ()
+    """Request header fields that neither separate batches nor travel with one. Fields that Pillion knows to
+    be noise (such as `user-agent` and `traceparent`) need not be listed."""
