@@ -17,7 +17,7 @@ nearly done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Release
@@ -35,10 +35,13 @@ class DemandScheduler:
     """Decisions for the models that are waited for."""
 
     state: PlanState
+    _draining: set[Slot] = field(default_factory=set)
 
     def serve(self, now: float, actions: list[Action]) -> None:
         """Start loads and unloads for whoever waits."""
         self.state.is_blocked = False
+        if not self.state.queue and not self._draining:
+            return
         spoken = 0.0
         drained: set[Slot] = set()
         for model in self.state.queue.order(now, self.state.seconds):
@@ -63,7 +66,7 @@ class DemandScheduler:
 
     def stop_unwanted(self, now: float, actions: list[Action]) -> None:
         """Give up running loads that keep others waiting for nothing."""
-        if not self.state.can_cancel:
+        if not self.state.can_cancel or not self.state.queue or not self.state.residency.loading:
             return
         waited_for = [
             self.state.residency.slots[model] for model in self.state.queue.order(now, self.state.seconds)
@@ -128,8 +131,9 @@ class DemandScheduler:
         return set(room.victims)
 
     def _stop_draining(self, drained: set[Slot], now: float, actions: list[Action]) -> None:
-        for slot in self.state.residency.slots.values():
-            if slot.is_draining and slot not in drained and slot.state is State.READY:
+        before, self._draining = self._draining, drained
+        for slot in sorted(before - drained, key=lambda s: s.name):
+            if slot.is_draining and slot.state is State.READY:
                 slot.is_draining = False
                 self.state.ledger.note(now, slot.name, "reopen", "nobody waits for its memory any more")
                 actions += [Release(ticket) for ticket in self.state.queue.take(slot.name)]

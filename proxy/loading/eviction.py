@@ -79,7 +79,7 @@ class HitDensity:
 
 
 class Gdsf:
-    """Greedy-dual size frequency: 3-day decayed requests, times load time, over size, plus an ageing clock."""
+    """Greedy-dual size frequency: clock + decayed requests x load time / size."""
 
     __slots__ = ("clock",)
 

@@ -69,7 +69,7 @@ class ModelLoadPolicy(Policy):
     group: str = ""
     """At most one model of a named group is resident at a time."""
     path: str = ""
-    """Where the backend finds the model, for dialects whose load call needs it (TorchServe, TF Serving, LoRA)."""
+    """Where the backend finds the model, if its load call asks (TorchServe, TF Serving, LoRA adapters)."""
     warmup: WarmupPolicy | None = None
     """Request that proves a loaded model; none trusts the backend's word."""
 

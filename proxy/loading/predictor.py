@@ -44,6 +44,7 @@ LEAD_S = 1.0
 """A load is timed to end this long before the need."""
 
 _CHECK_AGES = (30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
+_WINDOW_AGES = (30.0, 300.0, 1800.0, 7200.0)
 _LEAST_SUPPORT = 10
 _LEAST_FOLLOW = 0.6
 _LEAST_PROBABILITY = 0.3
@@ -190,9 +191,9 @@ class Foresight:
         return hints
 
     def _arm_next(self, model: str, last_end: float, now: float, due_at: float) -> None:
-        ages = (self._idle_unload,) if isinstance(self._idle_unload, float) else ()
-        checks = [last_end + age for age in (*_CHECK_AGES, *ages) if last_end + age > now + _TICK_S]
-        when = min([due_at, *checks])
+        ages: tuple[float, ...] = (self._idle_unload,) if isinstance(self._idle_unload, float) else ()
+        ages += _CHECK_AGES if self._idle_unload == "auto" else _WINDOW_AGES
+        when = min([due_at, *(last_end + age for age in ages if last_end + age > now + _TICK_S)])
         if when < inf:
             self._arm(model, when)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Speculator", "benefit")
 
-_SEASONAL_EVERY_S = 30.0
+_SEASONAL_EVERY_S = 60.0
 _LEAST_PROBABILITY = 0.3
 _EVICT_PROBABILITY = 0.6
 _EVICT_MARGIN = 3.0
@@ -39,7 +39,7 @@ _UNUSED_BOOT_S = 3600.0
 
 
 def benefit(probability: float, rate: float, load_s: float, loss_s: float = 0.0) -> float:
-    """Seconds of waiting that a speculative load should save, less what it costs; comparable across models."""
+    """Seconds of waiting that a speculative load should save, less its cost; comparable across models."""
     caught = min(_MOST_CAUGHT, 1 + rate * load_s)
     return probability * caught * load_s - (1 - probability) * _MISS_COST * load_s - loss_s
 
