@@ -23,6 +23,7 @@ __all__ = (
     "Draining",
     "HeadersTooLarge",
     "LeaseTimeout",
+    "LoadFailed",
     "MergeRefused",
     "ModelLoading",
     "NoHealthyEndpoint",
@@ -190,6 +191,12 @@ class BadReply(UpstreamError):
     """The backend's answer is not HTTP."""
 
     reason = "bad_reply"
+
+
+class LoadFailed(UpstreamError):
+    """The backend could not load the model."""
+
+    status, reason = 503, "load_failed"
 
 
 class BatchError(ProxyError):

@@ -29,12 +29,11 @@ RefuseReason = Literal["deadline", "loading", "failed", "full", "no_room"]
 
 
 class Load(NamedTuple):
-    """Ask the backend to load `model`, giving up after `timeout_s`."""
+    """Ask the backend to load `model`."""
 
     model: str
     cause: Cause
     why: str
-    timeout_s: float
 
 
 class Unload(NamedTuple):

@@ -131,6 +131,10 @@ class FixedIdle:
         """Never."""
         return False
 
+    def expected_at(self, model: str) -> float | None:
+        """Nobody knows."""
+        return None
+
 
 class _Idle:
     """One-minute histogram of a model's idle times, up to four hours."""

@@ -91,7 +91,7 @@ class PlanState:
         self.forecasts.pop(slot.name, None)
         self.residency.move(slot, State.LOADING, now)
         self.ledger.note(now, slot.name, "load", f"{cause}: {why}")
-        actions.append(Load(slot.name, cause, why, slot.cost.timeout_s))
+        actions.append(Load(slot.name, cause, why))
 
     def unload(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:
         """Start unloading; memory is given back when it is confirmed."""

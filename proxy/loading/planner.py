@@ -61,25 +61,27 @@ class Planner:
         *,
         ahead: Anticipation | None = None,
         eviction: Eviction | None = None,
-        can_unload: bool = True,
-        can_cancel: bool = True,
     ) -> None:
         self.policy = policy
         self.history = history
         self.state = PlanState(
             policy=policy,
             history=history,
-            residency=Residency(policy, eviction or HitDensity(history), can_unload),
+            residency=Residency(policy, eviction or HitDensity(history)),
             queue=DemandQueue(),
             ahead=ahead or Foresight(history, policy.idle_unload, is_acted_on=policy.mode == "predictive"),
             governor=Governor(policy.max_share, policy.min_precision),
             ledger=Ledger(),
-            can_cancel=can_cancel,
         )
         self._demand = DemandScheduler(self.state)
         self._scheduler = Scheduler(self.state, self._demand, Speculator(self.state, self._demand))
         self._out: list[Action] = []
         self._is_listed = False
+
+    def limit(self, *, can_unload: bool, can_cancel: bool) -> None:
+        """What the backend is able to do, once that is known."""
+        self.state.residency.can_unload = can_unload
+        self.state.can_cancel = can_cancel
 
     # ------------------------------------------------------------- requests
     def manage(self, model: str, now: float) -> Slot:
@@ -123,9 +125,9 @@ class Planner:
         return slot.is_draining or self.state.is_blocked
 
     def is_ready(self, model: str) -> bool:
-        """Whether a request for `model` need not wait: it is ready, or nothing is known about it."""
+        """Whether a request for `model` need not wait: it is ready, or unknown, or we only observe."""
         slot = self.state.residency.slots.get(model)
-        if slot is None or slot.state is State.UNKNOWN:
+        if slot is None or slot.state is State.UNKNOWN or not self.state.acts:
             return True
         return slot.state is State.READY and not slot.is_draining
 
@@ -195,10 +197,11 @@ class Planner:
         """`model` holds no memory any more."""
         self.state.residency.move(self.manage(model, now), State.UNLOADED, now)
 
-    def unload_failed(self, model: str, now: float, detail: str) -> None:
-        """The backend would not unload `model`: it still holds its memory, and is not asked again soon."""
+    def unload_failed(self, model: str, now: float, detail: str, *, is_final: bool = True) -> None:
+        """The backend would not unload `model`, which still holds its memory; if that is final, it stays."""
         slot = self.manage(model, now)
-        slot.policy = slot.policy.model_copy(update={"unload": "never"})
+        if is_final:
+            slot.policy = slot.policy.model_copy(update={"unload": "never"})
         self.state.residency.move(slot, State.READY, now)
         self.state.ledger.note(now, model, "stuck", detail)
 

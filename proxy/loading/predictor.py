@@ -100,6 +100,9 @@ class Anticipation(Protocol):
     def is_expected(self, model: str, now: float) -> bool:
         """Whether `now` lies in the window in which `model` is expected."""
 
+    def expected_at(self, model: str) -> float | None:
+        """When `model` is expected next, if that is known."""
+
 
 def horizon(load_s: float) -> float:
     """Span for which a load of `load_s` is judged."""
@@ -163,6 +166,11 @@ class Foresight:
         if window is None:
             return False
         return window[0] - self._lead(self._history.models[model]) <= now <= window[1]
+
+    def expected_at(self, model: str) -> float | None:
+        """When the window of `model` opens, while it is idle and periodic."""
+        window = self.windows.get(model)
+        return None if window is None else window[0]
 
     def seasonal(self, models: Iterable[str], now: float) -> list[Forecast]:
         """Models that the rhythm of the day or week calls for, each at most once an hour."""
