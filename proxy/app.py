@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import sys
 import time
 from functools import partial
@@ -21,7 +22,9 @@ from proxy.admin.server import AdminServer
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
-from proxy.ingress.http import HttpServer
+from proxy.exchange import Ledger
+from proxy.ingress.rules import HeadRules
+from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.pipeline import Pipeline, Service
 from proxy.pooling.cluster import Cluster
@@ -97,8 +100,10 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     status = StatusReport(
         telemetry, clock.now, lambda: life.state, version=__version__, config_hash=fingerprint
     )
-    admission = Admission(config.server.limits.inflight)
+    ledger = Ledger(config.server.limits.buffered)
+    admission = Admission(config.server.limits.inflight, ledger)
     telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+    telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
 
     services: dict[str, Service] = {}
     upstreams: list[Component] = []
@@ -118,7 +123,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     pipeline = Pipeline(
         RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
     )
-    http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
+    http = _http_server(config, pipeline, ledger)
     token = config.server.admin.token
     admin = AdminServer(
         life,
@@ -131,6 +136,20 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     components: list[Component] = [telemetry, admin, *upstreams, http]
     life.on_change(partial(_announce, http, admin, status))
     return App(life, components, http, admin)
+
+
+def _http_server(config: Config, pipeline: Pipeline, ledger: Ledger) -> HttpServer:
+    server = config.server
+    rules = HeadRules(
+        server.limits,
+        auth=server.auth,
+        forwarding=server.forwarding,
+        trusted=server.trusted_proxies,
+        name=f"pillion-{secrets.token_hex(4)}",
+    )
+    return HttpServer(
+        pipeline, server.http.listen, rules, server.timeouts, ledger=ledger, tls=server.http.tls
+    )
 
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:

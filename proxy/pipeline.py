@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
-    from proxy.exchange import Body, Upstream
+    from proxy.exchange import Upstream
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
     from proxy.timing import Clock
@@ -103,13 +103,20 @@ class Pipeline:
             self._account(call, match, _Ending(reply.status, len(body)))
         return reply
 
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        """Account for a call that its listener answered with `error` before it could be served."""
+        call.started_at = self._now()
+        self._account(call, None, _failure(error))
+
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
         if match.route.codec is None:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)
         if isinstance(call.body, Stream) and policy.mode != "off":
-            call.body = await _gather(call.body, policy.max_bytes)
+            call.claim_body()
+            whole = await call.body.gather(policy.max_bytes)
+            call.body = call.body if whole is None else whole
         return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
@@ -154,18 +161,3 @@ def _failure(error: BaseException) -> _Ending:
     elif not isinstance(error, ProxyError):
         error = ProxyError()
     return _Ending(error.status, 0, error)
-
-
-async def _gather(body: Stream, limit: int) -> Body:
-    """The whole body when it has at most `limit` bytes and can become part of a batch; else `body`."""
-    if body.length is not None and body.length > limit:
-        return body
-    chunks = []
-    size = 0
-    while chunk := await body.read():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            body.unread(b"".join(chunks))
-            return body
-    return b"".join(chunks)

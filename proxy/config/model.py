@@ -17,7 +17,15 @@ from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
-from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.policy import (
+    AuthPolicy,
+    DrainPolicy,
+    ForwardingPolicy,
+    LimitPolicy,
+    ServerTimeoutPolicy,
+    TlsPolicy,
+    TrustedProxy,
+)
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
@@ -38,6 +46,8 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+    tls: TlsPolicy | None = None
+    """TLS on this listener; none: plain HTTP."""
 
 
 class AdminConfig(Policy):
@@ -66,6 +76,11 @@ class ServerConfig(Policy):
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
     drain: DrainPolicy = DrainPolicy()
+    auth: AuthPolicy = AuthPolicy()
+    forwarding: ForwardingPolicy = ForwardingPolicy()
+    trusted_proxies: tuple[TrustedProxy, ...] = ()
+    """Addresses and CIDRs whose `X-Forwarded-*`, `Forwarded` and identity fields are believed; `unix` is
+    whoever comes over a Unix socket."""
 
 
 class UpstreamConfig(UpstreamPolicy):
