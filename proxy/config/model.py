@@ -23,7 +23,7 @@ from proxy.ingress.policy import (
     ForwardingPolicy,
     LimitPolicy,
     ServerTimeoutPolicy,
-    TlsPolicy,
+    ServerTlsPolicy,
     TrustedProxy,
 )
 from proxy.pooling.policy import UpstreamPolicy
@@ -46,7 +46,7 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
-    tls: TlsPolicy | None = None
+    tls: ServerTlsPolicy | None = None
     """TLS on this listener; none: plain HTTP."""
 
 
