@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from proxy import __version__
+from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
@@ -23,8 +24,7 @@ from proxy.config.presets import routes_of
 from proxy.ingress.http import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.endpoint import parse_endpoint
-from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.cluster import Cluster
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import StatusReport
@@ -34,7 +34,6 @@ from proxy.timing import LoopClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.admin.readiness import Check
     from proxy.batching.policy import BatchPolicy
     from proxy.config.load import Loaded
     from proxy.config.model import Config
@@ -66,12 +65,13 @@ class App:
 class UpstreamComponent:
     """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
 
-    def __init__(self, cluster: HttpPool, batcher: Batcher) -> None:
+    def __init__(self, cluster: Cluster, batcher: Batcher) -> None:
         self._cluster = cluster
         self._batcher = batcher
 
     async def start(self) -> None:
         """Begin to watch the backend; an unreachable one is no reason not to start."""
+        await self._cluster.start()
 
     async def drain(self, deadline: float) -> None:
         """Send what is queued and wait for its answers."""
@@ -80,7 +80,7 @@ class UpstreamComponent:
     async def stop(self) -> None:
         """Close every connection."""
         await self._batcher.close()
-        await self._cluster.close()
+        await self._cluster.stop()
 
 
 def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
@@ -91,7 +91,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     config = loaded.config
     life = Lifecycle(clock, config.server.drain)
     telemetry = Telemetry(
-        clock, wall, config.observe.access_log, version=__version__, models=tuple(sorted(config.models))
+        clock, wall, config.observe.access_log, version=__version__, models=_named_models(config)
     )
     fingerprint = hashlib.sha256(dump(loaded).encode()).hexdigest()[:12]
     status = StatusReport(
@@ -104,20 +104,30 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     upstreams: list[Component] = []
     checks: list[Check] = []
     for name, upstream in config.upstreams.items():
-        cluster = HttpPool(
-            parse_endpoint(str(upstream.http[0])), upstream.pool.http, upstream.timeouts, clock
-        )
+        events = telemetry.metrics.pool(name)
+        cluster = Cluster(name, upstream.http, upstream, clock, events=events, protocol=upstream.protocol)
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
         services[name] = Service(cluster, batcher, _batch_policy(config))
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
+        checks.append(Check(f"upstream {name}", cluster.readiness))
+        for gauge, sampler in cluster.gauges().items():
+            telemetry.metrics.sample(gauge, sampler)
         telemetry.metrics.sample("queue_depth", partial(_queue_depths, batcher))
 
     pipeline = Pipeline(
         RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
     )
     http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
-    admin = AdminServer(life, telemetry.page, status, checks, place=config.server.admin.listen)
+    token = config.server.admin.token
+    admin = AdminServer(
+        life,
+        telemetry.page,
+        status,
+        checks,
+        place=config.server.admin.listen,
+        token=token.reveal() if token is not None else "",
+    )
     components: list[Component] = [telemetry, admin, *upstreams, http]
     life.on_change(partial(_announce, http, admin, status))
     return App(life, components, http, admin)
@@ -125,6 +135,11 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
     return lambda model: config.model_policy(model).batch
+
+
+def _named_models(config: Config) -> tuple[str, ...]:
+    """The model names that the configuration writes out; globs name nothing that a metric could show."""
+    return tuple(name for name in config.models if not set(name) & set("*?"))
 
 
 def _queue_depths(batcher: Batcher) -> list[tuple[tuple[str, ...], float]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from proxy.errors import ClientGone, ProxyError, Shed
+from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.routing.deadline import tightest
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from proxy.exchange import Body, Upstream
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
-    from proxy.telemetry.telemetry import Telemetry
     from proxy.timing import Clock
 
-__all__ = ("Pipeline", "Service")
+__all__ = ("Pipeline", "Recorder", "Service")
+
+
+class Recorder(Protocol):
+    """Who is told of every call, once, when its answer has left or it failed."""
+
+    def record(self, call: Call, ended: Ended) -> None:
+        """`call` ended as `ended` says."""
 
 
 class Service(NamedTuple):
@@ -52,7 +58,7 @@ class Pipeline:
         services: Mapping[str, Service],
         *,
         admission: Admission,
-        telemetry: Telemetry,
+        telemetry: Recorder,
         clock: Clock,
     ) -> None:
         self._routes = routes
@@ -89,11 +95,12 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         # 5 account, once the answer has left
-        if isinstance(reply.body, Stream):
-            reply.body.on_close(partial(self._end_stream, call, match, reply, reply.body))
+        body = reply.body
+        if isinstance(body, Stream):
+            body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
         else:
             self._admission.leave()
-            self._account(call, match, _Ending(reply.status, len(reply.body)))
+            self._account(call, match, _Ending(reply.status, len(body)))
         return reply
 
     async def _dispatch(self, call: Call, match: Match) -> Reply:
@@ -105,11 +112,13 @@ class Pipeline:
             call.body = await _gather(call.body, policy.max_bytes)
         return await service.batcher.submit(call, match, policy)
 
-    def _end_stream(self, call: Call, match: Match, reply: Reply, body: Stream) -> None:
+    def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
+        body, head_at = relayed
+        call.upstream_s += self._now() - head_at
         self._admission.leave()
-        ending = _Ending(reply.status, body.delivered)
+        ending = _Ending(status, body.delivered)
         if body.error is not None:
-            ending = _Ending(reply.status, body.delivered, body.error)
+            ending = _Ending(status, body.delivered, body.error)
         elif not body.is_ended:
             ending = _Ending(ClientGone.status, body.delivered, ClientGone())
         self._account(call, match, ending)
@@ -129,8 +138,6 @@ class Pipeline:
                 reason=error.reason if error is not None else "",
             ),
         )
-        if isinstance(error, Shed):
-            self._telemetry.metrics.shed(error.reason)
 
 
 class _Ending(NamedTuple):

@@ -14,11 +14,11 @@ from pydantic import AfterValidator, Field, field_validator
 
 from proxy.batching.policy import BatchPolicy
 from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
-from proxy.config.fields import Policy
+from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
 from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
-from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
+from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
 
@@ -28,7 +28,6 @@ __all__ = (
     "HttpConfig",
     "ModelConfig",
     "ObserveConfig",
-    "PoolConfig",
     "ServerConfig",
     "UpstreamConfig",
 )
@@ -46,6 +45,17 @@ class AdminConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 9901)
     """Where operators and probes connect: `host:port` or `unix:/path`."""
+    token: SecretText | None = None
+    """Bearer token without which nothing can be changed; with none, changes are accepted from this machine
+    only."""
+
+    @field_validator("token")
+    @classmethod
+    def _not_empty(cls, token: Secret | None) -> Secret | None:
+        """An empty file must not open the port to everybody on the machine."""
+        if token is not None and not token.reveal():
+            raise ValueError("the token is empty")
+        return token
 
 
 class ServerConfig(Policy):
@@ -58,21 +68,13 @@ class ServerConfig(Policy):
     drain: DrainPolicy = DrainPolicy()
 
 
-class PoolConfig(Policy):
-    """Connections to each endpoint of an upstream."""
-
-    http: HttpPoolPolicy = HttpPoolPolicy()
-
-
-class UpstreamConfig(Policy):
+class UpstreamConfig(UpstreamPolicy):
     """A model server, or several equal ones."""
 
     protocol: ProtocolName = "generic"
-    """What it speaks: decides which paths can be batched and where health is asked."""
+    """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
     http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
-    pool: PoolConfig = PoolConfig()
-    timeouts: TimeoutPolicy = TimeoutPolicy()
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
     """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
     name."""

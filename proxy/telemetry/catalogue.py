@@ -75,7 +75,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "overhead_seconds",
         "histogram",
         ("protocol",),
-        "Time a request spent in the proxy itself: its duration less queueing and the upstream's share.",
+        "Time spent in the proxy itself: duration less waiting (batch, connection) and the upstream's share.",
         _OVERHEADS,
     ),
     Metric("requests_in_flight", "gauge", (), "Requests admitted and not yet ended."),
@@ -121,20 +121,26 @@ CATALOGUE: tuple[Metric, ...] = (
         "upstream_request_duration_seconds",
         "histogram",
         ("upstream",),
-        "Time from sending a request upstream to its whole answer.",
+        "Time from sending a request upstream to its whole answer, or to its head when it is streamed.",
         _SPANS,
     ),
     Metric(
         "upstream_connections",
         "gauge",
         ("upstream", "protocol", "state"),
-        "Open upstream connections by state: active, idle.",
+        "Upstream connections by state: active, idle, connecting.",
     ),
     Metric(
         "upstream_connects_total",
         "counter",
         ("upstream", "result"),
         "Upstream connection attempts, by result.",
+    ),
+    Metric(
+        "upstream_closes_total",
+        "counter",
+        ("upstream", "reason"),
+        "Upstream connections that ended, by reason.",
     ),
     Metric(
         "upstream_reuse_total",
@@ -157,7 +163,35 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     Metric("upstream_retries_total", "counter", ("upstream",), "Requests sent a second time."),
     Metric(
+        "upstream_hedges_total", "counter", ("upstream",), "Slow requests of which a second copy was sent."
+    ),
+    Metric(
+        "upstream_probes_total",
+        "counter",
+        ("upstream", "result"),
+        "Health probes, by result: ok, or why not.",
+    ),
+    Metric("upstream_ejections_total", "counter", ("upstream",), "Endpoints taken out of use for failing."),
+    Metric(
         "endpoint_healthy", "gauge", ("upstream", "endpoint"), "1 while the endpoint takes requests, else 0."
+    ),
+    Metric(
+        "endpoint_waiting",
+        "gauge",
+        ("upstream", "endpoint"),
+        "Requests that wait for a connection to the endpoint.",
+    ),
+    Metric(
+        "endpoint_idle_limit_seconds",
+        "gauge",
+        ("upstream", "endpoint"),
+        "How long an idle connection is kept: configured, announced or learned, whichever is shortest.",
+    ),
+    Metric(
+        "endpoint_concurrency_limit",
+        "gauge",
+        ("upstream", "endpoint"),
+        "Requests that may be in flight to the endpoint at once.",
     ),
     Metric("stream_active", "gauge", (), "Bodies being relayed as they arrive."),
     Metric(
@@ -193,11 +227,40 @@ def metric(name: str) -> Metric:
 
 
 def as_markdown() -> str:
-    """The table of `docs/metrics.md`."""
-    head = "| metric | type | labels | meaning |\n|---|---|---|---|\n"
-    return head + "".join(map(_row, CATALOGUE))
+    """The page `docs/metrics.md`, whole."""
+    rows = "".join(map(_row, CATALOGUE))
+    bounds = "".join(_bounds(entry) for entry in CATALOGUE if entry.buckets)
+    return f"{_HEAD}{rows}{_MIDDLE}{bounds}"
 
 
 def _row(entry: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in entry.labels) or "none"
     return f"| `{PREFIX}{entry.name}` | {entry.kind} | {labels} | {entry.help} |\n"
+
+
+def _bounds(entry: Metric) -> str:
+    return f"- `{PREFIX}{entry.name}`: {', '.join(f'{bound:g}' for bound in entry.buckets)}\n"
+
+
+_HEAD = """\
+# Metrics
+
+`GET /metrics` on the admin port. Names, types and labels are a promise: they change only with the major
+version. Everything is in base units. A series appears once it has something to show.
+
+A model's name becomes a label when the backend has answered a request for it, or when it is written out in
+the configuration; at most 200 names do. All others share `model="other"`, so clients cannot create series.
+Calls that are not for a model have `model=""`.
+
+Beside these there are the usual `process_*` and `python_*` metrics of the process and the interpreter.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+_MIDDLE = """
+## Histogram buckets
+
+Upper bounds, each followed by `+Inf`.
+
+"""
