@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Reply
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.policy import ServerTimeoutPolicy, ServerTlsPolicy
-    from proxy.ingress.presence import PeerState
+    from proxy.ingress.presence import Glance, PeerState
     from proxy.ingress.rules import HeadRules
 
 __all__ = ("HttpServer", "Serve")
@@ -174,6 +174,10 @@ class HttpServer(Server):
             return self._probe.state(sock)
         except OSError:
             return "gone"
+
+    def glance(self, transport: asyncio.BaseTransport) -> Glance:
+        """What has reached us of the client's leaving, although nobody reads from it."""
+        return self._probe.glance(transport.get_extra_info("socket"))
 
     def watch(self, connection: ClientConnection) -> None:
         """Look after `connection`, which nobody reads from or which may have left."""
