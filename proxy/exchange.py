@@ -159,6 +159,23 @@ class Stream:
         self.buffered += len(data)
         self.delivered -= len(data)
 
+    async def gathered(self, limit: int) -> Body:
+        """All of the body as bytes when it has at most `limit` of them, else this stream with nothing lost.
+
+        Raises the producer's `ProxyError` when the body broke off.
+        """
+        if self.length is not None and self.length > limit:
+            return self
+        chunks = []
+        size = 0
+        while chunk := await self.read():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                self.unread(b"".join(chunks))
+                return self
+        return b"".join(chunks)
+
     def abandon(self) -> None:
         """The consumer leaves; idempotent. An unfinished producer is told to free its source."""
         self._chunks.clear()
