@@ -114,6 +114,11 @@ class Pipeline:
             self._account(call, match, _Ending(reply.status, len(body)))
         return reply
 
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        """Account for a call that its listener answered with `error` before it could be served."""
+        call.started_at = self._now()
+        self._account(call, None, _failure(error))
+
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
         if service.cache is not None:
@@ -127,7 +132,9 @@ class Pipeline:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)
         if isinstance(call.body, Stream) and policy.mode != "off":
-            call.body = await call.body.gathered(policy.max_bytes)
+            call.claim_body()
+            whole = await call.body.gather(policy.max_bytes)
+            call.body = call.body if whole is None else whole
         return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:

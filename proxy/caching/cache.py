@@ -132,9 +132,11 @@ class Cache:
         """The errand that `call` is; raises `MergeRefused` when it must not be looked up."""
         body = call.body
         if isinstance(body, Stream):
-            body = call.body = await body.gathered(_MOST_BODY)
-            if isinstance(body, Stream):
+            call.claim_body()
+            whole = await body.gather(_MOST_BODY)
+            if whole is None:
                 raise MergeRefused("large_body")
+            body = call.body = whole
         if wish is None:
             wish = _ANYTHING
         elif not wish.stores:

@@ -149,7 +149,10 @@ class Fetcher:
             return reply
         kind = (field(reply.headers, b"content-type") or b"").partition(b";")[0].strip().lower()
         if body.length is not None or kind == b"application/json":
-            reply.body = await body.gathered(errand.policy.entry * items)
+            whole = await body.gather(errand.policy.entry * items)
+            if whole is not None:
+                body.abandon()
+                reply.body = whole
         return reply
 
 

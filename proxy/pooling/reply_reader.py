@@ -53,6 +53,7 @@ class ReplyReader:
         "informational",
         "is_complete",
         "is_started",
+        "received",
         "tunnelled",
     )
 
@@ -68,6 +69,7 @@ class ReplyReader:
         self.chunks: list[bytes] = []
         self.informational: list[tuple[int, Headers]] = []
         self.tunnelled: bytes | None = None
+        self.received = 0
         self.is_started = False
         self.is_complete = True
         self.has_surplus = False
@@ -78,6 +80,7 @@ class ReplyReader:
         self._head_bytes = 0
         self.head = None
         self.chunks = []
+        self.received = 0
         self.is_started = False
         self.is_complete = False
 
@@ -200,6 +203,7 @@ class ReplyReader:
             self.has_surplus = True
         else:
             self.chunks.append(data)
+            self.received += len(data)
 
     def on_message_complete(self) -> None:
         """The end of an answer, interim ones included."""

@@ -149,7 +149,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "upstream_connections",
         "gauge",
         ("upstream", "protocol", "state"),
-        "Open upstream connections by state: active, idle.",
+        "Upstream connections by state: active, idle, connecting.",
     ),
     Metric(
         "upstream_connects_total",
@@ -195,6 +195,24 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("upstream_ejections_total", "counter", ("upstream",), "Endpoints taken out of use for failing."),
     Metric(
         "endpoint_healthy", "gauge", ("upstream", "endpoint"), "1 while the endpoint takes requests, else 0."
+    ),
+    Metric(
+        "endpoint_waiting",
+        "gauge",
+        ("upstream", "endpoint"),
+        "Requests that wait for a connection to the endpoint.",
+    ),
+    Metric(
+        "endpoint_idle_limit_seconds",
+        "gauge",
+        ("upstream", "endpoint"),
+        "How long an idle connection is kept: configured, announced or learned, whichever is shortest.",
+    ),
+    Metric(
+        "endpoint_concurrency_limit",
+        "gauge",
+        ("upstream", "endpoint"),
+        "Requests that may be in flight to the endpoint at once.",
     ),
     Metric("stream_active", "gauge", (), "Bodies being relayed as they arrive."),
     Metric(

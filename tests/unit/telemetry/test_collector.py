@@ -63,6 +63,9 @@ _SAMPLED_ELSEWHERE = {
     "cache_errors_total",
     "upstream_connections",
     "endpoint_healthy",
+    "endpoint_waiting",
+    "endpoint_idle_limit_seconds",
+    "endpoint_concurrency_limit",
     "stream_buffered_bytes",
     "access_log_dropped_total",
 }
