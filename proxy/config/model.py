@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from proxy.batching.policy import BatchPolicy
+from proxy.caching.policy import CachePolicy, StorePolicy
 from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
@@ -99,6 +100,7 @@ class ModelConfig(Policy):
     """What applies to the models that a glob matches."""
 
     batch: BatchPolicy = BatchPolicy()
+    cache: CachePolicy = CachePolicy()
 
 
 class ObserveConfig(Policy):
@@ -124,6 +126,7 @@ class Config(Policy):
     models: dict[ModelGlob, ModelConfig] = Field(default_factory=lambda: {"*": ModelConfig()})
     """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
     rest."""
+    cache: StorePolicy = StorePolicy()
     observe: ObserveConfig = ObserveConfig()
 
     @field_validator("models", mode="after")
