@@ -16,11 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.load import wrk
 from bench.report import Report
 from bench.statistics import Spread, interleaved, ratio, spread
 from bench.subjects import Running, demo, envoy, pillion
-from bench.suites.common import Measured, Options, closed_loop, demo_stats, enter_available, open_loop
+from bench.suites.common import (
+    Maximum,
+    Measured,
+    Options,
+    closed_loop,
+    demo_stats,
+    enter_available,
+    maximum,
+    open_loop,
+)
 from bench.tables import count, factor, markdown, milliseconds
 from proxy.demo.client import post
 from proxy.demo.models import sample_images
@@ -162,10 +170,6 @@ async def _low_loads(
 
 
 def _objectives(report: Report, contest: Contest, measured: dict[str, dict[str, list[Measured]]]) -> None:
-    crowd = measured[_clients(CROWD)]
-    gain = ratio(_rates(crowd["Pillion"]), _rates(crowd["direct"]))
-    claim = f"{contest.title}: at least 15 times the direct throughput with {CROWD} clients"
-    report.objective(claim, factor(gain), is_met=gain.median >= 15)
     low = measured[f"{LOW_LOAD:.0%} load"]
     shorter = ratio([found.p50 for found in low["window of 50 ms"]], [found.p50 for found in low["Pillion"]])
     claim = f"{contest.title}: a third of the window's p50 at {LOW_LOAD:.0%} load"
@@ -180,6 +184,10 @@ def _objectives(report: Report, contest: Contest, measured: dict[str, dict[str, 
 def _forest_objectives(
     report: Report, contest: Contest, measured: dict[str, dict[str, list[Measured]]]
 ) -> None:
+    crowd = measured[_clients(CROWD)]
+    gain = ratio(_rates(crowd["Pillion"]), _rates(crowd["direct"]))
+    claim = f"{contest.title}: at least 15 times the direct throughput with {CROWD} clients"
+    report.objective(claim, factor(gain), is_met=gain.median >= 15)
     crowd = measured[_clients(2 * CROWD)]
     mine = _rates(crowd["Pillion"])
     gain, p99 = (
@@ -235,8 +243,7 @@ def _table(by_name: dict[str, list[Measured]]) -> str:
 async def _stub(report: Report, options: Options) -> None:
     """A backend without costs: what is left is what the proxy does for each request."""
     where = options.cores
-    rates: dict[str, list[float]] = defaultdict(list)
-    errors: dict[str, int] = defaultdict(int)
+    found: dict[str, list[Maximum]] = defaultdict(list)
     batches: list[float] = []
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(demo(where.backend))
@@ -247,27 +254,31 @@ async def _stub(report: Report, options: Options) -> None:
             subjects[UNBATCHED] = other
         for name in interleaved(list(subjects), options.rounds):
             await demo_stats(backend.url)
-            found = await wrk(
-                subjects[name].url,
-                PREDICT,
-                ROW,
-                connections=STUB_CONNECTIONS,
-                seconds=options.seconds,
-                core=where.load,
-            )
+            subject = subjects[name]
+            most = await maximum(subject, PREDICT, ROW, connections=STUB_CONNECTIONS, options=options)
             stats = await demo_stats(backend.url)
-            rates[name].append(found.rate)
-            errors[name] += found.errors
+            found[name].append(most)
             if name == BATCHED:
                 batches.append(stats["items"] / max(stats["calls"], 1))
-    rows = [[name, count(spread(rate)), str(errors[name])] for name, rate in rates.items()]
-    text = (
-        markdown(["one core", "requests/s", "errors"], rows) + f"\n\nMean batch {spread(batches).median:.1f}."
-    )
-    report.section("A stub that answers at once", text)
-    most = spread(rates[BATCHED])
-    report.objective("stub: at least 25,000 batched requests/s", count(most), is_met=most.median >= 25_000)
+    rates = {name: [most.rate for most in rounds] for name, rounds in found.items()}
+    thrift = {name: [most.per_cpu_s for most in rounds] for name, rounds in found.items()}
+    rows = [
+        [
+            name,
+            count(spread(rates[name])),
+            count(spread(thrift[name])),
+            str(sum(most.errors for most in rounds)),
+        ]
+        for name, rounds in found.items()
+    ]
+    text = markdown(["one core", "requests/s", "per CPU second", "errors"], rows)
+    report.section("A stub that answers at once", f"{text}\n\nMean batch {spread(batches).median:.1f}.")
+    most_batched = spread(rates[BATCHED])
+    claim = "stub: at least 25,000 batched requests/s"
+    report.objective(claim, count(most_batched), is_met=most_batched.median >= 25_000)
     if UNBATCHED in rates:
         gain = ratio(rates[BATCHED], rates[UNBATCHED])
         report.objective("stub: more than Envoy forwards unbatched", factor(gain), is_met=gain.median > 1)
-    report.data["stub"] = {"connections": STUB_CONNECTIONS, "rates": rates, "mean_batches": batches}
+    report.data["stub"] = {
+        "connections": STUB_CONNECTIONS, "rate": rates, "per_cpu_s": thrift, "mean_batches": batches,
+    }  # fmt: skip

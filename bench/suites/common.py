@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bench.generator.spec import LoadResult, LoadSpec, verdict
 from bench.latency import decoded, quantiles_ms
-from bench.load import generated
-from bench.machine import Cores, cores
+from bench.load import generated, wrk
+from bench.machine import Cores, cores, cpu_s
 from proxy.demo.client import get, post
 from proxy.demo.run import drive
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from bench.report import Report
     from bench.subjects import Running
 
-__all__ = ("Measured", "Options", "closed_loop", "demo_stats", "enter_available", "measured", "open_loop")
+__all__ = (
+    "Maximum",
+    "Measured",
+    "Options",
+    "closed_loop",
+    "demo_stats",
+    "enter_available",
+    "maximum",
+    "measured",
+    "open_loop",
+)
 
 
 OPEN_CONNECTIONS = 256
@@ -117,6 +127,28 @@ async def demo_stats(url: str) -> dict[str, int]:
     await drive(url, [post(url, "/demo/reset", b"")], 1)
     counts: dict[str, int] = json.loads(shown.answers[0][1])
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """The most that a subject did."""
+
+    rate: float
+    per_cpu_s: float
+    """Answers per second of its processor time: what a busy machine changes least."""
+    errors: int
+
+
+async def maximum(
+    subject: Running, path: str, body: bytes | None, *, connections: int, options: Options
+) -> Maximum:
+    """Drive `subject` with wrk: GETs, or POSTs of `body`."""
+    before = cpu_s(subject.pid)
+    found = await wrk(
+        subject.url + path, body, connections=connections, seconds=options.seconds, core=options.cores.load
+    )
+    used = max(cpu_s(subject.pid) - before, 0.01)  # the kernel counts in hundredths
+    return Maximum(found.rate, found.requests / used, found.errors)
 
 
 def measured(result: LoadResult) -> Measured:

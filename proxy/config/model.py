@@ -13,11 +13,20 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from proxy.batching.policy import BatchPolicy
+from proxy.caching.policy import CachePolicy, StorePolicy
 from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
-from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.policy import (
+    AuthPolicy,
+    DrainPolicy,
+    ForwardingPolicy,
+    LimitPolicy,
+    ServerTimeoutPolicy,
+    ServerTlsPolicy,
+    TrustedProxy,
+)
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
@@ -38,6 +47,8 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+    tls: ServerTlsPolicy | None = None
+    """TLS on this listener; none: plain HTTP."""
 
 
 class AdminConfig(Policy):
@@ -66,6 +77,11 @@ class ServerConfig(Policy):
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
     drain: DrainPolicy = DrainPolicy()
+    auth: AuthPolicy = AuthPolicy()
+    forwarding: ForwardingPolicy = ForwardingPolicy()
+    trusted_proxies: tuple[TrustedProxy, ...] = ()
+    """Addresses and CIDRs whose `X-Forwarded-*`, `Forwarded` and identity fields are believed; `unix` is
+    whoever comes over a Unix socket."""
 
 
 class UpstreamConfig(UpstreamPolicy):
@@ -84,6 +100,7 @@ class ModelConfig(Policy):
     """What applies to the models that a glob matches."""
 
     batch: BatchPolicy = BatchPolicy()
+    cache: CachePolicy = CachePolicy()
 
 
 class ObserveConfig(Policy):
@@ -109,6 +126,7 @@ class Config(Policy):
     models: dict[ModelGlob, ModelConfig] = Field(default_factory=lambda: {"*": ModelConfig()})
     """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
     rest."""
+    cache: StorePolicy = StorePolicy()
     observe: ObserveConfig = ObserveConfig()
 
     @field_validator("models", mode="after")

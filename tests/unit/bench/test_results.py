@@ -81,7 +81,7 @@ def test_tables() -> None:
 
 def test_wrk_report() -> None:
     clean = "  100 requests in 1.00s, 1.00MB read\nRequests/sec:  36123.45\nTransfer/sec:      3.00MB\n"
-    assert parse_wrk(clean) == WrkResult(36123.45, 0)
+    assert parse_wrk(clean) == WrkResult(100, 36123.45, 0)
     bad = "  Socket errors: connect 1, read 2, write 0, timeout 4\n  Non-2xx or 3xx responses: 10\n"
     assert parse_wrk(bad + clean).errors == 17
     with pytest.raises(ValueError, match="unable to connect"):
