@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
 
@@ -22,6 +23,7 @@ __all__ = ("main",)
 
 EXIT_OK = 0
 EXIT_RUNTIME = 1
+EXIT_USAGE = 2
 EXIT_CONFIG = 3
 EXIT_UPSTREAM = 4
 
@@ -75,6 +77,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_admin(health)
     health.add_argument("--live", action="store_true", help="ask for liveness instead of readiness")
     health.set_defaults(verb=_healthcheck)
+
+    models = verbs.add_parser("models", help="list, load, unload, pin models of a running proxy")
+    models.add_argument("action", choices=("ls", "load", "unload", "pin", "unpin", "why"))
+    models.add_argument("name", nargs="?", default="", help="the model; not for ls")
+    _add_admin(models)
+    models.set_defaults(verb=_models)
+
+    replay = verbs.add_parser("replay", help="score the loading policy on recorded arrivals, beside others")
+    replay.add_argument("trace", metavar="HISTORY", help="history file, access log, or CSV (may be gzipped)")
+    replay.add_argument("-c", "--config", required=True, metavar="FILE")
+    replay.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    replay.add_argument("--plot", default="", metavar="SVG", help="write a plot to this file")
+    replay.set_defaults(verb=_replay)
 
     status = verbs.add_parser("status", help="print the status document of a running proxy")
     _add_admin(status)
@@ -161,6 +176,60 @@ def _status(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _models(arguments: argparse.Namespace) -> int:
+    if (arguments.action == "ls") == bool(arguments.name):
+        print("ls takes no model, everything else takes one", file=sys.stderr)
+        return EXIT_USAGE
+    from urllib.parse import quote  # noqa: PLC0415  for this verb only
+
+    name = quote(arguments.name, safe="")
+    if arguments.action == "ls":
+        status, body = _ask_admin(arguments.admin, "/models")
+    elif arguments.action == "why":
+        status, body = _ask_admin(arguments.admin, f"/models/{name}/why")
+    else:
+        status, body = _ask_admin(arguments.admin, f"/models/{name}/{arguments.action}", method="POST")
+    if status not in {200, 202}:
+        print(body.strip() or f"status {status}", file=sys.stderr)
+        return EXIT_RUNTIME
+    document = json.loads(body)
+    if arguments.action == "ls":
+        _print_models(document)
+    elif arguments.action == "why":
+        for decision in document["decisions"]:
+            at = datetime.fromtimestamp(decision["at"], UTC).isoformat(timespec="milliseconds")
+            print(f"{at}  {decision['action']:9} {decision['why']}")
+    else:
+        print(json.dumps(document))
+    return EXIT_OK
+
+
+def _print_models(document: dict[str, Any]) -> None:
+    print(f"{'MODEL':32} {'STATE':10} {'SIZE':>9} {'LOAD':>8} {'RATE/S':>9} {'IDLE':>9}")
+    for model in document["models"]:
+        size = f"{model['size'] / (1 << 20):.0f}MiB"
+        pinned = " pinned" if model["pinned"] else ""
+        print(
+            f"{model['name']:32} {model['state']:10} {size:>9} {model['load_s']:7.2f}s"
+            f" {model['rate']:9.4f} {model['idle_s']:8.1f}s{pinned}"
+        )
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    arguments.upstream = None
+    loaded = _load(arguments)
+    if loaded is None:
+        return EXIT_CONFIG
+    from proxy.loading.replay import replay  # noqa: PLC0415  for this verb only
+
+    try:
+        print(replay(arguments.trace, loaded.config.loading, arguments.plot))
+    except (OSError, ValueError) as error:
+        print(f"{arguments.trace}: {error}", file=sys.stderr)
+        return EXIT_RUNTIME
+    return EXIT_OK
+
+
 # ----------------------------------------------------------------- shared
 def _load(arguments: argparse.Namespace) -> Loaded | None:
     """The configuration that the arguments name; problems go to standard error."""
@@ -182,8 +251,8 @@ def _load(arguments: argparse.Namespace) -> Loaded | None:
     return loaded
 
 
-def _ask_admin(base: str, path: str) -> tuple[int, str]:
-    """(status, body) of a GET on the admin port; status 0 with the reason when nobody answers."""
+def _ask_admin(base: str, path: str, method: str = "GET") -> tuple[int, str]:
+    """(status, body) of a request to the admin port; status 0 with the reason when nobody answers."""
     import http.client  # noqa: PLC0415  only these verbs talk to a running proxy
     from urllib.parse import urlsplit  # noqa: PLC0415
 
@@ -192,7 +261,7 @@ def _ask_admin(base: str, path: str) -> tuple[int, str]:
         url.hostname or "127.0.0.1", url.port or 9901, timeout=_ADMIN_TIMEOUT_S
     )
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:

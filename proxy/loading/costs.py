@@ -55,6 +55,11 @@ class LoadCost:
         return int(base * self._stretch)
 
     @property
+    def is_size_known(self) -> bool:
+        """Whether the size is more than a default."""
+        return bool(self._declared_size or self._reported)
+
+    @property
     def seconds(self) -> float:
         """Expected span of one load."""
         if self.samples:

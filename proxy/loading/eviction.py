@@ -67,6 +67,8 @@ class HitDensity:
     def rank(self, slot: Slot, now: float) -> float:
         """Worth of the model's place from now on."""
         past = self._history.of(slot.name, now)
+        if not past.is_used:
+            return 0.0
         age = max(1.0, now - past.last_end) if slot.in_flight == 0 else 1.0
         ends, lasts = past.gaps.reuse(age, self.horizon_s)
         return ends / lasts * slot.cost.seconds * _GIB / max(slot.cost.size, 1)

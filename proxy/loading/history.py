@@ -1,8 +1,7 @@
 """What the past says about each model: rates, daily rhythm, gaps, successors. Constant time and space.
 
-Theory of operation
--------------------
-Every request updates, in O(1) and within 4 KiB for a model:
+Theory of operation ------------------- Each request updates, in O(1) and within 4 KiB for a model (requests
+within a second of the last that was taken are only counted, and added with the next):
 
 * three decayed counters (10 min, 6 h, 3 d): ``c <- c exp(-dt/tau) + 1``. A counter divided by its tau is a
   rate; a model younger than tau divides by ``tau (1 - exp(-age/tau))`` instead, lest everything new look
@@ -60,12 +59,12 @@ class HourProfile:
         self._first = -1
         self._count = 0
 
-    def add(self, now: float) -> None:
-        """Count one request; O(1) but for the first of an hour, which closes the hours before."""
+    def add(self, now: float, count: int = 1) -> None:
+        """Count `count` requests; O(1) but for the first of an hour, which closes the hours before."""
         hour = int(now // 3600)
         if hour > self._hour:
             self._roll(hour)
-        self._count += 1
+        self._count += count
 
     def cycles(self, now: float) -> int:
         """Whole cycles seen so far."""
@@ -140,14 +139,14 @@ class ModelHistory:
         self._counts = (0.0, 0.0, 0.0)
         self._stamp = now
 
-    def arrived(self, now: float, *, is_idle: bool) -> None:
-        """One request starts; `is_idle` says that no other is in flight. O(1)."""
+    def arrived(self, now: float, *, is_idle: bool, count: int = 1) -> None:
+        """`count` requests start, the last one at `now`; `is_idle` says that no other is in flight. O(1)."""
         short, medium, long = self._decayed(now)
         was_used = self.is_used
-        self._counts = (short + 1, medium + 1, long + 1)
+        self._counts = (short + count, medium + count, long + count)
         self._stamp = max(self._stamp, now)
-        self.day.add(now)
-        self.week.add(now)
+        self.day.add(now, count)
+        self.week.add(now, count)
         if is_idle and was_used:
             self.gaps.add(max(0.0, now - self.last_end))
 
@@ -250,14 +249,6 @@ class History:
             past = self.models[model] = ModelHistory(now)
         return past
 
-    def arrived(self, model: str, now: float, *, session: str = "", is_idle: bool = True) -> ModelHistory:
-        """One request for `model` starts, within `session` (empty: nobody knows whose). O(1)."""
-        past = self.of(model, now)
-        past.arrived(now, is_idle=is_idle)
-        if session:
-            self._follow(past, model, session, now)
-        return past
-
     def ended(self, model: str, now: float, run_s: float) -> None:
         """One request for `model`, `run_s` long, ends."""
         past = self.of(model, now)
@@ -265,7 +256,9 @@ class History:
             self.recent.append((now - run_s, model, run_s))
         past.ended(now)
 
-    def _follow(self, past: ModelHistory, model: str, session: str, now: float) -> None:
+    def follow(self, model: str, session: str, now: float) -> None:
+        """A request for `model` came within `session`; O(1)."""
+        past = self.of(model, now)
         before, at = self._sessions.get(session, ("", 0.0))
         self._sessions[session] = (model, now)
         if before == model and now - at <= _FOLLOW_S:

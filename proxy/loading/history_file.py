@@ -1,7 +1,7 @@
 """Where the history outlives the process: one JSON file, replaced whole.
 
-`HistoryKeeper` is owned by the loader, which runs it as a task: it writes a snapshot now and then until it is cancelled.
-"""
+`HistoryKeeper` is owned by the loader, which runs it as a task: it writes a snapshot now and then until it is
+cancelled."""
 
 from __future__ import annotations
 

@@ -14,61 +14,46 @@ from __future__ import annotations
 import asyncio
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading, ProxyError, QueueFull
-from proxy.loading.actions import Cancel, Failure, Load, Refuse, Release, Unload
-from proxy.loading.control.base import ControlError, understood
+from proxy.loading.actions import Cancel, Load, Refuse, Release, Unload
+from proxy.loading.control.base import ControlError
+from proxy.loading.executor import Executor
 from proxy.loading.history_file import HistoryKeeper
 from proxy.loading.planner import Planner
-from proxy.loading.report import report
+from proxy.loading.report import decision_report, report
 from proxy.loading.residency import State
+from proxy.loading.tasks import Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable
 
     from proxy.loading.actions import Action
-    from proxy.loading.control.base import Control
+    from proxy.loading.executor import Connection, LoaderEvents
     from proxy.loading.history import History
     from proxy.loading.policy import LoadingPolicy
     from proxy.loading.queue import Ticket
-    from proxy.loading.report import LoadingReport
+    from proxy.loading.report import DecisionReport, LoadingReport
     from proxy.timing import Clock, Deadline, Timer
 
-__all__ = ("Loader", "LoaderEvents")
+__all__ = ("Loader",)
 
 _logger = logging.getLogger(__name__)
-_UNLOAD_TIMEOUT_S = 60.0
-_LISTING_TIMEOUT_S = 10.0
 _SOON_S = 0.5
-
-
-class LoaderEvents(Protocol):
-    """Who counts what the loader does."""
-
-    def loaded(self, model: str, cause: str, result: str, span_s: float) -> None:
-        """A load ended after `span_s`; `result` is ``ok`` or why it failed."""
-
-    def cold(self, model: str) -> None:
-        """A request found its model not loaded."""
-
-    def waited(self, model: str, span_s: float) -> None:
-        """A request waited `span_s` for its model, until it was ready or refused."""
 
 
 class Loader:
     """One backend's models, loaded ahead of need.
 
-    `connect` gives the backend's control, or None when it has none; it raises ControlError until the backend
-    answers. `warm` sends a model's warm-up request, if it has one. `wall` gives seconds since the epoch; it
+    `wall` gives seconds since the epoch; it
     is read once, and from then on the `clock` runs."""
 
     def __init__(
         self,
         policy: LoadingPolicy,
         history: History,
-        connect: Callable[[], Awaitable[Control | None]],
-        warm: Callable[[str], Awaitable[None]],
+        connector: Connection,
         events: LoaderEvents,
         *,
         clock: Clock,
@@ -78,15 +63,14 @@ class Loader:
         self.protocol = ""
         self._policy = policy
         self._keeper = HistoryKeeper(policy.history.file, history, clock, policy.history.every)
-        self._connect = connect
-        self._warm = warm
+        self._executor = Executor(
+            self.planner, connector, events, clock=clock, now=self._now, changed=self._changed
+        )
         self._events = events
         self._clock = clock
         self._epoch = wall() - clock.now()
-        self._control: Control | None = None
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
-        self._loads: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._timer: Timer | None = None
         self._timer_at = inf
         self._look = asyncio.Event()
@@ -94,10 +78,10 @@ class Loader:
 
     # ------------------------------------------------------------- life
     async def start(self) -> None:
-        """Read the history and begin to look for the backend; an unreachable one is no reason not to start."""
+        """Read the history and begin to look for the backend; it may be unreachable for now."""
         await self._keeper.read()
-        self._spawn(self._keeper.run(), "loading-snapshots")
-        self._spawn(self._watch(), "loading-watch")
+        self._tasks.spawn(self._keeper.run(), "loading-snapshots")
+        self._tasks.spawn(self._watch(), "loading-watch")
 
     async def drain(self, deadline: float) -> None:
         """Nothing to finish: requests that wait are the listener's to drain."""
@@ -107,13 +91,12 @@ class Loader:
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ModelLoading("the proxy is stopping"))
         await self._keeper.write()
+        await self._executor.close()
 
     # ------------------------------------------------------------- the request path
     def observe(self, model: str, session: str = "") -> None:
@@ -126,6 +109,14 @@ class Loader:
         if self.planner.observe(model, self._now(), session):
             self._turn()
 
+    def is_managed(self, model: str) -> bool:
+        """Whether the backend or the configuration knows `model`."""
+        return model in self.planner.state.residency.slots
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether `model` is known to be ready."""
+        return self.is_managed(model) and self.planner.state.slot(model).state is State.READY
+
     def is_ready(self, model: str) -> bool:
         """Whether a request for `model` may go on without `ready`."""
         return self.planner.is_ready(model)
@@ -133,8 +124,8 @@ class Loader:
     async def ready(self, model: str, deadline: Deadline) -> None:
         """Return once `model` is ready.
 
-        Raises ModelLoading (with the time after which to come back), QueueFull, LoadFailed or
-        DeadlineExceeded. Cancelling it takes the request out of the queue; the load goes on while others wait.
+        Raises ModelLoading (with the time after which to come back), QueueFull, LoadFailed, DeadlineExceeded.
+        Cancelling it takes the request out of the queue; the load goes on while others wait.
         """
         began = self._now()
         ticket = self.planner.wait(model, began, deadline + self._epoch)
@@ -158,13 +149,14 @@ class Loader:
     def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
         """The backend answered a request for `model` after `span_s`; True when it should be sent once more.
 
-        That is so when the answer says, in this dialect, that the model is not loaded although it was believed
-        to be: then it counts as unloaded, and `ready` brings it back. `body` may be a beginning of the answer.
+        That is so when the answer says, in this dialect, that the model is not loaded although it was
+        believed to be: then it counts as unloaded, and `ready` brings it back.
         """
         if status < 400:
             self.planner.state.governor.served(model, span_s)
             return False
-        if self._control is None or not self._control.is_not_ready(status, body):
+        control = self._executor.control
+        if control is None or not control.is_not_ready(status, body):
             return False
         if not self.planner.not_ready(model, self._now()):
             return False
@@ -179,13 +171,20 @@ class Loader:
             self._plan_wakeup()
 
     # ------------------------------------------------------------- the operator
-    def load(self, model: str) -> None:
-        """Load `model` although nobody waits."""
+    def load(self, model: str) -> str:
+        """Load `model` although nobody waits; why not, or empty."""
+        if not self.planner.state.acts:
+            return f"mode {self._policy.mode} loads nothing"
+        if self.is_loaded(model):
+            return "loaded already"
         self.planner.order(model, self._now())
         self._turn()
+        return ""
 
     def unload(self, model: str) -> str:
         """Unload `model`; why not, or empty."""
+        if not self.planner.state.acts:
+            return f"mode {self._policy.mode} unloads nothing"
         why_not = self.planner.evict(model, self._now())
         self._turn()
         return why_not
@@ -195,9 +194,9 @@ class Loader:
         self.planner.pin(model, self._now(), is_pinned=is_pinned)
         self._turn()
 
-    def is_managed(self, model: str) -> bool:
-        """Whether the backend or the configuration knows `model`."""
-        return model in self.planner.state.residency.slots
+    def why(self, model: str) -> list[DecisionReport]:
+        """The latest decisions about `model`, newest first."""
+        return [decision_report(decision) for decision in self.planner.why(model)]
 
     def snapshot(self) -> LoadingReport:
         """Everything about the models as of now."""
@@ -234,17 +233,12 @@ class Loader:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case Load(model=model):
-                self._loads[model] = self._spawn(self._load(action), f"load-{model}")
-                _logger.info("load %s: %s", model, action.why)
-            case Unload(model=model):
-                self._spawn(self._unload(model), f"unload-{model}")
-                _logger.info("unload %s: %s", model, action.why)
-            case Cancel(model=model):
-                _logger.warning("give up loading %s: %s", model, action.why)
-                if model in self._loads:
-                    self._loads.pop(model).cancel()
-                self._spawn(self._unload(model), f"unload-{model}")
+            case Load():
+                self._executor.load(action)
+            case Unload():
+                self._executor.unload(action)
+            case Cancel():
+                self._executor.cancel(action)
             case Release(ticket=ticket):
                 self._settle(ticket, None)
             case Refuse(ticket=ticket):
@@ -259,50 +253,12 @@ class Loader:
         else:
             future.set_exception(error)
 
-    async def _load(self, action: Load) -> None:
-        model = action.model
-        began = self._clock.now()
-        result = "ok"
-        try:
-            with understood():
-                size = await self._controlled().load(model)
-            await self._warm(model)
-        except ControlError as error:
-            result = error.kind
-            _logger.warning("loading %s failed: %s", model, error)
-            self._loads.pop(model, None)
-            self.planner.load_failed(model, self._now(), Failure(error.kind, error.detail))
-        else:
-            self._loads.pop(model, None)
-            self.planner.loaded(model, self._now(), self._clock.now() - began, size)
-        self._events.loaded(model, action.cause, result, self._clock.now() - began)
-        self._turn()
-
-    async def _unload(self, model: str) -> None:
-        try:
-            with understood():
-                async with asyncio.timeout(_UNLOAD_TIMEOUT_S):
-                    await self._controlled().unload(model)
-        except (ControlError, TimeoutError) as error:
-            is_final = not isinstance(error, ControlError) or error.kind != "unreachable"
-            _logger.warning("unloading %s failed: %s", model, error or "no answer")
-            self.planner.unload_failed(model, self._now(), str(error) or "no answer", is_final=is_final)
-            self._look_soon()
-        else:
-            self.planner.unloaded(model, self._now())
-        self._turn()
-
-    def _controlled(self) -> Control:
-        if self._control is None:
-            raise ControlError("unreachable", "the backend has not answered yet")
-        return self._control
-
     # ------------------------------------------------------------- watching the backend
     async def _watch(self) -> None:
         """Find the backend's dialect, then list its models again and again."""
         while True:
             try:
-                if self._control is None and not await self._find():
+                if self._executor.control is None and not await self._find():
                     return
                 await self._reconcile()
             except (ControlError, TimeoutError) as error:
@@ -311,25 +267,23 @@ class Loader:
             await self._pause(_SOON_S if foreign else self._policy.control.every)
 
     async def _find(self) -> bool:
-        with understood():
-            async with asyncio.timeout(_LISTING_TIMEOUT_S):
-                self._control = await self._connect()
-        if self._control is None:
+        control = await self._executor.connect()
+        if control is None:
             self.protocol = "none"
             _logger.info("the backend offers no way to load models: nothing is managed")
             return False
-        self.protocol = self._control.protocol
-        self.planner.limit(can_unload=self._control.can_unload, can_cancel=self._control.can_cancel)
+        self.protocol = control.protocol
+        self.planner.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
         return True
 
     async def _reconcile(self) -> None:
         names = tuple(dict.fromkeys((*self._policy.preload, *self._policy.models)))
         asked_at = self._now()
-        with understood():
-            async with asyncio.timeout(_LISTING_TIMEOUT_S):
-                listing = await self._controlled().listing(names)
+        listing = await self._executor.listing(names)
         if self.planner.reconcile(listing, asked_at, self._now()):
             _logger.warning("the backend has restarted: loading what was most valuable")
+        for model in self.planner.state.residency.slots:
+            self._events.managed(model)
         self._turn()
 
     async def _pause(self, span_s: float) -> None:
@@ -347,16 +301,11 @@ class Loader:
     def _now(self) -> float:
         return self._clock.now() + self._epoch
 
-    def _spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.error("%s failed", task.get_name(), exc_info=error)
+    def _changed(self, *, is_doubtful: bool = False) -> None:
+        """The backend did something; `is_doubtful` when it had better be asked what."""
+        if is_doubtful:
+            self._look_soon()
+        self._turn()
 
 
 def _error(refusal: Refuse) -> ProxyError:

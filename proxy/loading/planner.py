@@ -19,6 +19,7 @@ loaded again, in free memory.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Failure, Refuse, Release, Report
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Planner",)
 
+_APART_S = 1.0
 _BACKOFF_MOST_S = 60.0
 _STRIKES = 3
 _FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
@@ -96,14 +98,26 @@ class Planner:
         return slot
 
     def observe(self, model: str, now: float, session: str = "") -> bool:
-        """A request for a managed model starts; True when `decide` should be called. O(1)."""
+        """A request for a managed model starts; True when `decide` should be called. O(1).
+
+        Of hundreds of requests a second not each teaches something: within a second of the last one that was
+        looked at, requests for a loaded model are only counted, unless they name a session.
+        """
         state = self.state
         slot = state.residency.slots.get(model)
         if slot is None:
             return False
-        past = self.history.arrived(model, now, session=session, is_idle=slot.in_flight == 0)
         slot.in_flight += 1
         slot.last_used = now
+        slot.uncounted += 1
+        if 0 <= now - slot.counted_at < _APART_S and not session and slot.state is State.READY:
+            return False
+        past = self.history.of(model, now)
+        past.arrived(now, is_idle=slot.in_flight == 1, count=slot.uncounted)
+        slot.uncounted = 0
+        slot.counted_at = now
+        if session:
+            self.history.follow(model, session, now)
         state.residency.eviction.touched(slot, past, now)
         is_ready = slot.state is State.READY
         if state.ledger.is_open(model):
@@ -322,7 +336,7 @@ class Planner:
             slot = self.manage(model, now)
             if slot.state is State.UNKNOWN:
                 self.state.residency.move(slot, State.UNLOADED, now)
-            boot.append(Forecast(model, "preload", now, now, 1.0))
+            self.state.orders[model] = ("preload", inf)
         if self.policy.mode != "predictive":
             return
         slots = [s for s in self.state.residency.slots.values() if s.name not in self.policy.preload]

@@ -97,6 +97,9 @@ class LoadingPolicy(Policy):
     """Bytes that all resident models may hold together; 0: no limit known, nothing is evicted for memory."""
     max_models: int = Field(default=0, ge=0)
     """Models that may be resident at once; 0: no limit."""
+    session_header: str = ""
+    """Request header field whose value tells users or sessions apart, for models that are used one after
+    another; empty: none."""
     concurrency: int = Field(default=1, ge=1, le=64)
     """Loads that run at once; more than one shares the same disk and bus."""
     cold: ColdPolicy = ColdPolicy()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from proxy.loading.planner import Planner
     from proxy.loading.residency import Slot
 
-__all__ = ("DecisionReport", "LoadingReport", "ModelReport", "PredictionReport", "report")
+__all__ = ("DecisionReport", "LoadingReport", "ModelReport", "PredictionReport", "decision_report", "report")
 
 _RECENT_DECISIONS = 50
 

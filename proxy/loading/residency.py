@@ -65,6 +65,10 @@ class Slot:
     held: int = 0
     """Bytes reserved or occupied now."""
     in_flight: int = 0
+    uncounted: int = 0
+    """Requests that the history has not been told of yet."""
+    counted_at: float = -inf
+    """When the history was last told of a request."""
     value: float = 0.0
     """What an eviction order remembers of the last access."""
     last_used: float = -inf

@@ -93,11 +93,11 @@ class Result:
         return sorted(self.waits)[min(rank, len(self.waits) - 1)] if rank >= 0 and self.waits else 0.0
 
     @property
-    def precision(self) -> float:
-        """Share of speculative loads that somebody used."""
+    def precision(self) -> float | None:
+        """Share of speculative loads that somebody used; None when there were none."""
         true = self.outcomes.get("hit", 0) + self.outcomes.get("late", 0)
         acted = true + self.outcomes.get("wasted", 0)
-        return true / acted if acted else 0.0
+        return true / acted if acted else None
 
     def model_cold_quantile(self, share: float) -> float:
         """Over models, each counting once: the cold rate that `share` of them do not exceed."""

@@ -105,9 +105,8 @@ class Speculator:
             slot = self.state.residency.slots[forecast.model]
             if not self.state.wants_load(slot, now) or not self.state.residency.fits(slot):
                 continue
-            if forecast.cause == "boot":
-                self.state.ledger.open(forecast._replace(until=now + _UNUSED_BOOT_S), now, slot.cost.seconds)
-            self.state.load(slot, forecast.cause, now, "in memory before the restart", actions)
+            self.state.ledger.open(forecast._replace(until=now + _UNUSED_BOOT_S), now, slot.cost.seconds)
+            self.state.load(slot, forecast.cause, now, "worth its place when it was last seen", actions)
 
     def serve_forecasts(self, now: float, actions: list[Action]) -> None:
         """Act on the forecasts that are due, the most beneficial first, or say why not."""

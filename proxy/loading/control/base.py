@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator
 
     from proxy.loading.actions import FailureKind, Report
 
@@ -111,17 +111,17 @@ def understood() -> Iterator[None]:
 class ControlHttp:
     """Control calls below one base URL."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, base_url: str, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
         self._session = session
         self._base = base_url.rstrip("/")
-        self._headers = dict(headers or {})
 
     async def ask(self, method: str, path: str, body: object = None) -> Answer:
         """One call; `body` is sent as JSON. ControlError when nobody answers."""
-        data = None if body is None else msgspec.json.encode(body)
-        headers = self._headers | ({} if data is None else {"Content-Type": "application/json"})
+        return await self.send(method, path, None if body is None else msgspec.json.encode(body))
+
+    async def send(self, method: str, path: str, data: bytes | None) -> Answer:
+        """One call with a body that is JSON text already. ControlError when nobody answers."""
+        headers = {} if data is None else {"Content-Type": "application/json"}
         try:
             async with self._session.request(
                 method, self._base + path, data=data, headers=headers
