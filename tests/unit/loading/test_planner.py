@@ -201,6 +201,8 @@ class TestUnloading:
         world.wait("b")
         assert world.decide() == ["unload a"]
         world.planner.unload_failed("a", world.now, "reset", is_final=False)
+        assert world.decide() == []
+        world.pass_time(10)
         assert world.decide() == ["unload a"]
 
 
@@ -246,10 +248,9 @@ class TestReconcile:
 
     def test_a_listing_older_than_a_change_is_not_believed(self) -> None:
         world = World()
-        asked_at = world.now
-        world.pass_time(1)
+        mark = world.planner.mark()
         world.make_ready("a")
-        world.list({"a": "unloaded"}, asked_at=asked_at)
+        world.list({"a": "unloaded"}, mark=mark)
         assert world.state("a") is State.READY
 
     def test_our_own_loads_are_left_alone(self) -> None:
@@ -260,10 +261,19 @@ class TestReconcile:
         world.list({"a": "ready", "b": "unloaded", "c": "unloaded"})
         assert world.state("a") is State.LOADING, "the warm-up may still run"
 
+    def test_our_own_unloads_are_left_alone(self) -> None:
+        world = World(places=1)
+        world.make_ready("a")
+        world.wait("b")
+        assert world.decide() == ["unload a"]
+        world.list({"a": "ready", "b": "unloaded", "c": "unloaded"})
+        assert world.state("a") is State.UNLOADING
+        assert world.unloaded("a") == ["load b"]
+
     def test_sizes_are_learned(self) -> None:
         world = World("a", models={"b": model(size=None)})
         for size in (3 * GIB, 4 * GIB):
-            world.planner.reconcile({"b": Report("ready", size)}, world.now, world.now)
+            world.planner.reconcile({"b": Report("ready", size)}, world.planner.mark(), world.now)
             assert world.planner.state.residency.used == size
             world.pass_time(1)
 
