@@ -51,9 +51,9 @@ class ClientConnection(AnsweringConnection):
 
     __slots__ = (
         "_arrivals",
+        "_has_challenged",
         "_has_eof",
         "_has_fin",
-        "_has_challenged",
         "_hop",
         "_inform",
         "_is_doubtful",

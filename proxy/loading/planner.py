@@ -11,10 +11,10 @@ fails, and the same events at the same instants give the same effects.
 All instants are seconds since the epoch. A clock that steps back delays what was planned, and never makes a
 span negative; one that leaps forward makes everything due once.
 
-`reconcile` compares with the backend's own listing; what changed on our side since it was asked for (`mark`) is
-younger than the listing and is left alone. A model that was ready and is gone was unloaded by someone else, and
-is not fought for. All ready models gone at once, two at least, is a restart: what was most valuable is loaded
-again, in free memory.
+`reconcile` compares with the backend's own listing; what changed on our side since it was asked for
+(`mark`) is younger than the listing and is left alone. A model that was ready and is gone was unloaded
+by someone else, and is not fought for. All ready models gone at once, two at least, is a restart: what
+was most valuable is loaded again, in free memory.
 """
 
 from __future__ import annotations
@@ -311,7 +311,9 @@ class Planner:
 
     def _adopt(self, slot: Slot, report: Report, now: float) -> None:
         match report.state:
-            case _ if slot.state is State.UNLOADING or (slot.state is State.LOADING and slot.cause != "foreign"):
+            case _ if slot.state is State.UNLOADING or (
+                slot.state is State.LOADING and slot.cause != "foreign"
+            ):
                 pass  # ours, and not over yet
             case "ready" if slot.state is not State.READY:
                 slot.cause = "foreign"

@@ -26,7 +26,7 @@ from proxy.loading.residency import State
 from proxy.loading.simulate import Model, Simulation
 
 NAMES = "abcdef"
-SIZES = {name: size for name, size in zip(NAMES, (1, 1, 2, 3, 4, 9), strict=True)}
+SIZES = dict(zip(NAMES, (1, 1, 2, 3, 4, 9), strict=True))
 BUDGET = 6
 START = 1_700_000_000.0
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 Answer = tuple[int, Any]
+Body = dict[str, Any]
 
 
 class Server:
@@ -37,7 +38,7 @@ class Server:
             return web.Response(status=status, text=document)
         return web.json_response(document, status=status)
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Body) -> Answer:
         raise NotImplementedError
 
     def begin(self, name: str) -> None:
@@ -86,7 +87,7 @@ class Triton(Server):
         super().__init__(*names)
         self.accent = accent
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Body) -> Answer:  # noqa: PLR0911  one branch for each endpoint
         parts = path.strip("/").split("/")
         match parts:
             case ["v2"]:
@@ -125,13 +126,15 @@ class TorchServe(Server):
         super().__init__(*names)
         self.page = 2
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Body) -> Answer:
         parts = path.strip("/").split("/")
         match method, parts:
             case "GET", ["models"]:
                 start = int(query.get("next_page_token", 0))
                 names = list(self.states)[start : start + self.page]
-                more = {"nextPageToken": str(start + self.page)} if start + self.page < len(self.states) else {}
+                more = (
+                    {"nextPageToken": str(start + self.page)} if start + self.page < len(self.states) else {}
+                )
                 return 200, {"models": [{"modelName": n, "modelUrl": f"{n}.mar"} for n in names]} | more
             case "POST", ["models"]:
                 self.begin(query["model_name"])
@@ -162,7 +165,7 @@ class Ollama(Server):
     embedders: frozenset[str] = frozenset()
     lingers = 0
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Body) -> Answer:  # noqa: PLR0911  one branch for each endpoint
         match method, path:
             case "GET", "/api/version":
                 return 200, {"version": "0.12"}
@@ -193,7 +196,7 @@ class Ollama(Server):
 class LlamaCpp(Server):
     """The router."""
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Body) -> Answer:
         match method, path:
             case "GET", "/props":
                 return 200, {"role": "router", "max_instances": 4}
@@ -221,12 +224,14 @@ class Vllm(Server):
 
     base = "ready"
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Body) -> Answer:  # noqa: PLR0911, C901  one branch for each endpoint
         match method, path:
             case "GET", "/v1/models":
                 adapters = [name for name, state in self.states.items() if state == "ready"]
                 data: list[dict[str, Any]] = [{"id": "base", "owned_by": "vllm", "parent": None}]
-                return 200, {"data": data + [{"id": n, "owned_by": "vllm", "parent": "base"} for n in adapters]}
+                return 200, {
+                    "data": data + [{"id": n, "owned_by": "vllm", "parent": "base"} for n in adapters]
+                }
             case "GET", "/is_sleeping":
                 if self.base == "waking":
                     self.base = "ready"
@@ -257,7 +262,7 @@ class Vllm(Server):
 class TfServing(Server):
     """The REST side: model status."""
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Body) -> Answer:
         name = path.rsplit("/", 1)[-1]
         if name not in self.states:
             return 404, {"error": f"Could not find any versions of model {name}"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -201,7 +201,10 @@ class TestTorchServe:
         server = TorchServe()
         async with running(server) as (http, _):
             assert await TorchServeControl(http, {"new": "s3://m/new.mar"}).load("new") == 5_000_000
-        assert "POST /models?url=s3://m/new.mar&model_name=new&initial_workers=1&synchronous=true" in server.asked
+        assert (
+            "POST /models?url=s3://m/new.mar&model_name=new&initial_workers=1&synchronous=true"
+            in server.asked
+        )
 
     async def test_409_means_that_it_is_there(self) -> None:
         server = TorchServe("a")
@@ -377,7 +380,9 @@ class TestDetection:
 
     async def test_knows_when_there_is_none(self) -> None:
         class Plain(Server):
-            def answer(self, method: str, path: str, query: dict[str, str], body: object) -> tuple[int, object]:
+            def answer(
+                self, method: str, path: str, query: dict[str, str], body: object
+            ) -> tuple[int, object]:
                 return (200, "<html>") if path == "/v2" else (404, "")
 
         async with running(Plain()) as (http, _):
@@ -419,7 +424,8 @@ class Grpc:
         assert isinstance(call.body, bytes)
         path, message = call.target.decode(), call.body[5:]
         self.asked.append((path, message))
-        made = self.answers.get(path, lambda _: (12, "unimplemented"))(message)
+        answer = self.answers.get(path)
+        made = (12, "unimplemented") if answer is None else answer(message)
         if isinstance(made, tuple):
             fields = ((b"grpc-status", str(made[0]).encode()), (b"grpc-message", made[1].encode()))
             return Reply(200, fields)
@@ -442,7 +448,13 @@ class TestGrpcClient:
 
     async def test_a_status_is_an_error_with_a_kind(self) -> None:
         grpc = Grpc()
-        for status, kind in ((5, "missing"), (8, "memory"), (4, "timeout"), (14, "unreachable"), (13, "refused")):
+        for status, kind in (
+            (5, "missing"),
+            (8, "memory"),
+            (4, "timeout"),
+            (14, "unreachable"),
+            (13, "refused"),
+        ):
             grpc.answers["/s/m"] = lambda _, status=status: (status, "it%20said")  # type: ignore[misc]
             with pytest.raises(GrpcError, match="it said") as caught:
                 await GrpcClient(grpc).ask("/s/m", b"")
@@ -562,7 +574,7 @@ class TestOpenInferenceGrpc:
 
 
 class TestTfServing:
-    PATHS = {"a": "/models/a", "b": "/models/b"}
+    PATHS: ClassVar = {"a": "/models/a", "b": "/models/b"}
 
     def grpc(self, server: TfServing) -> Grpc:
         grpc = Grpc()

@@ -230,7 +230,9 @@ class TestFallback:
 
     async def test_names_are_found_with_a_verb_and_encoded(self) -> None:
         upstream = Upstream()
-        await gate(self.cold(**{"b c": "ready"}), "b c").serve(call(target=b"/v1/models/%61:predict"), "a", upstream)
+        await gate(self.cold(**{"b c": "ready"}), "b c").serve(
+            call(target=b"/v1/models/%61:predict"), "a", upstream
+        )
         assert upstream.targets == [b"/v1/models/b%20c:predict"]
 
     async def test_a_name_in_the_body_is_replaced(self) -> None:

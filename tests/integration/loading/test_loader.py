@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,15 +17,18 @@ from proxy.loading.gauges import samplers
 from proxy.loading.history import History
 from proxy.loading.loader import Loader
 from proxy.loading.policy import HistoryPolicy, LoadingPolicy
+from proxy.loading.predictor import Forecast
 from proxy.loading.residency import State
+from proxy.loading.tasks import Tasks
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
 from tests.support.waiting import until
 from tests.unit.loading.worlds import GIB, model, policy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
+
+    from proxy.loading.actions import FailureKind
 
 WALL = 1_700_000_000.0
 
@@ -125,7 +129,7 @@ async def settle() -> None:
 class House:
     """A loader, its backend, its clock, and the clients that wait."""
 
-    def __init__(self, *names: str, places: int = 2, past: History | None = None, **changes: Any) -> None:
+    def __init__(self, *names: str, places: int = 2, past: History | None = None, **changes: object) -> None:
         names = names or ("a", "b", "c")
         self.clock = FakeClock()
         self.backend = Backend(*names)
@@ -175,16 +179,16 @@ class House:
         return self.loader.planner.state.slot(name).state
 
 
-Open = "Callable[..., Coroutine[Any, Any, House]]"
+Open = Callable[..., Coroutine[object, object, House]]
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[Callable[..., Coroutine[Any, Any, House]]]:
+async def house() -> AsyncIterator[Open]:
     """Builds started houses; stops them when the test is over."""
     built: list[House] = []
 
-    async def build(*names: str, **changes: Any) -> House:
-        one = House(*names, **changes)
+    async def build(*names: str, **changes: object) -> House:
+        one = House(*names, **changes)  # type: ignore[arg-type]  # forwards any option
         built.append(one)
         return await one.start()
 
@@ -203,7 +207,7 @@ async def fails(client: asyncio.Task[None], kind: type[ProxyError]) -> ProxyErro
     return caught.value
 
 
-async def test_one_load_serves_all_who_wait(house: Any) -> None:
+async def test_one_load_serves_all_who_wait(house: Open) -> None:
     home = await house()
     clients = [await home.request("a") for _ in range(3)]
     assert home.backend.asked.count("load a") == 1
@@ -216,13 +220,13 @@ async def test_one_load_serves_all_who_wait(house: Any) -> None:
     assert home.events.seen.count(("waited", "a")) == 3
 
 
-async def test_a_ready_model_makes_nobody_wait(house: Any) -> None:
+async def test_a_ready_model_makes_nobody_wait(house: Open) -> None:
     home = await house()
     await home.make_ready("a")
     assert (await home.request("a")).done()
 
 
-async def test_what_is_not_managed_passes(house: Any) -> None:
+async def test_what_is_not_managed_passes(house: Open) -> None:
     home = await house()
     assert not home.loader.is_managed("zzz")
     home.loader.observe("zzz")
@@ -230,7 +234,7 @@ async def test_what_is_not_managed_passes(house: Any) -> None:
     home.loader.finished("zzz", 1.0)
 
 
-async def test_evicts_then_loads(house: Any) -> None:
+async def test_evicts_then_loads(house: Open) -> None:
     home = await house(places=1)
     await home.make_ready("a")
     client = await home.request("b")
@@ -240,7 +244,7 @@ async def test_evicts_then_loads(house: Any) -> None:
     await client
 
 
-async def test_a_load_that_fails_is_told_to_everybody(house: Any) -> None:
+async def test_a_load_that_fails_is_told_to_everybody(house: Open) -> None:
     home = await house()
     clients = [await home.request("a") for _ in range(2)]
     await home.backend.end("load a", ControlError("refused", "bad weights"))
@@ -251,7 +255,7 @@ async def test_a_load_that_fails_is_told_to_everybody(house: Any) -> None:
     assert ("loaded", "a", "demand", "refused") in home.events.seen
 
 
-async def test_a_warm_up_that_fails_is_a_load_that_failed(house: Any) -> None:
+async def test_a_warm_up_that_fails_is_a_load_that_failed(house: Open) -> None:
     home = await house()
     client = await home.request("a")
     home.backend.warm_fails = ControlError("refused", "warm-up says 500")
@@ -260,14 +264,14 @@ async def test_a_warm_up_that_fails_is_a_load_that_failed(house: Any) -> None:
     assert not home.loader.is_loaded("a")
 
 
-async def test_an_answer_of_an_unexpected_shape_is_a_failure_not_a_crash(house: Any) -> None:
+async def test_an_answer_of_an_unexpected_shape_is_a_failure_not_a_crash(house: Open) -> None:
     home = await house()
     client = await home.request("a")
     await home.backend.end("load a", KeyError("name"))
     assert "unexpected answer" in str(await fails(client, LoadFailed))
 
 
-async def test_who_cannot_be_served_in_time_comes_back_later_and_the_load_goes_on(house: Any) -> None:
+async def test_who_cannot_be_served_in_time_comes_back_later_and_the_load_goes_on(house: Open) -> None:
     home = await house()
     error = await fails(await home.request("a", within=3.0), ModelLoading)
     assert error.retry_after_s == 10.0
@@ -277,7 +281,7 @@ async def test_who_cannot_be_served_in_time_comes_back_later_and_the_load_goes_o
     await client
 
 
-async def test_a_full_waiting_room(house: Any) -> None:
+async def test_a_full_waiting_room(house: Open) -> None:
     cold = LoadingPolicy().cold.model_copy(update={"queue": 1})
     home = await house(cold=cold)
     await home.request("a")
@@ -285,7 +289,7 @@ async def test_a_full_waiting_room(house: Any) -> None:
     assert error.retry_after_s == 10.0
 
 
-async def test_a_model_that_can_never_fit(house: Any) -> None:
+async def test_a_model_that_can_never_fit(house: Open) -> None:
     home = await house("a", places=2)
     home.loader.planner.state.slot("a").cost.declare(10.0, 5 * GIB)
     error = await fails(await home.request("a"), ModelLoading)
@@ -293,21 +297,21 @@ async def test_a_model_that_can_never_fit(house: Any) -> None:
     assert error.retry_after_s is None
 
 
-async def test_the_configured_span_ends_the_wait(house: Any) -> None:
+async def test_the_configured_span_ends_the_wait(house: Open) -> None:
     home = await house()
     client = await home.request("a")
     await home.pass_time(30)
     assert (await fails(client, ModelLoading)).retry_after_s == pytest.approx(3.0)
 
 
-async def test_the_clients_own_deadline_ends_the_wait_as_such(house: Any) -> None:
+async def test_the_clients_own_deadline_ends_the_wait_as_such(house: Open) -> None:
     home = await house()
     client = await home.request("a", within=15.0)
     await home.pass_time(15)
     await fails(client, DeadlineExceeded)
 
 
-async def test_leaving_takes_nobody_else_along(house: Any) -> None:
+async def test_leaving_takes_nobody_else_along(house: Open) -> None:
     home = await house()
     first, second = await home.request("a"), await home.request("a")
     first.cancel()
@@ -317,7 +321,7 @@ async def test_leaving_takes_nobody_else_along(house: Any) -> None:
     await second
 
 
-async def test_a_load_that_nobody_wants_makes_way(house: Any) -> None:
+async def test_a_load_that_nobody_wants_makes_way(house: Open) -> None:
     home = await house()
     first = await home.request("a")
     first.cancel()
@@ -329,7 +333,7 @@ async def test_a_load_that_nobody_wants_makes_way(house: Any) -> None:
     await second
 
 
-async def test_a_load_that_hangs_is_given_up_and_unloaded(house: Any) -> None:
+async def test_a_load_that_hangs_is_given_up_and_unloaded(house: Open) -> None:
     patient = LoadingPolicy().cold.model_copy(update={"max_wait": 1e6})
     home = await house(cold=patient, control=LoadingPolicy().control.model_copy(update={"every": 1e6}))
     client = await home.request("a")
@@ -341,7 +345,7 @@ async def test_a_load_that_hangs_is_given_up_and_unloaded(house: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "is_asked_again"), [("refused", False), ("unreachable", True)])
-async def test_an_unload_that_fails(house: Any, kind: Any, is_asked_again: bool) -> None:
+async def test_an_unload_that_fails(house: Open, kind: FailureKind, is_asked_again: bool) -> None:
     home = await house(places=1)
     await home.make_ready("a")
     await home.request("b")
@@ -351,7 +355,7 @@ async def test_an_unload_that_fails(house: Any, kind: Any, is_asked_again: bool)
     assert (home.backend.asked.count("unload a") == 2) is is_asked_again
 
 
-async def test_a_dialect_trap_reloads_the_model(house: Any) -> None:
+async def test_a_dialect_trap_reloads_the_model(house: Open) -> None:
     home = await house()
     await home.make_ready("a")
     assert not home.loader.answered("a", 200, b"", 0.01)
@@ -365,7 +369,7 @@ async def test_a_dialect_trap_reloads_the_model(house: Any) -> None:
 
 
 class TestWatching:
-    async def test_sees_foreign_loads_and_restarts(self, house: Any) -> None:
+    async def test_sees_foreign_loads_and_restarts(self, house: Open) -> None:
         home = await house(mode="predictive", places=3)
         home.backend.states |= {"a": "ready", "b": "ready"}
         await home.pass_time(10)
@@ -376,7 +380,7 @@ class TestWatching:
         await home.pass_time(10)
         assert home.backend.asked[-1] == "load a", "what was used is loaded again"
 
-    async def test_looks_more_often_while_someone_else_loads(self, house: Any) -> None:
+    async def test_looks_more_often_while_someone_else_loads(self, house: Open) -> None:
         home = await house()
         home.backend.states["a"] = "loading"
         await home.pass_time(10)
@@ -459,7 +463,7 @@ class TestHistory:
 
 
 class TestOperator:
-    async def test_loads_unloads_and_pins(self, house: Any) -> None:
+    async def test_loads_unloads_and_pins(self, house: Open) -> None:
         home = await house()
         assert home.loader.load("a") == ""
         await settle()
@@ -473,20 +477,20 @@ class TestOperator:
         assert home.loader.unload("a") == "not loaded"
         assert [d.action for d in home.loader.why("a")] == ["unload", "pin", "ready", "load"]
 
-    async def test_may_not_while_observing(self, house: Any) -> None:
+    async def test_may_not_while_observing(self, house: Open) -> None:
         home = await house(mode="observe")
         assert "loads nothing" in home.loader.load("a")
         assert "unloads nothing" in home.loader.unload("a")
         assert home.loader.readiness() == (True, "")
 
-    async def test_is_ready_once_the_preloads_are(self, house: Any) -> None:
+    async def test_is_ready_once_the_preloads_are(self, house: Open) -> None:
         home = await house(preload=("a", "c"))
         assert home.loader.readiness() == (False, "not loaded yet: a, c")
         await home.backend.end("load a")
         await home.backend.end("load c", ControlError("missing", "gone"))
         assert home.loader.readiness()[0]
 
-    async def test_sees_everything(self, house: Any) -> None:
+    async def test_sees_everything(self, house: Open) -> None:
         home = await house()
         await home.make_ready("a")
         report = home.loader.snapshot()
@@ -499,11 +503,9 @@ class TestOperator:
         assert report.models[0].loads_measured == 1
         assert [d.action for d in report.decisions] == ["ready", "load"]
 
-    async def test_predictions_are_reported(self, house: Any) -> None:
+    async def test_predictions_are_reported(self, house: Open) -> None:
         home = await house("a", "b", places=9, mode="predictive")
         planner = home.loader.planner
-        from proxy.loading.predictor import Forecast
-
         now = home.clock.now() + home.loader._epoch
         planner.state.ledger.open(Forecast("a", "periodic", now, now + 9, 0.5), now, 4.0)
         planner.state.ledger.gone("a")
@@ -512,7 +514,11 @@ class TestOperator:
         assert prediction.brier == 0.25
         rows = {name: list(read()) for name, read in samplers(planner).items()}
         assert rows["predictions_total"] == [(("periodic", "wasted"), 1)]
-        assert rows["prediction_seconds_total"] == [(("saved",), 0.0), (("wasted",), 4.0), (("forgone",), 0.0)]
+        assert rows["prediction_seconds_total"] == [
+            (("saved",), 0.0),
+            (("wasted",), 4.0),
+            (("forgone",), 0.0),
+        ]
         assert (("a", "unloaded"), 1.0) in rows["model_state"]
         assert rows["model_budget_bytes"] == [(("total",), 9 * GIB), (("used",), 0)]
         assert rows["model_resident_bytes"] == []
@@ -528,7 +534,7 @@ async def test_stopping_refuses_who_waits_and_abandons_what_runs() -> None:
     await home.loader.drain(0.0)
 
 
-async def test_timers_follow_what_idles(house: Any) -> None:
+async def test_timers_follow_what_idles(house: Open) -> None:
     home = await house(idle_unload=100.0)
     await home.make_ready("a")
     await home.pass_time(101)
@@ -536,8 +542,6 @@ async def test_timers_follow_what_idles(house: Any) -> None:
 
 
 async def test_what_a_task_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    from proxy.loading.tasks import Tasks
-
     async def fail() -> None:
         raise ZeroDivisionError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -150,7 +150,7 @@ class TestComparison:
 
     def test_plots_a_point_for_each(self) -> None:
         rows = list(compare(busy(PERIODS), policy(budget=3 * GIB), same, only=frozenset({"LRU"})))
-        document = ElementTree.fromstring(plot(rows, "a <b> & c"))
+        document = ET.fromstring(plot(rows, "a <b> & c"))
         circles = document.findall("{http://www.w3.org/2000/svg}circle")
         assert len(circles) == 3
         assert len({circle.get("fill") for circle in circles}) == 2
