@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from proxy.batching.policy import BatchPolicy
+from proxy.caching.policy import CachePolicy, StorePolicy
 from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
@@ -23,10 +24,10 @@ from proxy.ingress.policy import (
     ForwardingPolicy,
     LimitPolicy,
     ServerTimeoutPolicy,
-    TlsPolicy,
+    ServerTlsPolicy,
     TrustedProxy,
 )
-from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
+from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
 
@@ -36,7 +37,6 @@ __all__ = (
     "HttpConfig",
     "ModelConfig",
     "ObserveConfig",
-    "PoolConfig",
     "ServerConfig",
     "UpstreamConfig",
 )
@@ -47,7 +47,7 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
-    tls: TlsPolicy | None = None
+    tls: ServerTlsPolicy | None = None
     """TLS on this listener; none: plain HTTP."""
 
 
@@ -84,21 +84,13 @@ class ServerConfig(Policy):
     whoever comes over a Unix socket."""
 
 
-class PoolConfig(Policy):
-    """Connections to each endpoint of an upstream."""
-
-    http: HttpPoolPolicy = HttpPoolPolicy()
-
-
-class UpstreamConfig(Policy):
+class UpstreamConfig(UpstreamPolicy):
     """A model server, or several equal ones."""
 
     protocol: ProtocolName = "generic"
     """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
     http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
-    pool: PoolConfig = PoolConfig()
-    timeouts: TimeoutPolicy = TimeoutPolicy()
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
     """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
     name."""
@@ -108,6 +100,7 @@ class ModelConfig(Policy):
     """What applies to the models that a glob matches."""
 
     batch: BatchPolicy = BatchPolicy()
+    cache: CachePolicy = CachePolicy()
 
 
 class ObserveConfig(Policy):
@@ -133,6 +126,7 @@ class Config(Policy):
     models: dict[ModelGlob, ModelConfig] = Field(default_factory=lambda: {"*": ModelConfig()})
     """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
     rest."""
+    cache: StorePolicy = StorePolicy()
     observe: ObserveConfig = ObserveConfig()
 
     @field_validator("models", mode="after")

@@ -17,7 +17,7 @@ __all__ = (
     "ForwardingPolicy",
     "LimitPolicy",
     "ServerTimeoutPolicy",
-    "TlsPolicy",
+    "ServerTlsPolicy",
     "TrustedProxy",
 )
 
@@ -119,7 +119,7 @@ class ForwardingPolicy(Policy):
     two ways: dot segments, `//`, `;`, a backslash, an encoded slash, NUL or overlong UTF-8."""
 
 
-class TlsPolicy(Policy):
+class ServerTlsPolicy(Policy):
     """TLS on a listener (YAML: ``server.http.tls``); files are read again when they change."""
 
     cert: str

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from proxy.errors import ProxyError
     from proxy.exchange import Reply
     from proxy.ingress.forwarding import Hop
-    from proxy.ingress.policy import ServerTimeoutPolicy, TlsPolicy
+    from proxy.ingress.policy import ServerTimeoutPolicy, ServerTlsPolicy
     from proxy.ingress.presence import Glance, PeerState
     from proxy.ingress.rules import HeadRules
 
@@ -77,7 +77,7 @@ class HttpServer(Server):
         timeouts: ServerTimeoutPolicy,
         *,
         ledger: Ledger | None = None,
-        tls: TlsPolicy | None = None,
+        tls: ServerTlsPolicy | None = None,
     ) -> None:
         super().__init__(_unused_handler, handler_cancellation=True)
         self.pipeline = pipeline

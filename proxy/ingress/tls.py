@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from proxy.ingress.policy import TlsPolicy
+    from proxy.ingress.policy import ServerTlsPolicy
 
 __all__ = ("TlsFront", "server_name_of")
 
@@ -45,7 +45,7 @@ class TlsFront:
     Raises OSError or ssl.SSLError when the files cannot be used at the start.
     """
 
-    def __init__(self, policy: TlsPolicy) -> None:
+    def __init__(self, policy: ServerTlsPolicy) -> None:
         self._policy = policy
         self._paths = tuple(Path(path) for path in (policy.cert, policy.key, policy.client_ca) if path)
         self._stamps = self._read_stamps()
