@@ -162,17 +162,15 @@ async def full_buffers() -> str:
 )
 async def too_many_connections() -> str:
     async with backend(limits={"connections": 2}) as scene, scene.client() as first, scene.client() as second:
-        await first.send(GET)
-        peer = await scene.peer()
-        await peer.head()
-        peer.send(response(b"ok"))
-        await first.receive()
+        for client in (first, second):
+            await client.send(GET)
         async with scene.client() as third:
             refused = await third.receive()
             assert await third.read_to_end() == b""
-        for client in (first, second):
-            await client.send(GET)
+        for _ in range(2):
+            peer = await scene.peer()
             await peer.head()
             peer.send(response(b"ok"))
+        for client in (first, second):
             assert (await client.receive()).body == b"ok"
         return f"client: {refused.status}, closed; the others are served"

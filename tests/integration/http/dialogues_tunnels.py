@@ -201,7 +201,7 @@ async def _seen_once(scene: Scene) -> str:
     return "the backend saw it once" if scene.is_without_more else "the backend saw it again"
 
 
-@dialogue("48", "the backend cannot be reached", sent="GET", expected="client: 502 connection_refused")
+@dialogue("48", "the backend cannot be reached", sent="GET", expected="client: 503 destination_unavailable")
 async def unreachable() -> str:
     server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
     url = url_of(server)
@@ -224,8 +224,7 @@ async def unreachable() -> str:
 async def deadline() -> str:
     async with backend() as scene, scene.client() as client:
         answer = await client.ask(b"GET", b"/", b"", b"X-Request-Timeout: 50ms")
-        status = (answer.header(b"proxy-status") or b"").decode()
-        return f"client: {answer.status} {status.partition('error=')[2].partition(';')[0]}"
+        return f"client: {answer.status} {_error_type(answer)}"
 
 
 @dialogue(
