@@ -19,11 +19,11 @@ FRAMES = [
 @pytest.mark.parametrize("frame", FRAMES, ids=len)
 def test_a_frame_ends_where_it_says(frame: bytes) -> None:
     subject = FrameCounter()
-    assert subject.is_between
-    assert subject.feed(frame[:-1]) == len(frame) - 1
-    assert not subject.is_between
-    assert subject.feed(frame[-1:]) == 1
-    assert subject.is_between
+    seen = [subject.is_between]
+    for piece in (frame[:-1], frame[-1:]):
+        assert subject.feed(piece) == len(piece)
+        seen.append(subject.is_between)
+    assert seen == [True, False, True]
 
 
 def test_all_at_once_and_byte_by_byte() -> None:
