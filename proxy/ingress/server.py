@@ -145,6 +145,11 @@ class HttpServer(Server):
         self._scan_timer = self._watch_timer = None
         self._probe.close()
 
+    def refresh_tls(self) -> None:
+        """Use the TLS files as they are now, for new connections."""
+        if self._tls is not None:
+            self._tls.refresh()
+
     # ------------------------------------------------------------- for its connections
     @property
     def is_crowded(self) -> bool:
@@ -205,8 +210,7 @@ class HttpServer(Server):
         self.heads.date = formatdate(usegmt=True).encode()
         for connection in tuple(self._connections):
             cast("ClientConnection", connection).inspect(now)
-        if self._tls is not None:
-            self._tls.refresh()
+        self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
 
     def _limit_descriptors(self) -> None:
