@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.timing import NEVER, Deadline
@@ -69,6 +70,11 @@ class Ledger:
     def is_tight(self) -> bool:
         """True when streams may hold one read only."""
         return 4 * self.used > 3 * self.limit
+
+
+def _in_turn(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()
 
 
 class Stream:
@@ -236,11 +242,13 @@ class Stream:
         self._finish()
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once, when the consumer has read the end or left."""
+        """Run `callback` once, when the consumer has read the end or left; several run in order."""
         if self._closed:
             callback()
-        else:
+        elif self._on_close is None:
             self._on_close = callback
+        else:
+            self._on_close = partial(_in_turn, self._on_close, callback)
 
     # ------------------------------------------------------------- internals
     def _take(self) -> bytes:
