@@ -44,6 +44,7 @@ def busy() -> Metrics:
     metrics.loop_lag.observe(0.002)
     metrics.load.loaded("iris", "demand", "ok", 1.5)
     metrics.load.cold("iris")
+    metrics.load.waited("iris", 0.4)
     for entry in CATALOGUE:
         if entry.name not in RECORDED and not metrics.sampled(entry.name):
             labels = tuple("iris" if label == "model" else "x" for label in entry.labels)
