@@ -162,9 +162,10 @@ class Receiver(Connection):
             self._drained([stream_id])
 
     def _on_trailers(self, stream: Stream, block: bytes, *, end: bool) -> None:
-        fields = self._blocks.trailers(block)
         if stream.remote_closed:
+            self._blocks.skip(block)
             raise StreamError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        fields = self._blocks.trailers(block)
         if not end:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
         self._count_content(stream, 0, is_ended=True)
