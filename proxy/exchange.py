@@ -53,8 +53,8 @@ class Stream:
     returns ``b""``, or calls `abandon` when it loses interest. Above `high` buffered bytes the producer is
     paused; at or below `low` it is resumed.
 
-    `length` is the declared number of bytes, or None when only the end will tell. `trailers` is complete
-    once `read` has returned ``b""``.
+    `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
+    consumer took. `trailers` is complete once `read` has returned ``b""``.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class Stream:
         "_paused",
         "_waiter",
         "buffered",
+        "delivered",
         "length",
         "trailers",
     )
@@ -79,6 +80,7 @@ class Stream:
         self.length = length
         self.trailers: Headers = ()
         self.buffered = 0
+        self.delivered = 0
         self._flow = flow
         self._high = high
         self._low = low
@@ -151,6 +153,12 @@ class Stream:
         """All bytes that are there, possibly none."""
         return self._take() if self._chunks else b""
 
+    def unread(self, data: bytes) -> None:
+        """Put back what was read last, for another reader to start with."""
+        self._chunks.appendleft(data)
+        self.buffered += len(data)
+        self.delivered -= len(data)
+
     def abandon(self) -> None:
         """The consumer leaves; idempotent. An unfinished producer is told to free its source."""
         self._chunks.clear()
@@ -172,6 +180,7 @@ class Stream:
         chunks = self._chunks
         data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
+        self.delivered += self.buffered
         self.buffered = 0
         if self._paused:
             self._paused = False
@@ -202,22 +211,32 @@ class Call:
     `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
     `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
     lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
-    telemetry; ``batch`` says how the call was batched, for the debug header.
+    telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
+    whose words Pillion reports its own errors, known once the call has its route.
+
+    `idempotent` allows a repetition when a pooled connection turns out to be dead (routing knows the
+    inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
+    (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
+    `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     """
 
     __slots__ = (
         "batch",
         "body",
         "deadline",
+        "dialect",
         "headers",
         "http_version",
+        "idempotent",
         "method",
+        "on_informational",
         "peer",
         "pool_s",
         "queue_s",
         "scheme",
         "started_at",
         "target",
+        "upgrade",
         "upstream_s",
     )
 
@@ -232,11 +251,15 @@ class Call:
         self.http_version = 11
         self.scheme = b"http"
         self.peer = b""
+        self.idempotent = False
+        self.upgrade = b""
+        self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0
         self.queue_s = 0.0
         self.pool_s = 0.0
         self.upstream_s = 0.0
         self.batch = b""
+        self.dialect = "generic"
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
@@ -247,9 +270,11 @@ class Reply:
     """One answer on its way downstream; an upstream error status is an ordinary reply.
 
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
+    `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
+    HEAD and a 304 say with it how long the body would have been.
     """
 
-    __slots__ = ("body", "headers", "reason", "source", "status")
+    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status")
 
     def __init__(
         self,
@@ -259,7 +284,9 @@ class Reply:
         *,
         reason: bytes = b"",
         source: str = "upstream",
+        declared_length: int | None = None,
     ) -> None:
+        self.declared_length = declared_length
         self.status = status
         self.headers = headers
         self.body = body

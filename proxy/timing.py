@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import TYPE_CHECKING, NewType, Protocol
 
 if TYPE_CHECKING:
@@ -41,13 +42,17 @@ class Clock(Protocol):
 
 
 class LoopClock:
-    """The running event loop's own clock."""
+    """The running event loop's timers, and the monotonic clock behind them.
+
+    uvloop's own `time` moves once per millisecond, too coarse to tell a queue's share of a call; both count
+    seconds of CLOCK_MONOTONIC, so that instants can be mixed.
+    """
 
     __slots__ = ("_loop", "now")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop or asyncio.get_running_loop()
-        self.now = self._loop.time  # bound once: it is read several times in each call
+        self.now = time.monotonic
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Run `callback` once the loop's time reaches `when`."""

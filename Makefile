@@ -1,0 +1,43 @@
+# All the set-up there is: each target makes the virtual environment that it needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test test-all lint format bench schema clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[test,real,bench]'
+	touch $@
+
+demo: $(STAMP)  ## starts the demo model server and Pillion before it, prints a comparison, ends
+	$(BIN)/pillion demo
+
+test: $(STAMP)  ## every test, with coverage; those against real third-party servers included
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m 'real or not real'
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(STAMP)  ## style, types, import contracts, Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## measures; results in bench/results/
+	$(BIN)/python -m bench passthrough
+	$(BIN)/python -m bench batching
+
+schema: $(STAMP)  ## regenerates what is generated from code
+	$(BIN)/pillion schema > config/schema/v1.json
+
+clean:
+	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Measurements of Pillion against real processes over loopback: ``python -m bench``."""

@@ -1,0 +1,59 @@
+"""Answers that Pillion makes itself, in the error dialect of the protocol that was spoken.
+
+One function from error to reply; whoever failed is named in `Proxy-Status` (RFC 9209), so that an operator
+never has to ask whether the backend or the proxy said 503.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from proxy.exchange import Reply
+
+if TYPE_CHECKING:
+    from proxy.errors import ProxyError
+
+__all__ = ("error_reply",)
+
+_JSON = (b"Content-Type", b"application/json")
+# RFC 9209 §2.3 error types of our reasons; anything else is the proxy's own decision.
+_ERROR_TYPES = {
+    "bad_request": "http_request_error",
+    "body_too_large": "http_request_error",
+    "headers_too_large": "http_request_error",
+    "request_timeout": "http_request_error",
+    "route_not_found": "destination_not_found",
+    "deadline_exceeded": "http_response_timeout",
+    "no_healthy_endpoint": "destination_unavailable",
+    "lease_timeout": "connection_limit_reached",
+    "connect_failed": "connection_refused",
+    "connect_timeout": "connection_timeout",
+    "reset": "connection_terminated",
+    "read_timeout": "connection_read_timeout",
+    "bad_reply": "http_protocol_error",
+    "split_mismatch": "http_protocol_error",
+    "internal": "proxy_internal_error",
+}
+
+
+def error_reply(error: ProxyError, dialect: str = "generic") -> Reply:
+    """The answer for `error` as the protocol `dialect` (a preset's name) words its own errors.
+
+    KServe V1 and Open Inference: ``{"error": text}``; OpenAI: ``{"error": {message, type, param, code}}``.
+    """
+    text = str(error)
+    if dialect == "openai":
+        kind = "invalid_request_error" if error.status < 500 else "server_error"
+        detail = {"message": text, "type": kind, "param": None, "code": error.reason}
+        body = msgspec.json.encode({"error": detail})
+    else:
+        body = msgspec.json.encode({"error": text})
+    error_type = _ERROR_TYPES.get(error.reason)
+    params = f"; error={error_type}" if error_type else ""
+    headers = [_JSON, (b"Proxy-Status", f'pillion{params}; details="{error.reason}"'.encode())]
+    if error.retry_after_s is not None:
+        headers.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    return Reply(error.status, tuple(headers), body, source="proxy")

@@ -1,0 +1,104 @@
+"""What a connection becomes after ``101 Switching Protocols``: two byte streams and no HTTP.
+
+It replaces the connection as the transport's protocol. The client's bytes arrive in the call's body and are
+sent as they are; the backend's bytes leave in `stream`. Either side may close its half; the tunnel ends, and
+tells `on_end`, when both have, when either breaks, or when both were silent for too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from proxy.errors import ProxyError, Reset
+from proxy.exchange import Stream
+from proxy.pooling.upload import Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.timing import Clock
+
+__all__ = ("Tunnel",)
+
+
+class Tunnel(asyncio.Protocol):
+    """Carries raw bytes both ways; `heard_at` is the last instant at which anything passed."""
+
+    __slots__ = ("_is_over", "_now", "_on_end", "_transport", "_upload", "heard_at", "stream")
+
+    def __init__(
+        self, transport: asyncio.Transport, body: Stream, clock: Clock, on_end: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._now = clock.now
+        self._on_end = on_end
+        self._is_over = False
+        self.heard_at = clock.now()
+        self.stream = Stream(self)
+        self._upload: Upload | None = Upload(body, transport, self._client_ended, is_raw=True)
+        transport.set_protocol(self)
+
+    def break_off(self, error: ProxyError) -> None:
+        """End both directions now."""
+        if self._is_over:
+            return
+        self._is_over = True
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.cancel()
+        self.stream.fail(error)
+        self._transport.abort()
+        self._on_end()
+
+    # ------------------------------------------------------------- the backend's half
+    def data_received(self, data: bytes) -> None:
+        """Bytes for the client."""
+        self.heard_at = self._now()
+        self.stream.feed(data)
+
+    def eof_received(self) -> bool:
+        """The backend has said its last byte; the client may still talk."""
+        self.stream.end()
+        if self._upload is None:
+            self.break_off(Reset())
+        return self._upload is not None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        self.break_off(Reset(f"the backend closed the tunnel{f': {exc}' if exc else ''}"))
+
+    # ------------------------------------------------------------- the client's half
+    def _client_ended(self, error: ProxyError | None) -> None:
+        self._upload = None
+        if error is not None or self.stream.is_ended:
+            self.break_off(error or Reset())
+        elif self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS cannot half-close
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        """The backend reads slowly."""
+        if self._upload is not None:
+            self._upload.pause()
+
+    def resume_writing(self) -> None:
+        """The backend has caught up."""
+        self.heard_at = self._now()
+        if self._upload is not None:
+            self._upload.resume()
+
+    # ------------------------------------------------------------- Flow of `stream`
+    def pause(self) -> None:
+        """The client reads slowly."""
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        self.heard_at = self._now()
+        self._transport.resume_reading()
+
+    def abandon(self) -> None:
+        """The client left."""
+        self.break_off(Reset())

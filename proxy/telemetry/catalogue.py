@@ -1,0 +1,203 @@
+"""The metrics Pillion exposes: name, type, labels, meaning, buckets. A compatibility promise.
+
+Everything is in base units (seconds, bytes) and histograms, never summaries, because summaries cannot be
+added up over replicas. Label values come from the configuration, from enumerations in the code, or, for
+`model`, from names that the backend has answered for; whoever sends requests cannot create series.
+
+Duration buckets are a superset of those OpenTelemetry recommends for HTTP servers, with finer steps below
+5 ms, where a sidecar beside a fast model spends its time. Overhead buckets go down to 0.05 ms.
+
+`docs/metrics.md` is written from this list; a test fails when it is stale.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+__all__ = ("CATALOGUE", "PREFIX", "Kind", "Metric", "as_markdown", "metric")
+
+PREFIX = "pillion_"
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+_SPANS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    30.0,
+    60.0,
+)
+_WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_OVERHEADS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
+_LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_ITEMS = tuple(float(1 << power) for power in range(13))
+
+
+class Metric(NamedTuple):
+    """One metric family; `name` without the prefix. Only histograms have `buckets`."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+CATALOGUE: tuple[Metric, ...] = (
+    Metric(
+        "requests_total",
+        "counter",
+        ("protocol", "route", "model", "outcome"),
+        "Requests by outcome: ok, client_error, upstream_error, timeout, shed, cancelled, proxy_error.",
+    ),
+    Metric(
+        "request_duration_seconds",
+        "histogram",
+        ("protocol", "route", "model"),
+        "Time from the request's head to the last byte of its answer.",
+        _SPANS,
+    ),
+    Metric(
+        "overhead_seconds",
+        "histogram",
+        ("protocol",),
+        "Time a request spent in the proxy itself: its duration less queueing and the upstream's share.",
+        _OVERHEADS,
+    ),
+    Metric("requests_in_flight", "gauge", (), "Requests admitted and not yet ended."),
+    Metric("shed_total", "counter", ("reason",), "Requests refused to protect the others."),
+    Metric("queue_depth", "gauge", ("model",), "Requests waiting in a lane for their batch."),
+    Metric(
+        "queue_wait_seconds", "histogram", ("model",), "Time a batched request waited in its lane.", _WAITS
+    ),
+    Metric("batch_items", "histogram", ("model",), "Items in a batch sent upstream.", _ITEMS),
+    Metric(
+        "batch_wait_seconds",
+        "histogram",
+        ("model",),
+        "Time from the arrival of a batch's oldest member to its dispatch.",
+        _WAITS,
+    ),
+    Metric(
+        "batches_total",
+        "counter",
+        ("model", "trigger"),
+        "Batches sent, by what released them: idle, slot_free, full, window, deadline, drain.",
+    ),
+    Metric(
+        "batch_refused_total",
+        "counter",
+        ("model", "why"),
+        "Requests on a batching route that were forwarded alone because they could not be merged safely.",
+    ),
+    Metric(
+        "batch_isolations_total",
+        "counter",
+        ("model",),
+        "Failed batches that were taken apart to find the member at fault.",
+    ),
+    Metric("batch_inflight_limit", "gauge", ("model",), "Batches that may be in flight at once."),
+    Metric(
+        "upstream_requests_total",
+        "counter",
+        ("upstream", "code"),
+        "Answers from the upstream, by HTTP status; a batch is one.",
+    ),
+    Metric(
+        "upstream_request_duration_seconds",
+        "histogram",
+        ("upstream",),
+        "Time from sending a request upstream to its whole answer.",
+        _SPANS,
+    ),
+    Metric(
+        "upstream_connections",
+        "gauge",
+        ("upstream", "protocol", "state"),
+        "Open upstream connections by state: active, idle.",
+    ),
+    Metric(
+        "upstream_connects_total",
+        "counter",
+        ("upstream", "result"),
+        "Upstream connection attempts, by result.",
+    ),
+    Metric(
+        "upstream_reuse_total",
+        "counter",
+        ("upstream",),
+        "Requests sent on a connection that was already open.",
+    ),
+    Metric(
+        "upstream_stale_total",
+        "counter",
+        ("upstream",),
+        "Pooled connections found closed by the upstream when they were taken.",
+    ),
+    Metric(
+        "upstream_pool_wait_seconds",
+        "histogram",
+        ("upstream",),
+        "Time a request waited for a connection to become free.",
+        _WAITS,
+    ),
+    Metric("upstream_retries_total", "counter", ("upstream",), "Requests sent a second time."),
+    Metric(
+        "endpoint_healthy", "gauge", ("upstream", "endpoint"), "1 while the endpoint takes requests, else 0."
+    ),
+    Metric("stream_active", "gauge", (), "Bodies being relayed as they arrive."),
+    Metric(
+        "stream_pauses_total",
+        "counter",
+        ("direction",),
+        "Times a producer was paused because its consumer was slow: request, response.",
+    ),
+    Metric("stream_buffered_bytes", "gauge", (), "Bytes held for slow consumers."),
+    Metric(
+        "time_to_first_byte_seconds",
+        "histogram",
+        ("model",),
+        "Time from the request's head to the first body byte of a streamed answer.",
+        _SPANS,
+    ),
+    Metric(
+        "config_last_reload_successful", "gauge", (), "1 when the last configuration load worked, else 0."
+    ),
+    Metric(
+        "access_log_dropped_total", "counter", (), "Access log lines dropped because the reader was slow."
+    ),
+    Metric("event_loop_lag_seconds", "histogram", (), "How late a timer ran on the event loop.", _LAGS),
+    Metric("build_info", "gauge", ("version", "python"), "Always 1; the labels say what is running."),
+)
+
+_BY_NAME = {entry.name: entry for entry in CATALOGUE}
+
+
+def metric(name: str) -> Metric:
+    """The catalogue's entry `name` (no prefix); KeyError when there is none."""
+    return _BY_NAME[name]
+
+
+def as_markdown() -> str:
+    """The table of `docs/metrics.md`."""
+    head = "| metric | type | labels | meaning |\n|---|---|---|---|\n"
+    return head + "".join(map(_row, CATALOGUE))
+
+
+def _row(entry: Metric) -> str:
+    labels = ", ".join(f"`{label}`" for label in entry.labels) or "none"
+    return f"| `{PREFIX}{entry.name}` | {entry.kind} | {labels} | {entry.help} |\n"

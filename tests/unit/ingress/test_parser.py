@@ -1,0 +1,259 @@
+"""The request parser: framing, limits, refusals, and what the backend will see."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, ProxyError, Reset
+from proxy.exchange import Stream
+from proxy.ingress.parser import Arrival, RequestParser
+from proxy.ingress.policy import LimitPolicy
+
+
+class Socket:
+    """The flow side of a connection: remembers what the stream asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def pause(self) -> None:
+        self.asked.append("pause")
+
+    def resume(self) -> None:
+        self.asked.append("resume")
+
+    def abandon(self) -> None:
+        self.asked.append("abandon")
+
+
+def parser(**limits: int) -> RequestParser:
+    return RequestParser(LimitPolicy.model_construct(**{**LimitPolicy().__dict__, **limits}), Socket())
+
+
+def one(data: bytes) -> Arrival:
+    (arrival,) = parser().feed(data)
+    return arrival
+
+
+POST = b"POST /v1/models/m:predict?x=%2F HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nx-one: 2\r\nContent-Length: 3\r\n\r\nabc"
+
+
+def test_a_small_request_carries_its_body_as_bytes() -> None:
+    arrival = one(POST)
+    assert arrival.call.method == b"POST"
+    assert arrival.call.target == b"/v1/models/m:predict?x=%2F"
+    assert arrival.call.headers == ((b"Host", b"h"), (b"X-One", b"1"), (b"x-one", b"2"))
+    assert arrival.call.body == b"abc"
+    assert arrival.keep_alive
+    assert not arrival.expects_continue
+
+
+@pytest.mark.parametrize("cut", range(1, len(POST)))
+def test_a_request_may_arrive_in_any_two_pieces(cut: int) -> None:
+    subject = parser()
+    arrivals = subject.feed(POST[:cut]) + subject.feed(POST[cut:])
+    assert [arrival.call.target for arrival in arrivals] == [b"/v1/models/m:predict?x=%2F"]
+    body = arrivals[0].call.body
+    got = body if isinstance(body, bytes) else body.read_nowait()
+    assert got == b"abc"
+    assert subject.is_idle
+
+
+def test_pipelined_requests_come_out_in_order() -> None:
+    arrivals = parser().feed(POST * 3 + b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert [arrival.call.method for arrival in arrivals] == [b"POST", b"POST", b"POST", b"GET"]
+
+
+async def test_a_body_beyond_the_first_read_becomes_a_stream() -> None:
+    subject = parser()
+    (arrival,) = subject.feed(b"PUT /f HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nab")
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert body.length == 6
+    assert await body.read() == b"ab"
+    assert subject.feed(b"cdef" + POST)[0].call.body == b"abc"
+    assert await body.read() == b"cdef"
+    assert await body.read() == b""
+
+
+async def test_chunks_are_unwrapped_and_trailers_kept() -> None:
+    subject = parser()
+    (arrival,) = subject.feed(
+        b"POST /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n"
+    )
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert body.length is None
+    subject.feed(b"2\r\nde\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n")
+    assert await body.read() == b"abcde"
+    assert await body.read() == b""
+    assert body.trailers == ((b"X-Sum", b"1"), (b"X-More", b"2"))
+
+
+def test_hop_by_hop_fields_and_those_named_by_connection_stay_behind() -> None:
+    arrival = one(
+        b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close, X-Mine, authorization\r\nX-Mine: 1\r\nAuthorization: a\r\n"
+        b"Connection: x-other\r\nX-Other: 2\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nProxy-Connection: x\r\nA:\r\n\r\n"
+    )
+    assert arrival.call.headers == ((b"Host", b"h"), (b"Authorization", b"a"), (b"A", b""))
+    assert not arrival.keep_alive
+
+
+def test_http_1_0_closes_unless_it_asks_and_needs_no_host() -> None:
+    assert not one(b"GET / HTTP/1.0\r\n\r\n").keep_alive
+    asking = one(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert asking.keep_alive
+    assert asking.call.http_version == 10
+
+
+def test_an_expectation_is_seen() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n"
+    assert one(head).expects_continue
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 3\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("pieces", [1, 1000])
+async def test_an_upgrade_with_a_body_is_an_ordinary_request(framing: bytes, pieces: int) -> None:
+    subject = parser()
+    data = b"POST /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" + framing + POST
+    step = max(1, len(data) // pieces)
+    arrivals = [a for i in range(0, len(data), step) for a in subject.feed(data[i : i + step])]
+    assert [a.call.target for a in arrivals] == [b"/up", b"/v1/models/m:predict?x=%2F"]
+    body = arrivals[0].call.body
+    assert (body if isinstance(body, bytes) else await body.read()) == b"abc"
+
+
+def test_an_upgrade_without_a_body_is_an_ordinary_request() -> None:
+    data = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + POST
+    assert [a.call.target for a in parser().feed(data)] == [b"/ws", b"/v1/models/m:predict?x=%2F"]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "error"),
+    [
+        (b"GARBAGE\r\n\r\n", BadRequest),
+        (b"GET / HTTP/1.1\r\n\r\n", BadRequest),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", BadRequest),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", BadRequest),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            BadRequest,
+        ),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", BadRequest),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", BadRequest),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", BadRequest),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            BadRequest,
+        ),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", BadRequest),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n", BodyTooLarge),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + b"x" * 101,
+            BodyTooLarge,
+        ),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 10 + b"\r\n", HeadersTooLarge),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nB: " + b"b" * 500 + b"\r\n\r\n", HeadersTooLarge),
+    ],
+)
+def test_refused(request_bytes: bytes, error: type[ProxyError]) -> None:
+    subject = parser(body=100, headers=8, header_bytes=400)
+    subject.feed(request_bytes)
+    assert type(subject.fault) is error
+    assert "bbb" not in str(subject.fault), "an error never echoes what the client sent"
+    assert subject.feed(POST) == [], "nothing behind a fault is looked at"
+
+
+def test_an_endless_field_is_bounded() -> None:
+    subject = parser(header_bytes=1000)
+    subject.feed(b"GET / HTTP/1.1\r\nHost: a\r\nB: ")
+    for _ in range(10):
+        subject.feed(b"x" * 100)
+    assert subject.fault is None
+    subject.feed(b"x")
+    assert isinstance(subject.fault, HeadersTooLarge)
+
+
+def test_good_requests_before_a_fault_are_handed_over_first() -> None:
+    subject = parser()
+    assert len(subject.feed(POST + b"BAD\r\n\r\n")) == 1
+    assert isinstance(subject.fault, BadRequest)
+
+
+async def test_a_fault_in_a_streamed_body_breaks_it_off() -> None:
+    subject = parser()
+    (arrival,) = subject.feed(
+        b"POST /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    )
+    subject.feed(b"zz\r\n")
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert await body.read() == b"abc"
+    with pytest.raises(BadRequest):
+        await body.read()
+
+
+async def test_a_client_that_closes_mid_body_breaks_it_off() -> None:
+    subject = parser()
+    (arrival,) = subject.feed(b"POST /f HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc")
+    subject.eof()
+    subject.eof()
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert await body.read() == b"abc"
+    with pytest.raises(Reset):
+        await body.read()
+
+
+def test_a_repeated_head_is_recognised_and_gives_the_same_call() -> None:
+    subject = parser()
+    (first,) = subject.feed(POST)
+    (again,) = subject.feed(POST[:-3] + b"xyz")
+    assert again.call.body == b"xyz"
+    assert (again.call.method, again.call.target, again.call.headers) == (
+        first.call.method,
+        first.call.target,
+        first.call.headers,
+    )
+    assert subject.is_idle
+
+
+@pytest.mark.parametrize("tail", [b"ab", b"abcGET / HTTP/1.1\r\nHost: h\r\n\r\n", b""])
+def test_a_repeated_head_with_another_body_length_takes_the_long_way(tail: bytes) -> None:
+    subject = parser()
+    subject.feed(POST)
+    arrivals = subject.feed(POST[:-3] + tail)
+    assert len(arrivals) == max(1, tail.count(b"GET") + 1)
+    body = arrivals[0].call.body
+    assert (body if isinstance(body, bytes) else body.read_nowait()) == tail[:3]
+
+
+def test_a_repeated_head_inside_a_body_is_a_body() -> None:
+    subject = parser()
+    subject.feed(POST)
+    (put,) = subject.feed(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(POST))
+    assert subject.feed(POST) == []
+    assert isinstance(put.call.body, Stream)
+    assert put.call.body.read_nowait() == POST
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: 3\r\n\r\nabc",
+        b"POST / HTTP/1.0\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ],
+)
+def test_repeats_of_any_kind_parse_alike(first: bytes) -> None:
+    subject = parser()
+    seen = [
+        (a.call.target, a.call.body, a.call.headers, a.keep_alive, a.call.http_version)
+        for _ in range(4)
+        for a in subject.feed(first)
+    ]
+    assert len(seen) == 4
+    assert len(set(seen)) == 1

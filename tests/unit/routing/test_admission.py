@@ -1,0 +1,31 @@
+"""Admission: a bound on calls in flight."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.errors import Draining, Overloaded
+from proxy.routing.admission import Admission
+
+
+def test_calls_beyond_the_limit_are_refused_until_one_leaves() -> None:
+    admission = Admission(2)
+    admission.enter()
+    admission.enter()
+    with pytest.raises(Overloaded) as caught:
+        admission.enter()
+    assert caught.value.retry_after_s == 1.0
+    assert admission.in_flight == 2
+    admission.leave()
+    admission.enter()
+    assert admission.in_flight == 2
+
+
+def test_a_draining_proxy_admits_nothing_new() -> None:
+    admission = Admission(2)
+    admission.enter()
+    admission.is_draining = True
+    with pytest.raises(Draining):
+        admission.enter()
+    admission.leave()
+    assert admission.in_flight == 0
