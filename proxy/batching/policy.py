@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from proxy.config.fields import Duration, Policy, Size
 
@@ -20,6 +20,14 @@ class ItemBounds(Policy):
     """Items per batch below which a learned bound never goes."""
     most: int = Field(default=200, ge=1, le=10_000)
     """Items per batch above which a learned bound never goes."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.least <= self.start <= self.most:
+            raise ValueError(
+                f"least ({self.least}), start ({self.start}) and most ({self.most}) must be in ascending order"
+            )
+        return self
 
 
 class BatchPolicy(Policy):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp.web import Server
 from aiohttp.web_protocol import RequestHandler
 
+from proxy.config.addresses import Address
 from proxy.errors import ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.ingress.headers import body_allowed, reply_head
@@ -41,6 +42,8 @@ _LAST_CHUNK = b"0\r\n\r\n"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for zero seconds
 # A client that pipelines is read no further while this many of its requests wait.
 _MAX_PIPELINED = 32
+# The kernel's own cap (net.core.somaxconn) is the smaller one on most machines.
+_BACKLOG = 4096
 # How long a client that is still sending may take to notice that its answer has come. Closing at once would
 # reset the connection and could destroy the answer on its way (RFC 9112 §9.6).
 _LINGER_S = 2.0
@@ -272,20 +275,17 @@ def _last_chunk(body: Stream) -> bytes:
 
 
 class HttpServer(Server):
-    """Accepts client connections; a component of the lifecycle (start, drain, stop).
-
-    `listen` is ``host:port`` (port 0 picks one) or ``unix:/path``.
-    """
+    """Accepts client connections at `place`; a component of the lifecycle (start, drain, stop)."""
 
     def __init__(
-        self, pipeline: Serve, listen: str, limits: LimitPolicy, timeouts: ServerTimeoutPolicy
+        self, pipeline: Serve, place: Address, limits: LimitPolicy, timeouts: ServerTimeoutPolicy
     ) -> None:
         super().__init__(_unused_handler, handler_cancellation=True)
         self.pipeline = pipeline
         self.limits = limits
         self.is_draining = False
-        self.address = listen
-        self._listen = listen
+        self.address = ""
+        self._place = place
         self._timeouts = timeouts
         self._listener: asyncio.Server | None = None
 
@@ -294,17 +294,16 @@ class HttpServer(Server):
         return ClientConnection(self, loop=self._loop, keepalive_timeout=self._timeouts.keepalive)
 
     async def start(self) -> None:
-        """Bind and accept; `address` says where."""
+        """Bind and accept; `address` says where. OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        if self._listen.startswith("unix:"):
-            path = self._listen.removeprefix("unix:")
-            self._listener = await loop.create_unix_server(self, path, backlog=4096)
+        place = self._place
+        if place.path:
+            self._listener = await loop.create_unix_server(self, place.path, backlog=_BACKLOG)
+            self.address = str(place)
             return
-        host, _, port = self._listen.rpartition(":")
-        host = host.strip("[]")
-        self._listener = await loop.create_server(self, host, int(port), backlog=4096)
-        bound = self._listener.sockets[0].getsockname()
-        self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+        self._listener = await loop.create_server(self, place.host or None, place.port, backlog=_BACKLOG)
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        self.address = f"http://{Address(host, port)}"
 
     async def drain(self, deadline: float) -> None:
         """Accept nothing new, answer everything admitted, then close; bounded by `deadline`."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from proxy.config.addresses import Address
 from proxy.errors import Overloaded, Reset
 from proxy.exchange import Call, Reply, Stream
 from proxy.ingress.http import HttpServer
@@ -33,6 +34,11 @@ class Pipeline:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+
+
+def place_of(server: HttpServer) -> tuple[str, int]:
+    host, _, port = server.address.removeprefix("http://").rpartition(":")
+    return host, int(port)
 
 
 class Client:
@@ -62,10 +68,10 @@ class Client:
 async def serving(handler: Handler, **limits: int) -> AsyncIterator[tuple[Client, Pipeline, HttpServer]]:
     pipeline = Pipeline(handler)
     policy = LimitPolicy.model_construct(**{**LimitPolicy().__dict__, **limits})
-    server = HttpServer(pipeline, "127.0.0.1:0", policy, ServerTimeoutPolicy())
+    server = HttpServer(pipeline, Address("127.0.0.1", 0), policy, ServerTimeoutPolicy())
     await server.start()
-    host, _, port = server.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    host, port = place_of(server)
+    reader, writer = await asyncio.open_connection(host, port)
     try:
         yield Client(reader, writer), pipeline, server
     finally:
@@ -346,7 +352,7 @@ async def test_draining_answers_what_was_admitted_and_closes() -> None:
         assert body == b"kept"
         assert await client.rest() == b""
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(*server.address.split(":"))
+            await asyncio.open_connection(*place_of(server))
 
 
 async def test_draining_closes_idle_connections() -> None:
@@ -359,11 +365,14 @@ async def test_draining_closes_idle_connections() -> None:
 
 async def test_an_idle_connection_is_closed_after_keepalive() -> None:
     server = HttpServer(
-        Pipeline(echo), "127.0.0.1:0", LimitPolicy(), ServerTimeoutPolicy.model_construct(keepalive=0.02)
+        Pipeline(echo),
+        Address("127.0.0.1", 0),
+        LimitPolicy(),
+        ServerTimeoutPolicy.model_construct(keepalive=0.02),
     )
     await server.start()
-    host, _, port = server.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    host, port = place_of(server)
+    reader, writer = await asyncio.open_connection(host, port)
     writer.write(GET)
     await reader.readuntil(b"GET ")
     async with asyncio.timeout(5):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import Draining, Overloaded
+from proxy.errors import Overloaded
 from proxy.routing.admission import Admission
 
 
@@ -19,13 +19,3 @@ def test_calls_beyond_the_limit_are_refused_until_one_leaves() -> None:
     admission.leave()
     admission.enter()
     assert admission.in_flight == 2
-
-
-def test_a_draining_proxy_admits_nothing_new() -> None:
-    admission = Admission(2)
-    admission.enter()
-    admission.is_draining = True
-    with pytest.raises(Draining):
-        admission.enter()
-    admission.leave()
-    assert admission.in_flight == 0

@@ -1,0 +1,142 @@
+"""What no single value can be wrong about: contradictions and doubtful combinations in a valid configuration.
+
+Each check yields `Finding`s for a whole `Config`. Errors make a configuration unusable; warnings name what
+will work, though probably not as meant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from proxy.config.addresses import Address, Endpoint
+from proxy.config.diagnosis import closest
+from proxy.config.fields import format_duration
+from proxy.config.globs import Globs
+from proxy.config.model import ModelConfig, overlay
+from proxy.config.presets import PROTOCOLS, ProtocolName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proxy.config.model import Config
+    from proxy.config.problems import Path
+
+__all__ = ("Finding", "check_config")
+
+
+class Finding(NamedTuple):
+    """A problem before it has a line."""
+
+    path: Path
+    message: str
+    suggestion: str = ""
+    severity: Literal["error", "warning"] = "error"
+
+
+def check_config(config: Config) -> Iterator[Finding]:
+    """Everything that is wrong or doubtful about `config` as a whole."""
+    yield from _listeners(config)
+    yield from _loops(config)
+    yield from _route_targets(config)
+    yield from _duplicate_routes(config)
+    yield from _unreachable_upstreams(config)
+    yield from _contradicting_globs(config)
+    yield from _waits(config)
+    yield from _open_admin(config)
+
+
+def _listen_addresses(config: Config) -> list[tuple[Path, Address]]:
+    sections = ((name, getattr(config.server, name)) for name in type(config.server).model_fields)
+    return [
+        (("server", name, "listen"), section.listen)
+        for name, section in sections
+        if isinstance(getattr(section, "listen", None), Address)
+    ]
+
+
+def _listeners(config: Config) -> Iterator[Finding]:
+    seen: list[tuple[Path, Address]] = []
+    for path, address in _listen_addresses(config):
+        for other, taken in seen:
+            if address.collides(taken):
+                yield Finding(path, f"{address} is already taken by {'.'.join(map(str, other))}")
+        seen.append((path, address))
+
+
+def _loops(config: Config) -> Iterator[Finding]:
+    for path, address in _listen_addresses(config):
+        for name, upstream in config.upstreams.items():
+            for index, endpoint in enumerate(upstream.http):
+                if _is_same(address, endpoint):
+                    listener = ".".join(map(str, path))
+                    yield Finding(
+                        ("upstreams", name, "http", index), f"this is the proxy itself ({listener})"
+                    )
+
+
+def _is_same(address: Address, endpoint: Endpoint) -> bool:
+    if address.path or endpoint.path:
+        return address.path == endpoint.path
+    there = Address(endpoint.host, endpoint.port)
+    return address.collides(there) and (address.host == there.host or there.is_loopback)
+
+
+def _route_targets(config: Config) -> Iterator[Finding]:
+    for index, route in enumerate(config.routes):
+        if route.upstream not in config.upstreams:
+            near = closest(route.upstream, config.upstreams) or ", ".join(config.upstreams)
+            yield Finding(("routes", index, "upstream"), f"no upstream is named {route.upstream}", near)
+
+
+def _duplicate_routes(config: Config) -> Iterator[Finding]:
+    seen: dict[tuple[str, str | None], int] = {}
+    for index, route in enumerate(config.routes):
+        for method in (route.match.method, None):
+            first = seen.get((route.match.path, method))
+            if first is not None:
+                message = f"never reached: routes[{first}] takes the same calls"
+                yield Finding(("routes", index, "match"), message, severity="warning")
+                break
+        seen.setdefault((route.match.path, route.match.method), index)
+
+
+def _unreachable_upstreams(config: Config) -> Iterator[Finding]:
+    named = {route.upstream for route in config.routes}
+    spoken: dict[ProtocolName, str] = {}
+    for name, upstream in config.upstreams.items():
+        first = spoken.setdefault(upstream.protocol, name)
+        if first != name and name not in named:
+            what = "routes" if PROTOCOLS[upstream.protocol].routes else "catch-all"
+            message = f"no call gets here: {first} takes the {what} of {upstream.protocol}; name it in routes"
+            yield Finding(("upstreams", name), message, severity="warning")
+
+
+def _contradicting_globs(config: Config) -> Iterator[Finding]:
+    globs = Globs(config.models)
+    for glob in config.models:
+        merged = ModelConfig()
+        for each in globs.matching(glob):
+            top = config.models[each]
+            combined = overlay(merged, top)
+            if each == glob and combined is top and combined != merged:
+                message = "contradicts what it inherits from less specific globs, so it inherits nothing"
+                yield Finding(("models", glob), message, severity="warning")
+            merged = combined
+
+
+def _waits(config: Config) -> Iterator[Finding]:
+    shortest = min(upstream.timeouts.first_byte for upstream in config.upstreams.values())
+    for glob, model in config.models.items():
+        if "max_wait" in model.batch.model_fields_set and model.batch.max_wait >= shortest:
+            message = (
+                f"waiting {format_duration(model.batch.max_wait)} for company is no less than an upstream's "
+                f"timeouts.first_byte ({format_duration(shortest)})"
+            )
+            yield Finding(("models", glob, "batch", "max_wait"), message, severity="warning")
+
+
+def _open_admin(config: Config) -> Iterator[Finding]:
+    address = config.server.admin.listen
+    if not address.is_loopback:
+        message = f"{address} can be reached from other machines: metrics and status are readable by them"
+        yield Finding(("server", "admin", "listen"), message, severity="warning")

@@ -1,0 +1,157 @@
+"""The whole configuration as one immutable value, composed of the policies that the rooms define.
+
+A room that gains something to configure defines a policy struct beside the logic that obeys it and adds one
+line here. Nothing else needs to know: the loader, the schema, the reference, `dump` and the suggestions for
+misspelt keys all read the structs themselves.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from proxy.batching.policy import BatchPolicy
+from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
+from proxy.config.fields import Policy
+from proxy.config.globs import Globs, check_glob
+from proxy.config.presets import ProtocolName
+from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
+from proxy.lifecycle import DrainPolicy
+from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
+from proxy.routing.policy import RoutePolicy
+from proxy.telemetry.policy import AccessLogPolicy
+
+__all__ = (
+    "AdminConfig",
+    "Config",
+    "HttpConfig",
+    "ModelConfig",
+    "ObserveConfig",
+    "PoolConfig",
+    "ServerConfig",
+    "UpstreamConfig",
+)
+
+
+class HttpConfig(Policy):
+    """The HTTP/1.1 data listener."""
+
+    listen: ListenAddress = Address("127.0.0.1", 8080)
+    """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+
+
+class AdminConfig(Policy):
+    """The admin listener: health, metrics, status."""
+
+    listen: ListenAddress = Address("127.0.0.1", 9901)
+    """Where operators and probes connect: `host:port` or `unix:/path`."""
+
+
+class ServerConfig(Policy):
+    """What faces the clients."""
+
+    http: HttpConfig = HttpConfig()
+    admin: AdminConfig = AdminConfig()
+    limits: LimitPolicy = LimitPolicy()
+    timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
+    drain: DrainPolicy = DrainPolicy()
+
+
+class PoolConfig(Policy):
+    """Connections to each endpoint of an upstream."""
+
+    http: HttpPoolPolicy = HttpPoolPolicy()
+
+
+class UpstreamConfig(Policy):
+    """A model server, or several equal ones."""
+
+    protocol: ProtocolName = "generic"
+    """What it speaks: decides which paths can be batched and where health is asked."""
+    http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
+    """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
+    pool: PoolConfig = PoolConfig()
+    timeouts: TimeoutPolicy = TimeoutPolicy()
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
+    """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
+    name."""
+
+
+class ModelConfig(Policy):
+    """What applies to the models that a glob matches."""
+
+    batch: BatchPolicy = BatchPolicy()
+
+
+class ObserveConfig(Policy):
+    """What is recorded."""
+
+    access_log: AccessLogPolicy = AccessLogPolicy()
+
+
+UpstreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+ModelGlob = Annotated[str, AfterValidator(check_glob)]
+
+
+class Config(Policy):
+    """Everything that an operator can say."""
+
+    version: Literal[1]
+    """Version of this format; always 1."""
+    server: ServerConfig = ServerConfig()
+    upstreams: Annotated[dict[UpstreamName, UpstreamConfig], Field(min_length=1)]
+    """Model servers by name; the names are metric labels."""
+    routes: tuple[RoutePolicy, ...] = ()
+    """Routes asked before the protocols' own; the first match wins."""
+    models: dict[ModelGlob, ModelConfig] = Field(default_factory=lambda: {"*": ModelConfig()})
+    """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
+    rest."""
+    observe: ObserveConfig = ObserveConfig()
+
+    @field_validator("models", mode="after")
+    @classmethod
+    def _with_least_specific(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        return models if "*" in models else models | {"*": ModelConfig()}
+
+    @cached_property
+    def _globs(self) -> Globs:
+        return Globs(self.models)
+
+    @cached_property
+    def _merged(self) -> dict[tuple[str, ...], ModelConfig]:
+        return {}
+
+    def model_policy(self, name: str) -> ModelConfig:
+        """What applies to the model `name`: the most specific glob's fields over those of less specific ones.
+
+        Values that contradict what they would inherit (``least`` above an inherited ``most``) stand alone.
+        """
+        matching = self._globs.matching(name)
+        merged = self._merged.get(matching)  # one entry for each set of globs, however many names there are
+        if merged is None:
+            merged = ModelConfig()
+            for glob in matching:
+                merged = overlay(merged, self.models[glob])
+            self._merged[matching] = merged
+        return merged
+
+
+def overlay(base: ModelConfig, top: ModelConfig) -> ModelConfig:
+    """`base` with every field that was set in `top`; `top` alone where the two contradict each other."""
+    try:
+        return ModelConfig.model_validate(
+            _merge(base.model_dump(exclude_unset=True), top.model_dump(exclude_unset=True))
+        )
+    except ValueError:
+        return top
+
+
+def _merge(base: dict[str, object], top: dict[str, object]) -> dict[str, object]:
+    merged = base | top
+    for key, below in base.items():
+        above = top.get(key)
+        if isinstance(below, dict) and isinstance(above, dict):
+            merged[key] = _merge(below, above)
+    return merged
