@@ -34,6 +34,7 @@ from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
 from proxy.http2.errors import ErrorCode, SessionError
+from proxy.http2.grpc import format_timeout
 from proxy.http2.headers import parse_trailers
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Headers
 
-__all__ = ("TABLE_SIZE_ZERO", "BlockReader", "BlockWriter", "encode_field")
+__all__ = ("TABLE_SIZE_ZERO", "BlockReader", "BlockWriter", "encode_field", "timeout_field")
 
 Head = TypeVar("Head")
 
@@ -52,6 +53,7 @@ _MAX_ENTRIES = 512
 _MAX_KEPT_BLOCK = 2048
 _MAX_KEPT_FIELD = 256
 _NEVER_INDEXED = 0x10
+_TIMEOUT_NAME = b"\x10\x0cgrpc-timeout"
 
 _STATIC_FIELDS = {
     field: index for index, field in reversed(tuple(enumerate(HeaderTable.STATIC_TABLE, 1))) if field[1]
@@ -155,7 +157,10 @@ class BlockWriter:
         )
 
     def request(self, method: bytes, scheme: bytes, target: bytes, headers: Headers) -> bytes:
-        """The block that opens a request; a ``host`` field becomes ``:authority``."""
+        """The block that opens a request.
+
+        A ``host`` field becomes ``:authority``, and ``te`` says that trailers are welcome, as gRPC demands.
+        """
         key = (method, scheme, target, headers)
         return self._blocks.get(key) or self._keep(key, self._encode_request(method, scheme, target, headers))
 
@@ -174,7 +179,7 @@ class BlockWriter:
         pseudo = [(b":method", method), (b":scheme", scheme), (b":path", target)]
         pseudo += [(b":authority", value) for name, value in headers if name.lower() == b"host"][:1]
         regular = [field for field in headers if field[0].lower() != b"host"]
-        return self._encode((*pseudo, *regular))
+        return self._encode((*pseudo, *regular, (b"te", b"trailers")))
 
     def _encode(self, headers: Headers) -> bytes:
         fields = self._fields
@@ -201,6 +206,11 @@ def encode_field(name: bytes, value: bytes) -> bytes:
     if index is not None:
         return _integer(index, 4, _NEVER_INDEXED) + _string(value)
     return bytes((_NEVER_INDEXED,)) + _string(name) + _string(value)
+
+
+def timeout_field(seconds: float) -> bytes:
+    """``grpc-timeout`` for a span, to append to a request's block: it differs with each call."""
+    return _TIMEOUT_NAME + _string(format_timeout(seconds))
 
 
 def _string(text: bytes) -> bytes:

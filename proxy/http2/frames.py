@@ -62,6 +62,7 @@ __all__ = (
     "frame",
     "goaway_frame",
     "header_frames",
+    "message_frames",
     "parse_goaway",
     "parse_reset",
     "parse_settings",
@@ -203,6 +204,20 @@ def header_frames(stream_id: int, block: bytes, max_frame_size: int, *, end_stre
     frames += [frame(CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
     frames.append(frame(CONTINUATION, END_HEADERS, stream_id, parts[-1]))
     return b"".join(frames)
+
+
+def message_frames(stream_id: int, block: bytes, data: bytes, trailers: bytes | None) -> bytes:
+    """A whole message in one piece: HEADERS, DATA unless `data` is empty, trailers unless None.
+
+    The caller has seen to it that each part fits one frame.
+    """
+    head_flags = END_HEADERS | END_STREAM if trailers is None and not data else END_HEADERS
+    message = _pack_header(len(block) << 8 | HEADERS, head_flags, stream_id) + block
+    if data:
+        message += _pack_header(len(data) << 8, trailers is None, stream_id) + data
+    if trailers is not None:
+        message += _pack_header(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, stream_id) + trailers
+    return message
 
 
 def reset_frame(stream_id: int, code: int) -> bytes:

@@ -43,6 +43,7 @@ _is_status = re.compile(rb"[1-9][0-9]{2}").fullmatch
 _CONNECTION_FIELDS = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
+_FRAMING = frozenset({b"content-length", b"te", b"grpc-timeout", b"expect"})
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
 _RESPONSE_PSEUDO = frozenset({b":status"})
 _NOT_IN_TRAILERS = frozenset({b"content-length", b"host", b"te", b"trailer", b"authorization", b"cookie"})
@@ -52,7 +53,7 @@ class RequestHead(NamedTuple):
     """The opening of a request.
 
     `content_length` is the declared number of body bytes; `timeout_s` the span of ``grpc-timeout``; both None
-    when not given. `headers` starts with ``host``.
+    when not given. `headers` starts with ``host``. `expects_continue` says that the client waits for a 100.
     """
 
     method: bytes
@@ -62,6 +63,7 @@ class RequestHead(NamedTuple):
     content_length: int | None
     timeout_s: float | None
     is_grpc: bool
+    expects_continue: bool
 
 
 class ResponseHead(NamedTuple):
@@ -87,14 +89,11 @@ def parse_request(fields: Headers) -> RequestHead:
         method,
         scheme,
         target,
-        tuple(
-            field
-            for field in _join_cookies(regular)
-            if field[0] not in {b"content-length", b"te", b"grpc-timeout"}
-        ),
+        tuple(field for field in _join_cookies(regular) if field[0] not in _FRAMING),
         _content_length(regular),
         None if timeout is None else _timeout(timeout),
         _is_grpc(regular),
+        any(name == b"expect" and value.lower() == b"100-continue" for name, value in regular),
     )
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from proxy.http2.blocks import TABLE_SIZE_ZERO
 from proxy.http2.flow import SendWindow
-from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, data_frame, header_frames
+from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, data_frame, header_frames, message_frames
 from proxy.http2.limits import REFUND
 
 if TYPE_CHECKING:
@@ -81,6 +81,31 @@ class Sender:
         """HEADERS that open a message or announce it (1xx)."""
         self._budget.tokens += REFUND
         self._headers(stream, block, end=end)
+
+    def message(self, stream: Stream, block: bytes, data: bytes, trailers: bytes | None) -> None:
+        """A whole message; one piece when it fits the windows, which most calls do."""
+        size = len(data)
+        room = self.frame_size
+        if (
+            size <= room
+            and size <= stream.send.left
+            and size <= self.window.left
+            and len(block) < room
+            and (trailers is None or len(trailers) <= room)
+        ):
+            self._budget.tokens += REFUND
+            if self._owes_resize:
+                self._owes_resize = False
+                block = TABLE_SIZE_ZERO + block
+            stream.send.left -= size
+            self.window.left -= size
+            self.out.append(message_frames(stream.id, block, data, trailers))
+            self._streams.close_local(stream)
+            return
+        self.head(stream, block, end=False)
+        self.data(stream, data, end=trailers is None)
+        if trailers is not None:
+            self.trailers(stream, trailers)
 
     def data(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """A piece of the body; what does not fit the windows is queued."""
@@ -140,19 +165,6 @@ class Sender:
         stream.queue = None
         stream.queued = 0
 
-    def stalled(self, now: float, span: float) -> list[int]:
-        """Streams of which nothing could be sent for `span` seconds.
-
-        The span counts from the first call that found a stream blocked, so this is to be called more often.
-        """
-        stalled = []
-        for stream in self._blocked.values():
-            if stream.blocked_at is None:
-                stream.blocked_at = now
-            elif now - stream.blocked_at >= span:
-                stalled.append(stream.id)
-        return stalled
-
     # ------------------------------------------------------------- internals
     def _headers(self, stream: Stream, block: bytes, *, end: bool) -> None:
         if self._owes_resize:
@@ -179,7 +191,6 @@ class Sender:
         stream.send.left -= size
         self.window.left -= size
         stream.queued -= size
-        stream.blocked_at = None
         if size == len(front):
             queue.popleft()
         else:

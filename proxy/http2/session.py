@@ -68,6 +68,14 @@ class Session(Receiver):
         self._sender.data(stream, data, end=end)
         return True
 
+    def send_message(self, stream_id: int, block: bytes, data: bytes, trailers: bytes | None = None) -> bool:
+        """A whole answer: its head, its body and, unless None, its trailers. False: the stream is gone."""
+        stream = self._streams.live.get(stream_id)
+        if stream is None:
+            return False
+        self._sender.message(stream, block, data, trailers)
+        return True
+
     def send_trailers(self, stream_id: int, block: bytes) -> bool:
         """The fields that end a body; they follow what is queued. False: the stream is gone."""
         stream = self._streams.live.get(stream_id)
@@ -94,6 +102,15 @@ class Session(Receiver):
         self._sender.out.append(frames.reset_frame(stream_id, code))
         return True
 
+    def finish(self, stream_id: int) -> None:
+        """The owner is done with a stream.
+
+        Refuse what the peer still sends, or break off what was not sent.
+        """
+        stream = self._streams.live.get(stream_id)
+        if stream is not None:
+            self.reset(stream_id, ErrorCode.NO_ERROR if stream.local_closed else ErrorCode.CANCEL)
+
     def ping(self, payload: bytes) -> None:
         """Ask for a `PingAcked` with these 8 bytes."""
         self._sender.out.append(frames.ping_frame(payload, ack=False))
@@ -117,13 +134,6 @@ class Session(Receiver):
         """Whether anything can still be sent or received on the stream."""
         return stream_id in self._streams.live
 
-    def stalled(self, now: float, span: float) -> list[int]:
-        """Streams whose queued body found no window for `span` seconds.
-
-        To be called at intervals below that.
-        """
-        return self._sender.stalled(now, span)
-
     def _start(self, preface: bytes, settings: tuple[tuple[int, int], ...]) -> None:
         limits, out = self.limits, self._sender.out
         common = (
@@ -138,14 +148,14 @@ class Session(Receiver):
 
 
 class ServerSession(Session):
-    """The side that answers."""
+    """The side that answers; `takes_streams` until GOAWAY has named the last one."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits, BlockReader(parse_request, limits.header_list), is_client=False)
         self._preface = frames.PREFACE
         self._resets = Budget(limits.reset_burst, limits.reset_rate)
         self._ended_before = 0
-        self._takes_streams = True
+        self.takes_streams = True
         self._start(b"", ((frames.SETTING_MAX_CONCURRENT_STREAMS, limits.streams),))
 
     def drain(self) -> None:
@@ -156,7 +166,7 @@ class ServerSession(Session):
 
     def close(self, code: ErrorCode = ErrorCode.NO_ERROR, why: str = "") -> None:
         """Say GOAWAY; streams that the peer opens from now on are refused."""
-        self._takes_streams = False
+        self.takes_streams = False
         super().close(code, why)
 
     def _after_preface(self, data: bytes) -> bytes:
@@ -187,7 +197,7 @@ class ServerSession(Session):
 
     def _on_request(self, stream_id: int, block: bytes, *, end: bool) -> None:
         head = self._blocks.head(block)
-        if not self._takes_streams or self.active >= self.limits.streams:
+        if not self.takes_streams or self.active >= self.limits.streams:
             raise StreamError(ErrorCode.REFUSED_STREAM, "draining, or too many streams at once")
         stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
         if head.content_length is not None:
@@ -204,10 +214,9 @@ class ServerSession(Session):
             raise SessionError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams end without their answer")
 
     def _on_ping_ack(self, payload: bytes) -> None:
-        if payload == _DRAIN_PING and self.is_draining and self._takes_streams:
+        if payload == _DRAIN_PING and self.is_draining and self.takes_streams:
             self.close()
-        else:
-            self._events.append(PingAcked(payload))
+        self._events.append(PingAcked(payload))
 
 
 class ClientSession(Session):
@@ -226,13 +235,23 @@ class ClientSession(Session):
 
     def open(self, block: bytes, *, end: bool = False, is_head: bool = False) -> int:
         """Send a request's head; returns the new stream. There must be `capacity`."""
+        stream = self._new_stream(is_head=is_head)
+        self._sender.head(stream, block, end=end)
+        return stream.id
+
+    def open_whole(self, block: bytes, data: bytes, *, is_head: bool = False) -> int:
+        """Send a whole request; returns the new stream. There must be `capacity`."""
+        stream = self._new_stream(is_head=is_head)
+        self._sender.message(stream, block, data, None)
+        return stream.id
+
+    def _new_stream(self, *, is_head: bool) -> Stream:
         stream_id = self._streams.next_own_id
         self._streams.next_own_id += 2
         stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
         stream.is_head_request = is_head
         self._streams.live[stream_id] = stream
-        self._sender.head(stream, block, end=end)
-        return stream_id
+        return stream
 
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         stream = self._streams.live.get(stream_id)

@@ -34,11 +34,10 @@ class Stream:
 
     `content_left` counts a declared content-length down, in bytes (-1: none was declared). `queue` holds what
     waits for a window, None when nothing does; `queued` is its bytes. `tail` is what follows the queue: None
-    when more data may come, b"" for a bare END_STREAM, else a block of trailers. `blocked_at` is the instant
-    since which nothing could be sent though something waits."""
+    when more data may come, b"" for a bare END_STREAM, else a block of trailers.
+    """
 
     __slots__ = (
-        "blocked_at",
         "content_left",
         "has_head",
         "id",
@@ -64,7 +63,6 @@ class Stream:
         self.queue: deque[memoryview] | None = None
         self.queued = 0
         self.tail: bytes | None = None
-        self.blocked_at: float | None = None
 
 
 class Streams:

@@ -27,3 +27,5 @@ class ServerTimeoutPolicy(Policy):
 
     keepalive: Duration = 75.0
     """Span an idle client connection is kept open."""
+    write_stall: Duration = 60.0
+    """Span a client may take nothing of its answer."""

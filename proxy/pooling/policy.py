@@ -6,7 +6,7 @@ from pydantic import Field
 
 from proxy.config.fields import Duration, Policy
 
-__all__ = ("HttpPoolPolicy", "TimeoutPolicy")
+__all__ = ("GrpcPoolPolicy", "HttpPoolPolicy", "TimeoutPolicy")
 
 
 class HttpPoolPolicy(Policy):
@@ -22,6 +22,27 @@ class HttpPoolPolicy(Policy):
     """Span a call may wait for a connection to become free."""
     queue: int = Field(default=1024, ge=0)
     """Calls that may wait for a connection at once, per endpoint."""
+
+
+class GrpcPoolPolicy(Policy):
+    """The HTTP/2 channels to one gRPC endpoint."""
+
+    min: int = Field(default=5, ge=1, le=1000)
+    """Channels opened with the first call and kept, per endpoint."""
+    max: int = Field(default=50, ge=1, le=1000)
+    """Channels open at once, per endpoint."""
+    streams: int = Field(default=80, ge=1)
+    """Calls on the least loaded channel at which another one is opened."""
+    idle: Duration = 1800.0
+    """Span after which an unused channel beyond `min` is closed."""
+    max_age: Duration = 3600.0
+    """Span after which a channel takes no new calls and is replaced, give or take a tenth."""
+    connect: Duration = 1.0
+    """Span allowed for one dial."""
+    wait: Duration = 3.0
+    """Span a call may wait for a channel with room."""
+    queue: int = Field(default=1024, ge=0)
+    """Calls that may wait for a channel at once, per endpoint."""
 
 
 class TimeoutPolicy(Policy):

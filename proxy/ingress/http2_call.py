@@ -1,0 +1,288 @@
+"""One call on an HTTP/2 connection: gathers its request, serves it, writes its answer.
+
+The connection owns it, with its one task. A request whose body came whole in one read enters the pipeline as
+bytes; so does a plain one that says it is small. Any other enters at once, with a `Stream` that is fed frame
+by frame. The call is the `Flow` of that stream: its reader paces the client through the stream's window,
+since nothing is credited while the reader is paused.
+
+The task ends with the answer written, or cancelled by `break_off`. What the client still sends by then is
+refused with RST_STREAM (NO_ERROR), as RFC 9113 §8.1 has it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.errors import BodyTooLarge, ClientGone, ProxyError, StreamReset
+from proxy.exchange import Call, Reply, Stream
+from proxy.http2.errors import ErrorCode
+from proxy.http2.grpc import status_headers
+from proxy.ingress.headers import body_allowed
+from proxy.ingress.replies import error_reply
+from proxy.timing import Deadline
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from proxy.exchange import Body, Headers
+    from proxy.http2.blocks import BlockWriter
+    from proxy.http2.headers import RequestHead
+    from proxy.http2.session import ServerSession
+    from proxy.ingress.http import Serve
+
+__all__ = ("CallLink", "ClientCall")
+
+log = logging.getLogger(__name__)
+
+# A plain body of known length that is no larger is handed over whole, so that it can be batched and cached.
+_SMALL_BODY = 64 << 10
+_HIGH_WATER = 256 << 10
+
+
+class CallLink(Protocol):
+    """What a call needs of its connection."""
+
+    session: ServerSession
+    writer: BlockWriter
+    pipeline: Serve
+    body_limit: int
+    peer: bytes
+    scheme: bytes
+
+    def now(self) -> float:
+        """Seconds on the clock."""
+
+    def wake(self) -> None:
+        """Something was sent on the session."""
+
+    def spawn(self, call: ClientCall, request: Call) -> asyncio.Task[None]:
+        """Run `call.serve` as a task of the connection."""
+
+    async def room(self, stream_id: int) -> bool:
+        """Wait until the client has taken what was sent."""
+
+    async def send_body(self, stream_id: int, body: Stream) -> bool:
+        """Relay a body to its end."""
+
+
+class ClientCall:
+    """See the module's text. `is_started` once the pipeline has the call."""
+
+    __slots__ = (
+        "_chunks",
+        "_head",
+        "_is_paused",
+        "_link",
+        "_size",
+        "_stream",
+        "_task",
+        "_uncredited",
+        "stream_id",
+    )
+
+    def __init__(self, link: CallLink, stream_id: int, head: RequestHead) -> None:
+        self.stream_id = stream_id
+        self._link = link
+        self._head = head
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._stream: Stream | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_paused = False
+        self._uncredited = 0
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the pipeline has the call."""
+        return self._task is not None
+
+    # ------------------------------------------------------------- the request comes in
+    def take(self, data: bytes, *, is_ended: bool) -> None:
+        """A piece of the body."""
+        self._size += len(data)
+        if self._size > self._link.body_limit and not self._head.is_grpc:
+            self._refuse()
+        elif self._stream is not None:
+            self._stream.feed(data)
+            self._credit(len(data))
+            if is_ended:
+                self._stream.end()
+        else:
+            self._chunks.append(data)
+            if is_ended:
+                self.start(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
+
+    def end(self, trailers: Headers) -> None:
+        """The body ended with trailers, which only a stream can carry."""
+        if not self.is_started:
+            self._start_streaming()
+        if self._stream is not None:
+            self._stream.end(trailers)
+
+    def wait_for_more(self) -> None:
+        """The read that brought the head brought no end."""
+        head = self._head
+        if head.expects_continue:
+            self._interim(100, ())
+        if head.content_length is None or head.content_length > _SMALL_BODY:
+            self._start_streaming()
+
+    def start(self, body: Body) -> None:
+        """Enter the pipeline."""
+        self._stream = None if isinstance(body, bytes) else body
+        self._chunks = []
+        self._task = self._link.spawn(self, self._call(body))
+
+    def break_off(self) -> asyncio.Task[None] | None:
+        """The client has left: nobody wants the answer, nobody sends the rest. Returns the task, cancelled."""
+        if self._stream is not None:
+            self._stream.fail(ClientGone())
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
+
+    def _start_streaming(self) -> None:
+        stream = Stream(self, self._head.content_length, high=_HIGH_WATER)
+        chunks = self._chunks
+        self.start(stream)
+        for chunk in chunks:
+            stream.feed(chunk)
+        self._credit(self._size)
+
+    def _refuse(self) -> None:
+        """More than is allowed: whoever reads the body gets the error."""
+        if self._stream is None:
+            self._start_streaming()
+        if self._stream is not None:
+            self._is_paused = True
+            self._stream.fail(self._too_large())
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is over {self._link.body_limit} bytes")
+
+    # ------------------------------------------------------------- Flow of the request body
+    def pause(self) -> None:
+        """The reader is slow: grant the client no more."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """The reader has caught up."""
+        self._is_paused = False
+        self._credit(0)
+
+    def abandon(self) -> None:
+        """Nobody reads any more: grant nothing; the answer's end refuses the rest."""
+        self._is_paused = True
+
+    def _credit(self, count: int) -> None:
+        self._uncredited += count
+        if not self._is_paused:
+            link = self._link
+            link.session.credit(self.stream_id, self._uncredited)
+            self._uncredited = 0
+            if link.session.wants_to_send:
+                link.wake()
+
+    # ------------------------------------------------------------- the answer goes out
+    async def serve(self, call: Call) -> None:
+        """The call's one task: from the pipeline to the last byte written."""
+        link = self._link
+        try:
+            await self._answer(call, await self._reply_to(call))
+        except StreamReset as error:
+            link.session.reset(self.stream_id, error.code)
+        finally:
+            if self._stream is not None:
+                self._stream.abandon()
+            link.session.finish(self.stream_id)
+            link.wake()
+
+    def _call(self, body: Body) -> Call:
+        head, link = self._head, self._link
+        call = Call(head.method, head.target, head.headers, body)
+        call.http_version = 20
+        call.scheme = link.scheme
+        call.peer = link.peer
+        call.is_grpc = head.is_grpc
+        if head.timeout_s is not None:
+            call.deadline = Deadline(link.now() + head.timeout_s)
+        if not head.is_grpc:
+            call.on_informational = self._interim
+        return call
+
+    async def _reply_to(self, call: Call) -> Reply:
+        try:
+            length = self._head.content_length
+            if length is not None and length > self._link.body_limit:
+                return _own_reply(self._too_large(), call)
+            if call.method == b"CONNECT":
+                return Reply(405, (), source="proxy")
+            return await self._link.pipeline.serve(call)
+        except ProxyError as error:
+            if call.is_grpc and isinstance(error, StreamReset):
+                raise  # the client's own library knows what the code means
+            return _own_reply(error, call)
+        except Exception:
+            log.exception("a call failed inside the proxy")
+            return _own_reply(ProxyError("internal error of the proxy"), call)
+
+    async def _answer(self, call: Call, reply: Reply) -> None:
+        body = reply.body
+        if isinstance(body, bytes):
+            await self._send_whole(call, reply, body)
+            return
+        try:
+            await self._send_stream(call, reply, body)
+        finally:
+            body.abandon()
+
+    async def _send_whole(self, call: Call, reply: Reply, body: bytes) -> None:
+        link = self._link
+        headers = reply.headers
+        if not call.is_grpc:
+            headers = _with_length(call, reply, len(body))
+            if not body_allowed(call.method, reply.status):
+                body = b""
+        trailers = link.writer.trailers(reply.trailers) if reply.trailers else None
+        link.session.send_message(self.stream_id, link.writer.response(reply.status, headers), body, trailers)
+        link.wake()
+        if link.session.queued(self.stream_id):
+            await link.room(self.stream_id)
+
+    async def _send_stream(self, call: Call, reply: Reply, body: Stream) -> None:
+        link, stream_id = self._link, self.stream_id
+        has_body = body_allowed(call.method, reply.status)
+        headers = reply.headers if call.is_grpc else _with_length(call, reply, body.length)
+        link.session.send_headers(stream_id, link.writer.response(reply.status, headers), end=not has_body)
+        link.wake()
+        if not has_body:
+            return
+        try:
+            await link.send_body(stream_id, body)
+        except ProxyError as error:
+            if isinstance(error, StreamReset) or not call.is_grpc:
+                code = error.code if isinstance(error, StreamReset) else ErrorCode.INTERNAL_ERROR
+                raise StreamReset(str(error), code) from error
+            link.session.send_trailers(
+                stream_id, link.writer.trailers(status_headers(error.grpc_code, str(error))[1:])
+            )
+
+    def _interim(self, status: int, headers: Headers) -> None:
+        link = self._link
+        link.session.send_headers(self.stream_id, link.writer.response(status, headers))
+        link.wake()
+
+
+def _own_reply(error: ProxyError, call: Call) -> Reply:
+    """An answer of Pillion's own: a gRPC status in a trailers-only answer, or the route's HTTP dialect."""
+    if not call.is_grpc:
+        return error_reply(error, call.dialect)
+    return Reply(200, status_headers(error.grpc_code, str(error)), source="proxy")
+
+
+def _with_length(call: Call, reply: Reply, length: int | None) -> Headers:
+    """The fields with the ``content-length`` of the body, where it is known and may be said."""
+    if not body_allowed(call.method, reply.status):
+        length = reply.declared_length
+    return reply.headers if length is None else (*reply.headers, (b"content-length", b"%d" % length))
