@@ -22,25 +22,15 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.config.fields import Duration, Policy
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
+    from proxy.ingress.policy import DrainPolicy
     from proxy.timing import Clock
 
-__all__ = ("Component", "DrainPolicy", "Lifecycle", "State")
+__all__ = ("Component", "Lifecycle", "State")
 
 _logger = logging.getLogger(__name__)
-
-
-class DrainPolicy(Policy):
-    """How the proxy leaves (YAML: ``server.drain``)."""
-
-    ready_lag: Duration = 0.0
-    """Span between failing readiness and refusing new connections, per shutdown."""
-    grace: Duration = 25.0
-    """Span after `ready_lag` in which admitted requests may still be answered, per shutdown."""
 
 
 class State(StrEnum):

@@ -59,13 +59,18 @@ class Guard:
     def _refused_change(self, visit: Visit, *, is_local: bool) -> str | None:
         if visit.fetch_site not in {"", "same-origin", "none"}:
             return "changes are not accepted from other sites"
-        if visit.origin and urlsplit(visit.origin).netloc.lower() != visit.host.lower():
+        if visit.origin and visit.origin.lower() not in _origins(visit.host):
             return "Origin is not this server"
         if self.token:
-            given = visit.authorization.encode()
+            given = visit.authorization.encode(errors="surrogateescape")  # headers may hold any byte
             wanted = f"Bearer {self.token}".encode()
             return None if hmac.compare_digest(given, wanted) else "a bearer token is needed"
         return None if is_local else "without a token, changes are accepted from loopback only"
+
+
+def _origins(host: str) -> tuple[str, str]:
+    """The origins that a page served from `host` can have."""
+    return f"http://{host.lower()}", f"https://{host.lower()}"
 
 
 def _is_local(peer: str) -> bool:

@@ -25,7 +25,7 @@ class ItemBounds(Policy):
     def _in_order(self) -> Self:
         if not self.least <= self.start <= self.most:
             raise ValueError(
-                f"least ({self.least}), start ({self.start}) and most ({self.most}) must be in ascending order"
+                f"least ({self.least}), start ({self.start}) and most ({self.most}) must be in this order"
             )
         return self
 
@@ -44,4 +44,8 @@ class BatchPolicy(Policy):
     max_bytes: Size = 8 << 20
     """Request body bytes per batch."""
     isolate: tuple[str, ...] = ("authorization",)
-    """Request header fields (lower case) whose values must be equal within a batch."""
+    """Request header fields whose values must be equal within a batch and that tell tenants apart.
+    Without `authorization` a merged call carries no credentials."""
+    ignore: tuple[str, ...] = ()
+    """Request header fields that neither separate batches nor travel with one. Fields that Pillion knows to
+    be noise (such as `user-agent` and `traceparent`) need not be listed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from proxy.config.addresses import Address, Endpoint
+from proxy.config.addresses import Address
 from proxy.config.diagnosis import closest
 from proxy.config.fields import format_duration
 from proxy.config.globs import Globs
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from proxy.config.model import Config
     from proxy.config.problems import Path
+    from proxy.pooling.endpoint import Endpoint
 
 __all__ = ("Finding", "check_config")
 
@@ -77,8 +78,10 @@ def _loops(config: Config) -> Iterator[Finding]:
 def _is_same(address: Address, endpoint: Endpoint) -> bool:
     if address.path or endpoint.path:
         return address.path == endpoint.path
-    there = Address(endpoint.host, endpoint.port)
-    return address.collides(there) and (address.host == there.host or there.is_loopback)
+    there = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
+    here = "127.0.0.1" if address.host == "localhost" else address.host
+    is_here = there == here or (address.is_wildcard and Address(there, 0).is_loopback)
+    return is_here and address.port == endpoint.port
 
 
 def _route_targets(config: Config) -> Iterator[Finding]:

@@ -17,8 +17,7 @@ from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
-from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
-from proxy.lifecycle import DrainPolicy
+from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
 from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy

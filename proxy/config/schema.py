@@ -58,7 +58,7 @@ def _described(schema: dict[str, Any], default: object) -> dict[str, Any]:
 
 
 def _or_environment(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema`, or a placeholder where it wants a scalar that the placeholder's own text would not satisfy."""
+    """`schema`, or a placeholder where a scalar is wanted that the placeholder's own text is not."""
     if "items" in schema:
         return schema | {"items": _or_environment(schema["items"])}
     wants_scalar = schema.get("type") in {"integer", "number", "boolean"} or bool(

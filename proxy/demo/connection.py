@@ -143,12 +143,10 @@ class Connection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header field."""
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """The body, if any, follows."""
-        if any(name == b"expect" for name, _ in self._headers):
+        """One header field; a client that waits for permission to send its body gets it."""
+        name = name.lower()
+        self._headers.append((name, value))
+        if name == b"expect":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:

@@ -8,14 +8,20 @@ begins. Once begun it runs to its end, as on a real device: nobody may be waitin
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.demo.finetimer import FineTimer
 
-__all__ = ("Executor", "Job")
+__all__ = ("Executor", "Job", "Timer")
+
+
+class Timer(Protocol):
+    """What an executor needs of a `FineTimer`."""
+
+    def call_later(self, span_s: float, callback: Callable[[], object]) -> object:
+        """Run `callback` after `span_s` seconds."""
 
 
 class Job:
@@ -42,7 +48,7 @@ class Job:
 class Executor:
     """Runs up to `parallelism` jobs at once (0: any number)."""
 
-    def __init__(self, timer: FineTimer, parallelism: int, dropped: Callable[[], object]) -> None:
+    def __init__(self, timer: Timer, parallelism: int, dropped: Callable[[], object]) -> None:
         self._timer = timer
         self._parallelism = parallelism
         self._dropped = dropped

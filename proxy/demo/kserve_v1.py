@@ -47,9 +47,9 @@ def predict(name: str, model: Model, compute: Compute, request: Request) -> Infe
 
 
 def _columns(model: Model, instances: list[Any]) -> Columns:
+    if len(model.inputs) == 1 and not (instances and isinstance(instances[0], dict)):
+        return {model.inputs[0].name: instances}
     names = [tensor.name for tensor in model.inputs]
-    if len(names) == 1 and not (instances and isinstance(instances[0], dict)):
-        return {names[0]: instances}
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for index, instance in enumerate(instances):
         if not isinstance(instance, dict) or instance.keys() != columns.keys():

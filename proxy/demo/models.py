@@ -102,14 +102,14 @@ class _Poison(Exception):
 
 def _each(items: Iterable[_Item], function: Callable[[_Item], _Result]) -> list[_Result]:
     """`function` of each item; whatever is wrong with one becomes an `ItemError` that knows its index."""
-    results = []
-    for index, item in enumerate(items):
-        try:
-            results.append(function(item))
-        except _Poison:
-            raise PoisonedItem(index, "the computation failed") from None
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ItemError(index, str(error)) from None
+    results: list[_Result] = []
+    try:
+        for item in items:
+            results.append(function(item))  # noqa: PERF401  a comprehension would not know how far it came
+    except _Poison:
+        raise PoisonedItem(len(results), "the computation failed") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ItemError(len(results), str(error)) from None
     return results
 
 

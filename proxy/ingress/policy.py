@@ -1,4 +1,4 @@
-"""What an operator says about the listener (YAML: ``server.limits``, ``server.timeouts``)."""
+"""What an operator says about the listener (YAML: ``limits``, ``timeouts`` and ``drain`` of ``server``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import Field
 
 from proxy.config.fields import Duration, Policy, Size
 
-__all__ = ("LimitPolicy", "ServerTimeoutPolicy")
+__all__ = ("DrainPolicy", "LimitPolicy", "ServerTimeoutPolicy")
 
 
 class LimitPolicy(Policy):
@@ -29,3 +29,12 @@ class ServerTimeoutPolicy(Policy):
     """Span an idle client connection is kept open."""
     write_stall: Duration = 60.0
     """Span a client may take nothing of its answer."""
+
+
+class DrainPolicy(Policy):
+    """How the proxy leaves (YAML: ``server.drain``)."""
+
+    ready_lag: Duration = 0.0
+    """Span between failing readiness and refusing new connections, per shutdown."""
+    grace: Duration = 25.0
+    """Span after `ready_lag` in which admitted requests may still be answered, per shutdown."""

@@ -51,6 +51,11 @@ class Match:
         self.model = model
         self.version = version
 
+    @property
+    def codec(self) -> str | None:
+        """The batching codec of the route."""
+        return self.route.codec
+
     def __repr__(self) -> str:
         return f"Match(route={self.route.name!r}, model={self.model!r}, version={self.version!r})"
 

@@ -193,11 +193,40 @@ def metric(name: str) -> Metric:
 
 
 def as_markdown() -> str:
-    """The table of `docs/metrics.md`."""
-    head = "| metric | type | labels | meaning |\n|---|---|---|---|\n"
-    return head + "".join(map(_row, CATALOGUE))
+    """The page `docs/metrics.md`, whole."""
+    rows = "".join(map(_row, CATALOGUE))
+    bounds = "".join(_bounds(entry) for entry in CATALOGUE if entry.buckets)
+    return f"{_HEAD}{rows}{_MIDDLE}{bounds}"
 
 
 def _row(entry: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in entry.labels) or "none"
     return f"| `{PREFIX}{entry.name}` | {entry.kind} | {labels} | {entry.help} |\n"
+
+
+def _bounds(entry: Metric) -> str:
+    return f"- `{PREFIX}{entry.name}`: {', '.join(f'{bound:g}' for bound in entry.buckets)}\n"
+
+
+_HEAD = """\
+# Metrics
+
+`GET /metrics` on the admin port. Names, types and labels are a promise: they change only with the major
+version. Everything is in base units. A series appears once it has something to show.
+
+A model's name becomes a label when the backend has answered a request for it, or when it is written out in
+the configuration; at most 200 names do. All others share `model="other"`, so clients cannot create series.
+Calls that are not for a model have `model=""`.
+
+Beside these there are the usual `process_*` and `python_*` metrics of the process and the interpreter.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+_MIDDLE = """
+## Histogram buckets
+
+Upper bounds, each followed by `+Inf`.
+
+"""

@@ -30,7 +30,7 @@ from proxy.errors import (
     UpstreamError,
 )
 
-__all__ = ("OUTCOMES", "Ended", "Outcome", "outcome_of_error", "outcome_of_status")
+__all__ = ("OUTCOMES", "SHED_REASONS", "Ended", "Outcome", "outcome_of_error", "outcome_of_status")
 
 Outcome = Literal["ok", "client_error", "upstream_error", "timeout", "shed", "cancelled", "proxy_error"]
 
@@ -43,6 +43,9 @@ OUTCOMES: tuple[Outcome, ...] = (
     "cancelled",
     "proxy_error",
 )
+
+SHED_REASONS = frozenset(kind.reason for kind in Shed.__subclasses__())
+"""Why a call was refused to protect the others; a passed deadline is one whatever its outcome."""
 
 # First match wins, so a leaf stands before its base.
 _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], Outcome], ...] = (

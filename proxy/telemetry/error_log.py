@@ -30,7 +30,7 @@ class ErrorLog:
         self._next_at: dict[str, float] = {}
         self._held_back: dict[str, int] = {}
 
-    def warn(self, reason: str, message: str, *args: str | bytes) -> None:
+    def report(self, reason: str, message: str, *args: str | bytes) -> None:
         """Log `message % args` as a warning of the kind `reason`, unless one was just logged."""
         now = self._now()
         if now < self._next_at.get(reason, now):

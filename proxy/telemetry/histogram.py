@@ -61,7 +61,7 @@ class Histogram:
         return list(accumulate(self.counts))
 
     def quantile(self, q: float) -> float:
-        """An estimate of the `q` quantile (0..1); 0.0 when there are no observations."""
+        """An estimate of the `q` quantile (0 < `q` <= 1); 0.0 when there are no observations."""
         below = self.cumulative()
         rank = q * below[-1]
         if not below[-1]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from proxy.telemetry.catalogue import metric
+from proxy.telemetry.ended import SHED_REASONS
 from proxy.telemetry.histogram import Histogram
 from proxy.telemetry.series import OTHER, CallSeries, Models, StreamSeries, UpstreamSeries
 
@@ -144,10 +145,8 @@ class Metrics:
         series.overhead.observe(max(duration_s - queue_s - call.upstream_s, 0.0))
         if call.batch or queue_s:
             series.model.queue_wait.observe(queue_s)
-
-    def shed(self, reason: str) -> None:
-        """Count a refused call; `reason` is the `ProxyError` slug."""
-        self.sheds[reason] += 1
+        if ended.reason in SHED_REASONS:
+            self.sheds[ended.reason] += 1
 
     def pool(self, upstream: str) -> PoolRecorder:
         """The recorder of the upstream named `upstream` in the configuration."""

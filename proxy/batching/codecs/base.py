@@ -1,0 +1,75 @@
+"""What a codec owes the lane: how calls of one protocol become one call, and its answer becomes theirs again.
+
+Theory of operation
+-------------------
+`prepare` reads one request body and says what must be equal for two of them to share a call (`Prepared.key`),
+how many items it holds and where its payload is. It refuses whatever it cannot prove safe: a refused call is
+forwarded as it came, which is always right, so a codec never guesses. `merge` joins the payloads of members
+with equal keys; `split` cuts the answer into one part for each member, in the order of the members, and
+raises `SplitMismatch` unless the answer provably holds one item for each item asked.
+
+Codecs splice bytes. A number that a client wrote is never parsed and printed again, because a decoder that
+goes through doubles turns 2^53+1 into 2^53, 1e400 into an error and 1.10 into 1.1. What is parsed is only the
+frame around the payload.
+
+`merge` and `split` speak in `Part`s: a body, and the header fields that describe this body and no other (the
+binary tensor extension has one). Everything else about headers is the lane's business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from proxy.exchange import Headers
+
+__all__ = ("Codec", "Part", "Prepared")
+
+Part = tuple[bytes, "Headers"]
+"""A body and the header fields that belong to it alone (they replace fields of the same name)."""
+
+
+class Prepared:
+    """One call as its codec understood it.
+
+    * ``key``: equal for calls that may share an upstream call.
+    * ``items``: how many items the call asks about, at least 1.
+    * ``payload``: the bytes to splice, one entry for each place that grows with the items.
+    * ``frame``: what is the same for all members of a batch; the codec's own.
+    * ``ident``: the caller's own id as it is to be echoed, or ``b""``.
+    """
+
+    __slots__ = ("frame", "ident", "items", "key", "payload")
+
+    frame: Any
+
+    def __init__(
+        self,
+        key: Hashable,
+        items: int,
+        payload: tuple[bytes, ...],
+        frame: object = None,
+        ident: bytes = b"",
+    ) -> None:
+        self.key = key
+        self.items = items
+        self.payload = payload
+        self.frame = frame
+        self.ident = ident
+
+
+class Codec(Protocol):
+    """The merge and split rules of one protocol form. Pure and stateless."""
+
+    name: str
+
+    def prepare(self, body: bytes, headers: Headers) -> Prepared:
+        """Understand one request; raises `MergeRefused` when merging it cannot be proved safe."""
+
+    def merge(self, members: Sequence[Prepared]) -> Part:
+        """One request for all `members` (two or more, equal keys)."""
+
+    def split(self, answer: Part, members: Sequence[Prepared]) -> list[Part]:
+        """One answer for each of `members`, in order; raises `SplitMismatch`."""

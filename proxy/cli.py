@@ -1,0 +1,201 @@
+"""The command line: one function for each verb, each returning the process's exit code.
+
+Exit codes: 0 ok, 1 runtime, 2 usage, 3 config invalid, 4 upstream unreachable, 5 objective or regression
+failed. What only one verb needs is imported inside it: `healthcheck` runs every few seconds in a container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from proxy import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from proxy.config.load import Loaded
+
+__all__ = ("main",)
+
+EXIT_OK = 0
+EXIT_RUNTIME = 1
+EXIT_CONFIG = 3
+EXIT_UPSTREAM = 4
+
+_DEFAULT_ADMIN = "http://127.0.0.1:9901"
+_ADMIN_TIMEOUT_S = 3.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; the console script and ``python -m proxy`` both end here."""
+    arguments = _parser().parse_args(argv)
+    verb: Callable[[argparse.Namespace], int] = arguments.verb
+    try:
+        return verb(arguments)
+    except BrokenPipeError:
+        return EXIT_RUNTIME  # the reader of our output left; there is nobody to tell
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pillion", description="A sidecar that makes a model server faster."
+    )
+    parser.add_argument("--version", action="version", version=f"pillion {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    serve = verbs.add_parser("serve", help="run until SIGTERM or SIGINT")
+    _add_source(serve)
+    serve.set_defaults(verb=_serve)
+
+    demo = verbs.add_parser("demo", help="compare direct and proxied on the embedded demo model server")
+    demo.add_argument("--requests", type=_positive, default=2000, help="requests at each side (default 2000)")
+    demo.add_argument("--keep", action="store_true", help="leave both running until Ctrl-C")
+    demo.set_defaults(verb=_demo)
+
+    check = verbs.add_parser("check", help="report every problem of a configuration at once")
+    check.add_argument("-c", "--config", required=True, metavar="FILE")
+    check.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    check.add_argument("--format", choices=("human", "json", "github"), default="human")
+    check.set_defaults(verb=_check)
+
+    dump = verbs.add_parser("dump", help="print the effective configuration, every default included")
+    _add_source(dump)
+    dump.add_argument("--origin", action="store_true", help="say where each value comes from")
+    dump.set_defaults(verb=_dump)
+
+    schema = verbs.add_parser("schema", help="print the JSON Schema of the YAML")
+    schema.set_defaults(verb=_schema)
+
+    health = verbs.add_parser(
+        "healthcheck", help="exit 0 when the proxy is ready, for container health checks"
+    )
+    _add_admin(health)
+    health.add_argument("--live", action="store_true", help="ask for liveness instead of readiness")
+    health.set_defaults(verb=_healthcheck)
+
+    status = verbs.add_parser("status", help="print the status document of a running proxy")
+    _add_admin(status)
+    status.set_defaults(verb=_status)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("-c", "--config", metavar="FILE", help="the YAML file")
+    source.add_argument("--upstream", metavar="URL", help="run without a file, in front of this server")
+    parser.add_argument("--protocol", default="", metavar="NAME", help="with --upstream: what it speaks")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+
+
+def _add_admin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--admin", default=_DEFAULT_ADMIN, metavar="URL", help=f"default {_DEFAULT_ADMIN}")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+# ----------------------------------------------------------------- verbs
+def _serve(arguments: argparse.Namespace) -> int:
+    loaded = _load(arguments)
+    if loaded is None:
+        return EXIT_CONFIG
+    from proxy.app import run  # noqa: PLC0415  the data path's imports are for this verb only
+
+    return run(loaded)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from proxy.demo.run import run_demo  # noqa: PLC0415  for this verb only
+
+    return run_demo(requests=arguments.requests, keep=arguments.keep)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from proxy.config.load import check, render_problems  # noqa: PLC0415  pydantic is for those who need it
+
+    problems = check(arguments.config, arguments.overrides)
+    text = render_problems(problems, arguments.format)
+    if text:
+        print(text)
+    return EXIT_CONFIG if any(problem.severity == "error" for problem in problems) else EXIT_OK
+
+
+def _dump(arguments: argparse.Namespace) -> int:
+    loaded = _load(arguments)
+    if loaded is None:
+        return EXIT_CONFIG
+    from proxy.config.dump import dump  # noqa: PLC0415  for this verb only
+
+    print(dump(loaded, with_origin=arguments.origin), end="")
+    return EXIT_OK
+
+
+def _schema(_arguments: argparse.Namespace) -> int:
+    from proxy.config.schema import json_schema  # noqa: PLC0415  for this verb only
+
+    print(json.dumps(json_schema(), indent=2))
+    return EXIT_OK
+
+
+def _healthcheck(arguments: argparse.Namespace) -> int:
+    status, body = _ask_admin(arguments.admin, "/livez" if arguments.live else "/readyz")
+    if status == 200:
+        return EXIT_OK
+    print(body.strip() or f"status {status}", file=sys.stderr)
+    return EXIT_RUNTIME
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    status, body = _ask_admin(arguments.admin, "/status.json")
+    if status != 200:
+        print(body.strip(), file=sys.stderr)
+        return EXIT_RUNTIME
+    print(json.dumps(json.loads(body), indent=2))
+    return EXIT_OK
+
+
+# ----------------------------------------------------------------- shared
+def _load(arguments: argparse.Namespace) -> Loaded | None:
+    """The configuration that the arguments name; problems go to standard error."""
+    from proxy.config.load import load_file, load_upstream, render_problems  # noqa: PLC0415  pydantic is slow to import
+    from proxy.config.problems import Problem  # noqa: PLC0415  with its loader
+    from proxy.errors import ConfigError  # noqa: PLC0415  with its loader
+
+    try:
+        if arguments.config is not None:
+            loaded = load_file(arguments.config, arguments.overrides)
+        else:
+            loaded = load_upstream(arguments.upstream, arguments.protocol, arguments.overrides)
+    except ConfigError as error:
+        problems = [problem for problem in error.problems if isinstance(problem, Problem)]
+        print(render_problems(problems, "human"), file=sys.stderr)
+        return None
+    if loaded.warnings:
+        print(render_problems(loaded.warnings, "human"), file=sys.stderr)
+    return loaded
+
+
+def _ask_admin(base: str, path: str) -> tuple[int, str]:
+    """(status, body) of a GET on the admin port; status 0 with the reason when nobody answers."""
+    import http.client  # noqa: PLC0415  only these verbs talk to a running proxy
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    url = urlsplit(base if "//" in base else f"//{base}")
+    connection = http.client.HTTPConnection(
+        url.hostname or "127.0.0.1", url.port or 9901, timeout=_ADMIN_TIMEOUT_S
+    )
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return 0, f"no answer from {base}: {error}"
+    finally:
+        connection.close()

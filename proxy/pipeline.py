@@ -1,0 +1,168 @@
+"""The request path: one straight coroutine from a decoded call to its reply.
+
+Every transport's ingress ends here and every upstream begins here. The numbered steps are the whole story
+of a call; a step that is switched off costs a comparison. Whatever happens, a call is accounted for exactly
+once, when its answer has left.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from proxy.errors import ClientGone, ProxyError
+from proxy.exchange import Call, Reply, Stream
+from proxy.routing.deadline import tightest
+from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from proxy.batching.lane import Batcher
+    from proxy.batching.policy import BatchPolicy
+    from proxy.exchange import Body, Upstream
+    from proxy.routing.admission import Admission
+    from proxy.routing.table import Match, RouteTable
+    from proxy.timing import Clock
+
+__all__ = ("Pipeline", "Recorder", "Service")
+
+
+class Recorder(Protocol):
+    """Who is told of every call, once, when its answer has left or it failed."""
+
+    def record(self, call: Call, ended: Ended) -> None:
+        """`call` ended as `ended` says."""
+
+
+class Service(NamedTuple):
+    """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
+
+    `policy` gives the batching policy of a model by name ("" where the path names none).
+    """
+
+    upstream: Upstream
+    batcher: Batcher
+    policy: Callable[[str], BatchPolicy]
+
+
+class Pipeline:
+    """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
+
+    __slots__ = ("_admission", "_now", "_routes", "_services", "_telemetry")
+
+    def __init__(
+        self,
+        routes: RouteTable,
+        services: Mapping[str, Service],
+        *,
+        admission: Admission,
+        telemetry: Recorder,
+        clock: Clock,
+    ) -> None:
+        self._routes = routes
+        self._services = services
+        self._admission = admission
+        self._telemetry = telemetry
+        self._now = clock.now
+
+    async def serve(self, call: Call) -> Reply:
+        """Answer `call`; raises `ProxyError` for what Pillion answers itself.
+
+        A reply may carry a `Stream`: the call then counts as in flight until that stream is closed.
+        """
+        match: Match | None = None
+        call.started_at = now = self._now()
+        try:
+            # 1 route
+            match = self._routes.match(call.method, call.target)
+            route = match.route
+            call.dialect = route.protocol
+            call.idempotent = route.idempotent
+            # 2 deadline
+            call.deadline = tightest(call, now, route.timeout_s)
+            # 3 admission
+            self._admission.enter()
+        except ProxyError as error:
+            self._account(call, match, _failure(error))
+            raise
+        try:
+            # 4 batched, or direct and streamed
+            reply = await self._dispatch(call, match)
+        except (Exception, CancelledError) as error:
+            self._admission.leave()
+            self._account(call, match, _failure(error))
+            raise
+        # 5 account, once the answer has left
+        if isinstance(reply.body, Stream):
+            reply.body.on_close(partial(self._end_stream, call, match, reply, reply.body))
+        else:
+            self._admission.leave()
+            self._account(call, match, _Ending(reply.status, len(reply.body)))
+        return reply
+
+    async def _dispatch(self, call: Call, match: Match) -> Reply:
+        service = self._services[match.route.upstream]
+        if match.route.codec is None:
+            return await service.upstream.exchange(call)
+        policy = service.policy(match.model)
+        if isinstance(call.body, Stream) and policy.mode != "off":
+            call.body = await _gather(call.body, policy.max_bytes)
+        return await service.batcher.submit(call, match, policy)
+
+    def _end_stream(self, call: Call, match: Match, reply: Reply, body: Stream) -> None:
+        self._admission.leave()
+        ending = _Ending(reply.status, body.delivered)
+        if body.error is not None:
+            ending = _Ending(reply.status, body.delivered, body.error)
+        elif not body.is_ended:
+            ending = _Ending(ClientGone.status, body.delivered, ClientGone())
+        self._account(call, match, ending)
+
+    def _account(self, call: Call, match: Match | None, ending: _Ending) -> None:
+        error = ending.error
+        self._telemetry.record(
+            call,
+            Ended(
+                route=match.route.name if match is not None else "",
+                protocol="http",
+                model=match.model if match is not None else "",
+                outcome=outcome_of_status(ending.status) if error is None else outcome_of_error(error),
+                status=ending.status,
+                duration_s=self._now() - call.started_at,
+                bytes_out=ending.bytes_out,
+                reason=error.reason if error is not None else "",
+            ),
+        )
+
+
+class _Ending(NamedTuple):
+    """How a call ended: what the client was told, and whose words they were."""
+
+    status: int
+    bytes_out: int = 0
+    error: ProxyError | None = None
+
+
+def _failure(error: BaseException) -> _Ending:
+    if isinstance(error, CancelledError):
+        error = ClientGone()
+    elif not isinstance(error, ProxyError):
+        error = ProxyError()
+    return _Ending(error.status, 0, error)
+
+
+async def _gather(body: Stream, limit: int) -> Body:
+    """The whole body when it has at most `limit` bytes and can become part of a batch; else `body`."""
+    if body.length is not None and body.length > limit:
+        return body
+    chunks = []
+    size = 0
+    while chunk := await body.read():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            body.unread(b"".join(chunks))
+            return body
+    return b"".join(chunks)
