@@ -33,7 +33,7 @@ from proxy.http2.events import (
     SettingsChanged,
     StreamReset,
 )
-from proxy.http2.flow import ReceiveWindow
+from proxy.http2.flow import ReceiveWindow, moved
 from proxy.http2.limits import Budget
 from proxy.http2.sending import Sender
 from proxy.http2.streams import Streams
@@ -131,7 +131,7 @@ class Connection(ABC):
         """Only now does the peer know our initial window."""
         self._stream_window = self.limits.stream_window
         for stream in self._streams.live.values():
-            stream.receive.resize(self._stream_window)
+            stream.resize(self._stream_window)
 
     def _on_push_promise(self, _flags: int, stream_id: int, _payload: bytes) -> None:
         raise SessionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody enabled", stream_id)
@@ -170,7 +170,7 @@ class Connection(ABC):
             delta = value - self._sender.initial_window
             self._sender.initial_window = value
             for stream in self._streams.live.values():
-                stream.send.shift(delta)
+                stream.send_left = moved(stream.send_left, delta, stream.id)
             self._drained(self._sender.windows_opened())
         elif name == frames.SETTING_MAX_FRAME_SIZE:
             self._sender.set_frame_size(value)

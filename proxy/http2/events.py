@@ -15,6 +15,7 @@ __all__ = (
     "Event",
     "GoawayReceived",
     "InterimReceived",
+    "MessagePart",
     "PingAcked",
     "RequestReceived",
     "ResponseReceived",
@@ -27,19 +28,24 @@ __all__ = (
 
 
 @dataclass(slots=True)
-class RequestReceived:
-    """A client opened a stream; `is_ended` when there is no body."""
+class MessagePart:
+    """A head, a piece of body or the trailers of the message on a stream."""
 
     stream_id: int
+
+
+@dataclass(slots=True)
+class RequestReceived(MessagePart):
+    """A client opened a stream; `is_ended` when there is no body."""
+
     head: RequestHead
     is_ended: bool
 
 
 @dataclass(slots=True)
-class ResponseReceived:
+class ResponseReceived(MessagePart):
     """The answer began; `is_ended` when there is no body (a trailers-only answer too)."""
 
-    stream_id: int
     head: ResponseHead
     is_ended: bool
 
@@ -53,19 +59,17 @@ class InterimReceived:
 
 
 @dataclass(slots=True)
-class DataReceived:
+class DataReceived(MessagePart):
     """A piece of a body. Its bytes must be given back by `Session.credit` once they are consumed."""
 
-    stream_id: int
     data: bytes
     is_ended: bool
 
 
 @dataclass(slots=True)
-class TrailersReceived:
+class TrailersReceived(MessagePart):
     """The body ended with these fields."""
 
-    stream_id: int
     headers: Headers
 
 

@@ -2,80 +2,72 @@
 
 Theory of operation
 -------------------
-A window is a number of DATA bytes that one side may still send. `SendWindow` is what the peer lets us send:
-it shrinks with each DATA frame, grows with WINDOW_UPDATE, and moves, possibly below zero, when the peer
-changes SETTINGS_INITIAL_WINDOW_SIZE. It never passes 2^31-1.
+A window is a number of DATA bytes that one side may still send. What the peer lets us send shrinks with each
+DATA frame, grows with WINDOW_UPDATE (`grown`), and moves, possibly below zero, when the peer changes
+SETTINGS_INITIAL_WINDOW_SIZE (`moved`). It never passes 2^31-1.
 
-`ReceiveWindow` is what we let the peer send. `take` books what arrived, padding included, and refuses more
-than was granted. `credit` books what its consumer is done with; the peer hears of it only once half the
-window is owed, so that a stream of small messages does not cost a WINDOW_UPDATE for each. A consumer that
-stops crediting stops its sender after one window: that is the whole coupling of a slow reader to a fast
-writer.
+`ReceiveWindow` is what we let the peer send: the sender's view of it (`left`) shrinks with what arrives,
+padding included, and below zero the peer has broken the rules (`overrun`). `credit` books what its consumer
+is done with; the peer hears of it only once half the window is owed, so that a stream of small messages does
+not cost a WINDOW_UPDATE for each. A consumer that stops crediting stops its sender after one window: that is
+the whole coupling of a slow reader to a fast writer.
 
 Small bodies never reach the half: a unary call whose request fits half a window is answered without any
 WINDOW_UPDATE for its stream.
+
+Windows are plain numbers on their owners, since each DATA frame touches four of them.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.frames import MAX_WINDOW
 
-__all__ = ("ReceiveWindow", "SendWindow")
+if TYPE_CHECKING:
+    from proxy.http2.errors import Http2Error
+
+__all__ = ("ReceiveWindow", "grown", "moved", "overrun")
 
 
-class SendWindow:
-    """Bytes of DATA that the peer still accepts on `stream_id` (0: the connection)."""
+def grown(left: int, increment: int, stream_id: int) -> int:
+    """The window after WINDOW_UPDATE; too much of it costs the stream, or the connection (§6.9.1)."""
+    if left + increment > MAX_WINDOW:
+        error = StreamError if stream_id else SessionError
+        raise error(ErrorCode.FLOW_CONTROL_ERROR, "window grows over 2^31-1", stream_id)
+    return left + increment
 
-    __slots__ = ("left", "stream_id")
 
-    def __init__(self, left: int, stream_id: int = 0) -> None:
-        self.left = left
-        self.stream_id = stream_id
+def moved(left: int, delta: int, stream_id: int) -> int:
+    """The stream's window after the peer changed the initial one (§6.9.2)."""
+    if left + delta > MAX_WINDOW:
+        raise SessionError(ErrorCode.FLOW_CONTROL_ERROR, "initial window grows over 2^31-1", stream_id)
+    return left + delta
 
-    def open(self, increment: int) -> None:
-        """The peer sent WINDOW_UPDATE; too much of it costs the stream, or the connection (§6.9.1)."""
-        if self.left + increment > MAX_WINDOW:
-            error = StreamError if self.stream_id else SessionError
-            raise error(ErrorCode.FLOW_CONTROL_ERROR, "window grows over 2^31-1", self.stream_id)
-        self.left += increment
 
-    def shift(self, delta: int) -> None:
-        """The peer changed the initial window of all streams (§6.9.2)."""
-        if self.left + delta > MAX_WINDOW:
-            raise SessionError(
-                ErrorCode.FLOW_CONTROL_ERROR, "initial window grows over 2^31-1", self.stream_id
-            )
-        self.left += delta
+def overrun(left: int, stream_id: int) -> Http2Error:
+    """What becomes of a peer that sent more than was granted."""
+    error = StreamError if stream_id else SessionError
+    return error(ErrorCode.FLOW_CONTROL_ERROR, f"{-left} bytes over the window", stream_id)
 
 
 class ReceiveWindow:
-    """Bytes of DATA that we still accept on `stream_id` (0.
+    """Bytes of DATA that we accept; `size` when nothing is owed, `left` by the peer's count."""
 
-    The connection); `size` bytes when nothing is owed.
-    """
+    __slots__ = ("left", "owed", "size")
 
-    __slots__ = ("_owed", "left", "size", "stream_id")
-
-    def __init__(self, size: int, stream_id: int = 0) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
         self.left = size
-        self.stream_id = stream_id
-        self._owed = 0
-
-    def take(self, count: int) -> None:
-        """The peer sent `count` bytes; more than was granted costs the stream, or the connection."""
-        self.left -= count
-        if self.left < 0:
-            error = StreamError if self.stream_id else SessionError
-            raise error(ErrorCode.FLOW_CONTROL_ERROR, f"{-self.left} bytes over the window", self.stream_id)
+        self.owed = 0
 
     def credit(self, count: int) -> int:
         """`count` bytes were consumed; returns the increment to announce now, often 0."""
-        self._owed += count
-        if self._owed * 2 < self.size:
+        self.owed += count
+        if self.owed * 2 < self.size:
             return 0
-        increment, self._owed = self._owed, 0
+        increment, self.owed = self.owed, 0
         self.left += increment
         return increment
 

@@ -24,6 +24,7 @@ from proxy.http2 import frames
 from proxy.http2.connection import Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
 from proxy.http2.events import DataReceived, StreamReset, TrailersReceived
+from proxy.http2.flow import grown, overrun
 from proxy.http2.limits import REFUND
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from proxy.http2.limits import Limits
     from proxy.http2.streams import Stream
 
-__all__ = ("Receiver",)
+__all__ = ("Receiver", "count_content")
 
 _MAX_FRAGMENTS = 32  # of one header block; encoders cut at 16 KiB
 
@@ -56,7 +57,7 @@ class Receiver(Connection):
         stream = self._streams.live.get(stream_id)
         if stream is None or stream.remote_closed:
             return
-        increment = stream.receive.credit(count)
+        increment = stream.credit(count)
         if increment:
             self._sender.out.append(frames.window_update_frame(stream_id, increment))
 
@@ -64,7 +65,9 @@ class Receiver(Connection):
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         window = self._window
-        window.take(size)
+        window.left -= size
+        if window.left < 0:
+            raise overrun(window.left, 0)
         increment = window.credit(size)
         if increment:
             self._sender.out.append(frames.window_update_frame(0, increment))
@@ -74,20 +77,28 @@ class Receiver(Connection):
             return
         if stream.remote_closed:
             raise StreamError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
-        stream.receive.take(size)
+        stream.left -= size
+        if stream.left < 0:
+            raise overrun(stream.left, stream_id)
         is_ended = flags & frames.END_STREAM != 0
         if flags & frames.PADDED:
-            payload = frames.strip_padding(flags, stream_id, payload)
-            self.credit(stream_id, size - len(payload))
+            payload = self._without_padding(flags, stream_id, payload)
         if payload:
             self._control.tokens += REFUND
         elif not is_ended:
             self._charge("empty DATA frames")
             return
-        self._count_content(stream, len(payload), is_ended=is_ended)
+        if stream.content_left >= 0:
+            count_content(stream, len(payload), is_ended=is_ended)
         if is_ended:
             self._streams.close_remote(stream)
         self._events.append(DataReceived(stream_id, payload, is_ended))
+
+    def _without_padding(self, flags: int, stream_id: int, payload: bytes) -> bytes:
+        """The data of a padded frame; its padding is consumed at once."""
+        data = frames.strip_padding(flags, stream_id, payload)
+        self.credit(stream_id, len(payload) - len(data))
+        return data
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if flags & (frames.PADDED | frames.PRIORITY_FLAG):
@@ -151,13 +162,13 @@ class Receiver(Connection):
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream", stream_id)
         increment = frames.parse_window_update(stream_id, payload)
         if stream_id == 0:
-            self._sender.window.open(increment)
+            self._sender.window_left = grown(self._sender.window_left, increment, 0)
             self._drained(self._sender.windows_opened())
             return
         stream = self._streams.live.get(stream_id)
         if stream is None:
             return
-        stream.send.open(increment)
+        stream.send_left = grown(stream.send_left, increment, stream_id)
         if self._sender.window_opened(stream):
             self._drained([stream_id])
 
@@ -168,21 +179,11 @@ class Receiver(Connection):
         fields = self._blocks.trailers(block)
         if not end:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
-        self._count_content(stream, 0, is_ended=True)
+        count_content(stream, 0, is_ended=True)
         self._streams.close_remote(stream)
         self._events.append(TrailersReceived(stream.id, fields))
 
     # ------------------------------------------------------------- internals
-    def _count_content(self, stream: Stream, count: int, *, is_ended: bool) -> None:
-        """Hold the body against its content-length (RFC 9113 §8.1.1)."""
-        left = stream.content_left
-        if left < 0:
-            return
-        left -= count
-        if left < 0 or (is_ended and left):
-            raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
-        stream.content_left = left
-
     def _stray(self, stream_id: int, name: str) -> None:
         """A frame for a stream that is not live.
 
@@ -213,3 +214,13 @@ class Receiver(Connection):
             (_STREAM_HANDLERS | Connection.CONTROL_HANDLERS).items(), key=itemgetter(0)
         )
     )
+
+
+def count_content(stream: Stream, count: int, *, is_ended: bool) -> None:
+    """Hold the body against its content-length (RFC 9113 §8.1.1)."""
+    left = stream.content_left - count
+    if stream.content_left < 0:
+        return
+    if left < 0 or (is_ended and left):
+        raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+    stream.content_left = left

@@ -23,7 +23,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from proxy.http2.blocks import TABLE_SIZE_ZERO
-from proxy.http2.flow import SendWindow
 from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, data_frame, header_frames, message_frames
 from proxy.http2.limits import REFUND
 
@@ -40,7 +39,7 @@ _CRUMB = 256
 class Sender:
     """What a session has to write, in order.
 
-    `initial_window` and `frame_size` follow the peer's settings; `window` is the connection's. `unsent`
+    `initial_window` and `frame_size` follow the peer's settings; `window_left` is the connection's. `unsent`
     counts replies to control frames since the last `take`."""
 
     __slots__ = (
@@ -52,13 +51,13 @@ class Sender:
         "initial_window",
         "out",
         "unsent",
-        "window",
+        "window_left",
     )
 
     def __init__(self, streams: Streams, budget: Budget) -> None:
         self.out: list[bytes] = []
         self.unsent = 0
-        self.window = SendWindow(DEFAULT_WINDOW)
+        self.window_left = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
         self.frame_size = DEFAULT_FRAME_SIZE
         self._streams = streams
@@ -88,8 +87,8 @@ class Sender:
         room = self.frame_size
         if (
             size <= room
-            and size <= stream.send.left
-            and size <= self.window.left
+            and size <= stream.send_left
+            and size <= self.window_left
             and len(block) < room
             and (trailers is None or len(trailers) <= room)
         ):
@@ -97,8 +96,8 @@ class Sender:
             if self._owes_resize:
                 self._owes_resize = False
                 block = TABLE_SIZE_ZERO + block
-            stream.send.left -= size
-            self.window.left -= size
+            stream.send_left -= size
+            self.window_left -= size
             self.out.append(message_frames(stream.id, block, data, trailers))
             self._streams.close_local(stream)
             return
@@ -111,10 +110,10 @@ class Sender:
         """A piece of the body; what does not fit the windows is queued."""
         size = len(data)
         if stream.queue is None and (
-            not size or (size <= stream.send.left and size <= self.window.left and size <= self.frame_size)
+            not size or (size <= stream.send_left and size <= self.window_left and size <= self.frame_size)
         ):
-            stream.send.left -= size
-            self.window.left -= size
+            stream.send_left -= size
+            self.window_left -= size
             self.out.append(data_frame(stream.id, data, end_stream=end))
             if end:
                 self._streams.close_local(stream)
@@ -185,11 +184,11 @@ class Sender:
     def _send_one(self, stream: Stream, queue: deque[memoryview]) -> bool:
         """One DATA frame from the stream's queue; False when no window is open."""
         front = queue[0]
-        size = min(len(front), self.frame_size, stream.send.left, self.window.left)
+        size = min(len(front), self.frame_size, stream.send_left, self.window_left)
         if size <= 0:
             return False
-        stream.send.left -= size
-        self.window.left -= size
+        stream.send_left -= size
+        self.window_left -= size
         stream.queued -= size
         if size == len(front):
             queue.popleft()

@@ -27,7 +27,7 @@ from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.events import InterimReceived, PingAcked, RequestReceived, ResponseReceived
 from proxy.http2.headers import parse_request, parse_response
 from proxy.http2.limits import Budget
-from proxy.http2.receiving import Receiver
+from proxy.http2.receiving import Receiver, count_content
 from proxy.http2.streams import Stream
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class ServerSession(Session):
         stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
         if head.content_length is not None:
             stream.content_left = head.content_length
-            self._count_content(stream, 0, is_ended=end)
+            count_content(stream, 0, is_ended=end)
         stream.remote_closed = end
         self._streams.live[stream_id] = stream
         self._events.append(RequestReceived(stream_id, head, end))
@@ -275,7 +275,7 @@ class ClientSession(Session):
             stream.content_left = 0
         elif head.content_length is not None:
             stream.content_left = head.content_length
-        self._count_content(stream, 0, is_ended=end)
+        count_content(stream, 0, is_ended=end)
         self._events.append(ResponseReceived(stream.id, head, end))
         if end:
             self._streams.close_remote(stream)

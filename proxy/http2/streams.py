@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
-from proxy.http2.flow import ReceiveWindow, SendWindow
+from proxy.http2.flow import ReceiveWindow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ _REMEMBERED_RESETS = 1024
 _REMEMBERED_ENDS = 64
 
 
-class Stream:
-    """One live stream.
+class Stream(ReceiveWindow):
+    """One live stream, with what the peer may send on it; `send_left` is what we may send, in bytes.
 
     `content_left` counts a declared content-length down, in bytes (-1: none was declared). `queue` holds what
     waits for a window, None when nothing does; `queued` is its bytes. `tail` is what follows the queue: None
@@ -45,16 +45,16 @@ class Stream:
         "local_closed",
         "queue",
         "queued",
-        "receive",
         "remote_closed",
-        "send",
+        "send_left",
         "tail",
     )
 
     def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
         self.id = stream_id
-        self.send = SendWindow(send_window, stream_id)
-        self.receive = ReceiveWindow(receive_window, stream_id)
+        self.send_left = send_window
+        self.size = self.left = receive_window
+        self.owed = 0
         self.local_closed = False
         self.remote_closed = False
         self.has_head = False

@@ -59,6 +59,9 @@ class CallLink(Protocol):
     def spawn(self, call: ClientCall, request: Call) -> asyncio.Task[None]:
         """Run `call.serve` as a task of the connection."""
 
+    def forget(self, stream_id: int) -> None:
+        """The call is over."""
+
     async def room(self, stream_id: int) -> bool:
         """Wait until the client has taken what was sent."""
 
@@ -135,7 +138,10 @@ class ClientCall:
         self._task = self._link.spawn(self, self._call(body))
 
     def break_off(self) -> asyncio.Task[None] | None:
-        """The client has left: nobody wants the answer, nobody sends the rest. Returns the task, cancelled."""
+        """The client has left.
+
+        Nobody wants the answer, nobody sends the rest. Returns the task, cancelled.
+        """
         if self._stream is not None:
             self._stream.fail(ClientGone())
         if self._task is not None:
@@ -189,14 +195,25 @@ class ClientCall:
         """The call's one task: from the pipeline to the last byte written."""
         link = self._link
         try:
-            await self._answer(call, await self._reply_to(call))
+            try:
+                reply = self._early_reply(call) or await link.pipeline.serve(call)
+            except ProxyError as error:
+                reply = _failed_reply(error, call)
+            except Exception:
+                log.exception("a call failed inside the proxy")
+                reply = _own_reply(ProxyError("internal error of the proxy"), call)
+            if not isinstance(reply.body, bytes):
+                await self._send_stream(call, reply, reply.body)
+            elif self._send_whole(call, reply, reply.body):
+                await link.room(self.stream_id)
         except StreamReset as error:
             link.session.reset(self.stream_id, error.code)
         finally:
             if self._stream is not None:
                 self._stream.abandon()
-            link.session.finish(self.stream_id)
+                link.session.finish(self.stream_id)
             link.wake()
+            link.forget(self.stream_id)
 
     def _call(self, body: Body) -> Call:
         head, link = self._head, self._link
@@ -211,33 +228,15 @@ class ClientCall:
             call.on_informational = self._interim
         return call
 
-    async def _reply_to(self, call: Call) -> Reply:
-        try:
-            length = self._head.content_length
-            if length is not None and length > self._link.body_limit:
-                return _own_reply(self._too_large(), call)
-            if call.method == b"CONNECT":
-                return Reply(405, (), source="proxy")
-            return await self._link.pipeline.serve(call)
-        except ProxyError as error:
-            if call.is_grpc and isinstance(error, StreamReset):
-                raise  # the client's own library knows what the code means
-            return _own_reply(error, call)
-        except Exception:
-            log.exception("a call failed inside the proxy")
-            return _own_reply(ProxyError("internal error of the proxy"), call)
+    def _early_reply(self, call: Call) -> Reply | None:
+        """The answer to what the pipeline need not see."""
+        length = self._head.content_length
+        if length is not None and length > self._link.body_limit:
+            return _own_reply(self._too_large(), call)
+        return Reply(405, (), source="proxy") if call.method == b"CONNECT" else None
 
-    async def _answer(self, call: Call, reply: Reply) -> None:
-        body = reply.body
-        if isinstance(body, bytes):
-            await self._send_whole(call, reply, body)
-            return
-        try:
-            await self._send_stream(call, reply, body)
-        finally:
-            body.abandon()
-
-    async def _send_whole(self, call: Call, reply: Reply, body: bytes) -> None:
+    def _send_whole(self, call: Call, reply: Reply, body: bytes) -> bool:
+        """Write the answer; True when part of it waits for the client."""
         link = self._link
         headers = reply.headers
         if not call.is_grpc:
@@ -247,31 +246,46 @@ class ClientCall:
         trailers = link.writer.trailers(reply.trailers) if reply.trailers else None
         link.session.send_message(self.stream_id, link.writer.response(reply.status, headers), body, trailers)
         link.wake()
-        if link.session.queued(self.stream_id):
-            await link.room(self.stream_id)
+        return link.session.queued(self.stream_id) > 0
 
     async def _send_stream(self, call: Call, reply: Reply, body: Stream) -> None:
         link, stream_id = self._link, self.stream_id
         has_body = body_allowed(call.method, reply.status)
         headers = reply.headers if call.is_grpc else _with_length(call, reply, body.length)
-        link.session.send_headers(stream_id, link.writer.response(reply.status, headers), end=not has_body)
-        link.wake()
-        if not has_body:
-            return
         try:
-            await link.send_body(stream_id, body)
-        except ProxyError as error:
-            if isinstance(error, StreamReset) or not call.is_grpc:
-                code = error.code if isinstance(error, StreamReset) else ErrorCode.INTERNAL_ERROR
-                raise StreamReset(str(error), code) from error
-            link.session.send_trailers(
-                stream_id, link.writer.trailers(status_headers(error.grpc_code, str(error))[1:])
+            link.session.send_headers(
+                stream_id, link.writer.response(reply.status, headers), end=not has_body
             )
+            link.wake()
+            if has_body:
+                await link.send_body(stream_id, body)
+        except ProxyError as error:
+            self._break_answer(error, call)
+        finally:
+            body.abandon()
+            link.session.finish(stream_id)
+
+    def _break_answer(self, error: ProxyError, call: Call) -> None:
+        """The answer broke off after its head: a gRPC client can still be told why."""
+        link = self._link
+        if isinstance(error, StreamReset):
+            link.session.reset(self.stream_id, error.code)
+        elif call.is_grpc:
+            status = status_headers(error.grpc_code, str(error))[1:]
+            link.session.send_trailers(self.stream_id, link.writer.trailers(status))
+        else:
+            link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
 
     def _interim(self, status: int, headers: Headers) -> None:
         link = self._link
         link.session.send_headers(self.stream_id, link.writer.response(status, headers))
         link.wake()
+
+
+def _failed_reply(error: ProxyError, call: Call) -> Reply:
+    if isinstance(error, StreamReset) and call.is_grpc:
+        raise error  # the client's own library knows what the code means
+    return _own_reply(error, call)
 
 
 def _own_reply(error: ProxyError, call: Call) -> Reply:

@@ -103,13 +103,15 @@ class ClientLink(Link[ServerSession]):
     # ------------------------------------------------------------- for calls
     def spawn(self, call: ClientCall, request: Call) -> asyncio.Task[None]:
         """Run `call.serve` as a task of this connection."""
-        return self._loop.create_task(self._serve(call, request))
+        return self._loop.create_task(call.serve(request))
 
-    async def _serve(self, call: ClientCall, request: Call) -> None:
-        try:
-            await call.serve(request)
-        finally:
-            self._forget(call.stream_id)
+    def forget(self, stream_id: int) -> None:
+        """The call is over."""
+        self._calls.pop(stream_id, None)
+        if not self._calls:
+            self._idle_since = self.now()
+            if not self.session.takes_streams:
+                self.hang_up()
 
     # ------------------------------------------------------------- events
     def _handle(self, events: list[Event]) -> None:
@@ -144,8 +146,8 @@ class ClientLink(Link[ServerSession]):
                     log.info("%s: stream %d refused: %s", self.peer.decode(), event.stream_id, event.why)
                 self._release(event.stream_id)
                 self._break_off(event.stream_id)
-            case PingAcked():
-                self._close_if_done()
+            case PingAcked() if not self._calls and not self.session.takes_streams:
+                self.hang_up()
             case SessionEnded():
                 log.info("%s: connection ended: %s", self.peer.decode(), event.error)
 
@@ -155,15 +157,9 @@ class ClientLink(Link[ServerSession]):
             return
         task = call.break_off()
         if task is None:
-            self._forget(stream_id)
+            self.forget(stream_id)
         else:  # a task that is cancelled before its first step never gets to its `finally`
-            task.add_done_callback(lambda _task: self._forget(stream_id))
-
-    def _forget(self, stream_id: int) -> None:
-        self._calls.pop(stream_id, None)
-        if not self._calls:
-            self._idle_since = self.now()
-            self._close_if_done()
+            task.add_done_callback(lambda _task: self.forget(stream_id))
 
     # ------------------------------------------------------------- ends
     def _watch_idleness(self) -> None:
@@ -179,8 +175,4 @@ class ClientLink(Link[ServerSession]):
             self._idle_timer = clock.call_at(due, self._watch_idleness)
         else:
             self.session.close(why="idle")
-            self.hang_up()
-
-    def _close_if_done(self) -> None:
-        if not self._calls and not self.session.takes_streams:
             self.hang_up()

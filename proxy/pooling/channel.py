@@ -26,26 +26,23 @@ from proxy.errors import (
     StreamRefused,
     StreamReset,
 )
-from proxy.exchange import Call, Reply, Stream
 from proxy.http2 import events as h2
 from proxy.http2.blocks import timeout_field
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
 from proxy.http2.link import Link
 from proxy.http2.session import ClientSession
+from proxy.pooling.channel_call import ChannelCall
 from proxy.timing import NEVER
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from proxy.exchange import Headers
+    from proxy.exchange import Call, Stream
     from proxy.http2.blocks import BlockWriter
-    from proxy.http2.headers import ResponseHead
     from proxy.pooling.alarm import Alarm
     from proxy.pooling.policy import TimeoutPolicy
     from proxy.timing import Clock
 
-__all__ = ("Channel", "ChannelOwner", "Exchange")
+__all__ = ("Channel", "ChannelOwner")
 
 _LIMITS: Final = Limits(
     frame_size=64 << 10,
@@ -54,7 +51,6 @@ _LIMITS: Final = Limits(
     control_burst=20_000,
     control_rate=10_000,
 )
-_HIGH_WATER: Final = 256 << 10
 _WRITE_STALL_S: Final = 60.0
 
 
@@ -78,145 +74,28 @@ class ChannelOwner(Protocol):
         """The channel is closed; called once."""
 
 
-class Exchange:
-    """One call on a channel; `reply` gets its answer or a `ProxyError`."""
-
-    __slots__ = (
-        "_channel",
-        "_chunks",
-        "_head",
-        "_is_paused",
-        "_stream",
-        "_uncredited",
-        "call",
-        "heard_at",
-        "reply",
-        "stream_id",
-        "upload",
-    )
-
-    def __init__(self, channel: Channel, call: Call, reply: asyncio.Future[Reply], now: float) -> None:
-        self.call = call
-        self.reply = reply
-        self.stream_id = 0
-        self.heard_at = now
-        self.upload: asyncio.Task[None] | None = None
-        self._channel = channel
-        self._head: ResponseHead | None = None
-        self._chunks: list[bytes] = []
-        self._stream: Stream | None = None
-        self._is_paused = False
-        self._uncredited = 0
-
-    # ------------------------------------------------------------- the answer comes in
-    def begin(self, head: ResponseHead) -> None:
-        """The answer's head."""
-        self._head = head
-
-    def take(self, data: bytes) -> None:
-        """A piece of the answer's body."""
-        if self._stream is None:
-            self._chunks.append(data)
-            self._uncredited += len(data)
-        else:
-            self._stream.feed(data)
-            self._credit(len(data))
-
-    def end(self, trailers: Headers = ()) -> None:
-        """The answer is whole."""
-        if self._stream is not None:
-            self._stream.end(trailers)
-            return
-        chunks = self._chunks
-        self._deliver(chunks[0] if len(chunks) == 1 else b"".join(chunks), trailers)
-
-    def open_stream(self) -> None:
-        """The read that brought the head did not bring the end: hand over what there is."""
-        if self._stream is not None or self._head is None:
-            return
-        self._stream = stream = Stream(self, self._head.content_length, high=_HIGH_WATER)
-        self._deliver(stream)
-        for chunk in self._chunks:
-            stream.feed(chunk)
-        self._chunks = []
-        self._credit(0)
-
-    def fail(self, error: ProxyError) -> None:
-        """The answer will never be whole."""
-        if self.upload is not None:
-            self.upload.cancel()
-        if self._stream is not None:
-            self._stream.fail(error)
-        elif not self.reply.done():
-            self.reply.set_exception(error)
-
-    def overdue_at(self, timeouts: TimeoutPolicy) -> float:
-        """The instant at which the exchange has lasted too long."""
-        deadline = self.call.deadline
-        if self._is_paused or self.upload is not None:  # the client is the one to wait for
-            return deadline
-        patience_s = timeouts.first_byte if self._head is None else timeouts.idle
-        return min(deadline, self.heard_at + patience_s)
-
-    def _deliver(self, body: bytes | Stream, trailers: Headers = ()) -> None:
-        head = self._head
-        if head is None or self.reply.done():
-            return
-        reply = Reply(head.status, head.headers, body, declared_length=head.content_length)
-        reply.trailers = trailers
-        self.reply.set_result(reply)
-
-    # ------------------------------------------------------------- Flow of the answer's stream
-    def pause(self) -> None:
-        """The consumer is slow: grant the backend no more."""
-        self._is_paused = True
-
-    def resume(self) -> None:
-        """The consumer has caught up; the backend's silence counts from now."""
-        self._is_paused = False
-        self.heard_at = self._channel.now()
-        self._credit(0)
-
-    def abandon(self) -> None:
-        """The consumer left: the rest of the answer is worth nothing."""
-        self._channel.forsake(self)
-
-    def _credit(self, count: int) -> None:
-        self._uncredited += count
-        if not self._is_paused:
-            channel = self._channel
-            channel.session.credit(self.stream_id, self._uncredited)
-            self._uncredited = 0
-            if channel.session.wants_to_send:
-                channel.wake()
-
-
 class Channel(Link[ClientSession]):
-    """See the module's text. `born_at` and `idle_since` are its owner's facts about it."""
+    """See the module's text. `load` counts calls in progress; `born_at` and `idle_since` are instants."""
 
     def __init__(self, owner: ChannelOwner) -> None:
         super().__init__(ClientSession(_LIMITS), owner.writer, owner.clock.now, write_stall_s=_WRITE_STALL_S)
         self._owner = owner
         self._alarm = owner.alarm
         self._timeouts = owner.timeouts
-        self.exchanges: dict[int, Exchange] = {}
+        self.exchanges: dict[int, ChannelCall] = {}
+        self.load = 0
         self.born_at = self.idle_since = owner.clock.now()
         self._is_lost = False
 
     # ------------------------------------------------------------- for the owner
     @property
-    def load(self) -> int:
-        """Calls in progress."""
-        return len(self.exchanges)
-
-    @property
     def capacity(self) -> int:
         """Calls that may be added."""
         return self.session.capacity if self.is_open else 0
 
-    def send(self, call: Call, now: float) -> Exchange:
-        """Write `call`; whoever stops waiting for its exchange says so with `forsake`."""
-        exchange = Exchange(self, call, self._loop.create_future(), now)
+    def send(self, call: Call, now: float) -> ChannelCall:
+        """Write `call`; whoever stops waiting for its reply says so with `forsake`."""
+        exchange = ChannelCall(self, call, self._loop.create_future(), now)
         block = self._request_block(call, now)
         body = call.body
         is_head = call.method == b"HEAD"
@@ -227,13 +106,20 @@ class Channel(Link[ClientSession]):
             exchange.upload = self._loop.create_task(self._upload(exchange, stream_id, body))
         exchange.stream_id = stream_id
         self.exchanges[stream_id] = exchange
+        self.load += 1
         self.wake()
         overdue_at = exchange.overdue_at(self._timeouts)
         if overdue_at < self._alarm.armed_for:
             self._alarm.arm(overdue_at)
         return exchange
 
-    def forsake(self, exchange: Exchange) -> None:
+    def credit(self, stream_id: int, count: int) -> None:
+        """`count` bytes of an answer were consumed."""
+        self.session.credit(stream_id, count)
+        if self.session.wants_to_send:
+            self.wake()
+
+    def forsake(self, exchange: ChannelCall) -> None:
         """Nobody wants the answer any more: end the exchange unless it is over already."""
         if self.exchanges.get(exchange.stream_id) is exchange:
             self._end(exchange, Reset("the call was given up"))
@@ -269,31 +155,21 @@ class Channel(Link[ClientSession]):
 
     # ------------------------------------------------------------- events
     def _handle(self, events: list[h2.Event]) -> None:
-        exchanges, now = self.exchanges, self.now()
-        begun: list[Exchange] = []
+        now = self.now()
+        begun: list[ChannelCall] = []
         for event in events:
-            if not isinstance(event, h2.ResponseReceived | h2.DataReceived | h2.TrailersReceived):
+            if not isinstance(event, h2.MessagePart):
                 self._handle_rare(event)
                 continue
-            exchange = exchanges.get(event.stream_id)
+            exchange = self.exchanges.get(event.stream_id)
             if exchange is None:
                 continue
-            exchange.heard_at = now
-            trailers: Headers = ()
-            if isinstance(event, h2.TrailersReceived):
-                is_ended, trailers = True, event.headers
-            else:
-                is_ended = event.is_ended
-                if isinstance(event, h2.DataReceived):
-                    exchange.take(event.data)
-                else:
-                    exchange.begin(event.head)
-                    begun.append(exchange)
-            if is_ended:
-                exchange.end(trailers)
+            if exchange.take(event, now):
                 self._conclude(exchange)
+            elif isinstance(event, h2.ResponseReceived):
+                begun.append(exchange)
         for exchange in begun:
-            if self.exchanges.get(exchange.stream_id) is exchange:
+            if not exchange.reply.done():
                 exchange.open_stream()
 
     def _handle_rare(self, event: h2.Event) -> None:
@@ -325,14 +201,14 @@ class Channel(Link[ClientSession]):
     # ------------------------------------------------------------- requests
     def _request_block(self, call: Call, now: float) -> bytes:
         headers = call.headers
-        if call.header(b"host") is None:
+        if not headers or (headers[0][0] != b"host" and call.header(b"host") is None):
             headers = ((b"host", self._owner.authority), *headers)
         block = self.writer.request(call.method, self._owner.scheme, call.target, headers)
         if call.deadline == NEVER:
             return block
         return block + timeout_field(call.deadline - now)
 
-    async def _upload(self, exchange: Exchange, stream_id: int, body: Stream) -> None:
+    async def _upload(self, exchange: ChannelCall, stream_id: int, body: Stream) -> None:
         try:
             if not await self.send_body(stream_id, body):
                 body.abandon()
@@ -344,24 +220,24 @@ class Channel(Link[ClientSession]):
             self._alarm.arm(now + self._timeouts.first_byte)
 
     # ------------------------------------------------------------- ends
-    def _conclude(self, exchange: Exchange) -> None:
+    def _conclude(self, exchange: ChannelCall) -> None:
         """The answer is whole; a request that is still being sent is worth nothing any more."""
-        del self.exchanges[exchange.stream_id]
         if exchange.upload is not None:
             exchange.upload.cancel()
-        self.session.finish(exchange.stream_id)
-        self._after_call()
+            self.session.finish(exchange.stream_id)
+        self._forget(exchange)
 
-    def _end(self, exchange: Exchange, error: ProxyError) -> None:
+    def _end(self, exchange: ChannelCall, error: ProxyError) -> None:
         """The call ends without a whole answer."""
-        del self.exchanges[exchange.stream_id]
         exchange.fail(error)
         self.session.reset(exchange.stream_id, ErrorCode.CANCEL)
         self.wake()
-        self._after_call()
+        self._forget(exchange)
 
-    def _after_call(self) -> None:
-        if not self.exchanges:
+    def _forget(self, exchange: ChannelCall) -> None:
+        del self.exchanges[exchange.stream_id]
+        self.load -= 1
+        if not self.load:
             self.idle_since = self.now()
             self._close_if_done()
         self._owner.has_room(self)
@@ -376,6 +252,7 @@ class Channel(Link[ClientSession]):
             return
         self._is_lost = True
         exchanges, self.exchanges = self.exchanges, {}
+        self.load = 0
         for exchange in exchanges.values():
             exchange.fail(error)
         self.hang_up()

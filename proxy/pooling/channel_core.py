@@ -37,10 +37,7 @@ class Facts(Protocol):
 
     born_at: float
     idle_since: float
-
-    @property
-    def load(self) -> int:
-        """Calls in progress."""
+    load: int
 
     @property
     def capacity(self) -> int:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ChannelPool",)
 
-_ATTEMPTS: Final = 4  # a rolling restart may refuse a call on more than one channel
+_REPEATS: Final = 3  # a rolling restart may refuse a call on more than one channel
 
 _Claim = asyncio.Future[Channel]
 
@@ -63,27 +63,25 @@ class ChannelPool:
         Raises QueueFull, LeaseTimeout, ConnectFailed, ConnectTimeout, Reset, StreamReset, StreamRefused,
         ReadTimeout, BadReply or DeadlineExceeded. A body of which nothing was taken yet is left to the
         caller."""
-        for attempts_left in range(_ATTEMPTS - 1, -1, -1):
+        repeats_left = _REPEATS
+        while True:
             channel = self._core.pick() or await self._wait(call)
+            sent_at = self._now()
+            exchange = channel.send(call, sent_at)
+            if channel.load >= self._policy.streams:
+                self._dial_as_needed()
             try:
-                return await self._exchange_on(channel, call)
+                reply = await exchange.reply
             except (StreamRefused, Reset) as error:
-                if not attempts_left or not _may_repeat(call, error, is_first=attempts_left == _ATTEMPTS - 1):
+                if not repeats_left or not _may_repeat(call, error, is_first=repeats_left == _REPEATS):
                     raise
-        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
-
-    async def _exchange_on(self, channel: Channel, call: Call) -> Reply:
-        sent_at = self._now()
-        exchange = channel.send(call, sent_at)
-        if channel.load >= self._policy.streams:
-            self._dial_as_needed()
-        try:
-            return await exchange.reply
-        except asyncio.CancelledError:
-            channel.forsake(exchange)
-            raise
-        finally:
-            call.upstream_s = self._now() - sent_at
+                repeats_left -= 1
+            except asyncio.CancelledError:
+                channel.forsake(exchange)
+                raise
+            else:
+                call.upstream_s = self._now() - sent_at
+                return reply
 
     async def close(self) -> None:
         """Close every channel and fail whoever waits; returns when nothing is left."""
