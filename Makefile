@@ -36,8 +36,8 @@ bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench passthrough
 	$(BIN)/python -m bench batching
 
-schema: $(STAMP)  ## regenerates what is generated from code
-	$(BIN)/pillion schema > config/schema/v1.json
+schema: $(STAMP)  ## writes again what is made from the configuration model: JSON Schema and reference
+	$(BIN)/python -m proxy.config
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

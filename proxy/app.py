@@ -90,7 +90,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     config = loaded.config
     life = Lifecycle(clock, config.server.drain)
     telemetry = Telemetry(
-        clock, wall, config.observe.access_log, version=__version__, models=tuple(sorted(config.models))
+        clock, wall, config.observe.access_log, version=__version__, models=_named_models(config)
     )
     fingerprint = hashlib.sha256(dump(loaded).encode()).hexdigest()[:12]
     status = StatusReport(
@@ -114,7 +114,15 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
     )
     http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
-    admin = AdminServer(life, telemetry.page, status, checks, place=config.server.admin.listen)
+    token = config.server.admin.token
+    admin = AdminServer(
+        life,
+        telemetry.page,
+        status,
+        checks,
+        place=config.server.admin.listen,
+        token=token.reveal() if token is not None else "",
+    )
     components: list[Component] = [telemetry, admin, *upstreams, http]
     life.on_change(partial(_announce, http, admin, status))
     return App(life, components, http, admin)
@@ -122,6 +130,11 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
     return lambda model: config.model_policy(model).batch
+
+
+def _named_models(config: Config) -> tuple[str, ...]:
+    """The model names that the configuration writes out; globs name nothing that a metric could show."""
+    return tuple(name for name in config.models if not set(name) & set("*?"))
 
 
 def _queue_depths(batcher: Batcher) -> list[tuple[tuple[str, ...], float]]:

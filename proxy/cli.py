@@ -138,9 +138,9 @@ def _dump(arguments: argparse.Namespace) -> int:
 
 
 def _schema(_arguments: argparse.Namespace) -> int:
-    from proxy.config.schema import json_schema  # noqa: PLC0415  for this verb only
+    from proxy.config.schema import schema_text  # noqa: PLC0415  for this verb only
 
-    print(json.dumps(json_schema(), indent=2))
+    print(schema_text(), end="")
     return EXIT_OK
 
 

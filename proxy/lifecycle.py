@@ -3,10 +3,10 @@
 `Lifecycle.run` owns the root task group and everything started within it. Components are started in the order
 given and stopped in reverse. It waits for a drain request (a signal, or ``POST /drain``); then
 
-1. the state is DRAINING at once, so readiness fails and answers carry ``Connection: close``;
+1. the state is DRAINING at once, so readiness fails;
 2. for `ready_lag` new requests are still accepted, so that load balancers have time to look elsewhere;
-3. every component drains at the same time: listeners stop accepting and wait for what they admitted, lanes
-   send what they hold; `grace` bounds this;
+3. every component drains at the same time: listeners stop accepting and answer what they admitted, lanes send
+   what they hold; `grace` bounds this;
 4. components are stopped, the last started first.
 
 A second signal cuts 2 and 3 short. A request to drain while still starting stops at once: nothing was
@@ -73,18 +73,13 @@ class Lifecycle:
 
     # ------------------------------------------------------------- what others ask
     @property
-    def is_ready(self) -> bool:
-        """Whether new requests are welcome."""
-        return self.state is State.READY
-
-    @property
     def is_started(self) -> bool:
         """Whether everything has been started, once; stays true until the process ends."""
         return self._is_started
 
     @property
     def is_draining(self) -> bool:
-        """Whether the end has begun: answers close their connection."""
+        """Whether the end has begun."""
         return self.state is State.DRAINING or self.state is State.STOPPED
 
     def on_change(self, callback: Callable[[State], object]) -> None:

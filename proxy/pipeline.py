@@ -95,11 +95,12 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         # 5 account, once the answer has left
-        if isinstance(reply.body, Stream):
-            reply.body.on_close(partial(self._end_stream, call, match, reply, reply.body))
+        body = reply.body
+        if isinstance(body, Stream):
+            body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
         else:
             self._admission.leave()
-            self._account(call, match, _Ending(reply.status, len(reply.body)))
+            self._account(call, match, _Ending(reply.status, len(body)))
         return reply
 
     async def _dispatch(self, call: Call, match: Match) -> Reply:
@@ -111,11 +112,13 @@ class Pipeline:
             call.body = await _gather(call.body, policy.max_bytes)
         return await service.batcher.submit(call, match, policy)
 
-    def _end_stream(self, call: Call, match: Match, reply: Reply, body: Stream) -> None:
+    def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
+        body, head_at = relayed
+        call.upstream_s += self._now() - head_at
         self._admission.leave()
-        ending = _Ending(reply.status, body.delivered)
+        ending = _Ending(status, body.delivered)
         if body.error is not None:
-            ending = _Ending(reply.status, body.delivered, body.error)
+            ending = _Ending(status, body.delivered, body.error)
         elif not body.is_ended:
             ending = _Ending(ClientGone.status, body.delivered, ClientGone())
         self._account(call, match, ending)

@@ -29,7 +29,7 @@ __all__ = ("AdminServer", "Life", "Place", "Route")
 
 _logger = logging.getLogger(__name__)
 _STOP_S = 1.0
-_SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "pillion"}
 
 
 class Life(Protocol):
@@ -159,7 +159,7 @@ class AdminServer:
         except Exception:
             _logger.exception("%s %s failed", request.method, request.path)
             return _error(500, "internal error, see the log")
-        response.headers.extend(_SAFE_HEADERS)
+        response.headers.extend(_HEADERS)
         return response
 
     # ------------------------------------------------------------- endpoints
@@ -240,5 +240,5 @@ def _json(status: int, document: object) -> web.Response:
 
 def _error(status: int, message: str, **more: object) -> web.Response:
     response = _json(status, {"error": message, **more})
-    response.headers.extend(_SAFE_HEADERS)
+    response.headers.extend(_HEADERS)
     return response

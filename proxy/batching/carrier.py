@@ -90,6 +90,8 @@ class Carrier:
         deadline = max(member.call.deadline for member in members)
         merged = Call(lane.method, lane.target, lane.headers + described, body, deadline=deadline)
         merged.scheme = members[0].call.scheme
+        merged.dialect = members[0].call.dialect
+        merged.idempotent = members[0].call.idempotent
         merged.started_at = self._clock.now()
         return merged
 

@@ -76,7 +76,7 @@ class Member(Ticket):
     def __init__(
         self, lane: CallLane, call: Call, prepared: Prepared, arrived_at: float, future: asyncio.Future[Reply]
     ) -> None:
-        super().__init__(lane, prepared.items, len(prepared.payload[0]), arrived_at, call.deadline)
+        super().__init__(lane, prepared.items, prepared.nbytes, arrived_at, call.deadline)
         self.call = call
         self.prepared = prepared
         self.future = future

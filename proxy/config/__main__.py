@@ -1,24 +1,26 @@
-"""``python -m proxy.config``: write again the files that are made from the model (schema and reference)."""
+"""``python -m proxy.config`` (from the repository root) writes the files that are made from the model."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from proxy.config.schema import json_schema
+from proxy.config.reference import with_tables
+from proxy.config.schema import schema_text
 
-__all__ = ("generated",)
-
-
-def generated() -> dict[str, str]:
-    """The text of each generated file by its path in the repository."""
-    return {"config/schema/v1.json": json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"}
+__all__ = ("generate", "generated")
 
 
-def _main() -> None:
-    for path, text in generated().items():
-        Path(path).write_text(text, encoding="utf-8")
+def generated(root: Path) -> dict[Path, str]:
+    """What each generated file below `root` should hold; the reference's prose is kept."""
+    schema, reference = root / "config/schema/v1.json", root / "docs/configuration.md"
+    return {schema: schema_text(), reference: with_tables(reference.read_text(encoding="utf-8"))}
+
+
+def generate(root: Path) -> None:
+    """Bring the generated files below `root` up to date."""
+    for path, text in generated(root).items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    _main()
+    generate(Path())

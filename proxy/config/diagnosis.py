@@ -164,7 +164,8 @@ def _with_unit(text: str, value: object, shape: Shape) -> str:
     unit = text[len(number) :].strip().casefold()
     for spelt, words in _UNIT_WORDS[shape.kind].items():
         if number.replace(".", "", 1).isdigit() and unit in words.split():
-            return f"{number}{spelt}"
+            repaired = f"{number}{spelt}"
+            return repaired if repaired != text else ""
     return ""
 
 
@@ -177,4 +178,4 @@ def _wanted(shape: Shape) -> str:
         return f"a {shape.kind}"
     options: list[str] = [str(word) for word in shape.words]
     options += [name for scalar, name in _WORDS_FOR_TYPES.items() if scalar in shape.scalars]
-    return " or ".join(filter(None, (", ".join(options[:-1]), options[-1]))) if options else "something else"
+    return " or ".join(filter(None, (", ".join(options[:-1]), *options[-1:])))

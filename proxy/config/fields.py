@@ -57,7 +57,7 @@ _SIZE_UNITS = {
     "GB": 10**9,
 }
 _SPAN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(us|ms|s|m|h|d)")
-_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(B|KiB|MiB|GiB|TiB|kB|MB|GB)")
+_SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,12})?)(B|KiB|MiB|GiB|TiB|kB|MB|GB)")
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,12})?)%")
 _LONGEST_SPAN_US = 3650 * _SPAN_UNITS["d"]  # ten years: within what any event loop's timer accepts
 _LARGEST_SIZE = 1 << 50  # a pebibyte: exact as a float

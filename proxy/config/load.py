@@ -28,7 +28,7 @@ from proxy.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ("Loaded", "check", "load_file", "load_text", "load_upstream", "render_problems")
+__all__ = ("Loaded", "Surroundings", "check", "load_file", "load_text", "load_upstream", "render_problems")
 
 _LARGEST_SECRET = 64 << 10
 
@@ -68,7 +68,7 @@ def load_text(
     if node is None and problems:
         raise ConfigError(tuple(problems))
     return _build(
-        node or Tree(Place(file)), problems, overrides, _Surroundings(environ, FilePath(file).parent)
+        node or Tree(Place(file)), problems, overrides, Surroundings(environ, FilePath(file).parent)
     )
 
 
@@ -76,7 +76,7 @@ def load_upstream(
     url: str, protocol: str = "", overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
 ) -> Loaded:
     """The configuration of ``--upstream URL [--protocol NAME]``, without any file."""
-    return _build(upstream_tree(url, protocol), [], overrides, _Surroundings(environ, FilePath()))
+    return _build(upstream_tree(url, protocol), [], overrides, Surroundings(environ, FilePath()))
 
 
 def check(
@@ -89,7 +89,7 @@ def check(
         return [problem for problem in error.problems if isinstance(problem, Problem)]
 
 
-class _Surroundings:
+class Surroundings:
     """The environment and the folder that a configuration refers to."""
 
     def __init__(self, environ: Mapping[str, str] | None, folder: FilePath) -> None:
@@ -119,7 +119,7 @@ def _read(path: FilePath) -> tuple[str | None, list[Problem]]:
         return None, [Problem(Place(str(path), line, column), "", "not UTF-8")]
 
 
-def _build(root: Node, problems: list[Problem], overrides: Sequence[str], around: _Surroundings) -> Loaded:
+def _build(root: Node, problems: list[Problem], overrides: Sequence[str], around: Surroundings) -> Loaded:
     if not isinstance(root, Tree):
         raise ConfigError((*problems, Problem(root.place, "", "expected a mapping (key: value)")))
     root, found = apply_overrides(root, overrides)
@@ -136,7 +136,7 @@ def _build(root: Node, problems: list[Problem], overrides: Sequence[str], around
 
 
 def _located(finding: Finding, lowered: Lowered) -> Problem:
-    place = lowered.place(finding.path)
+    place = lowered.place(finding.path, of_key=finding.path not in lowered.texts)
     return Problem(place, format_path(finding.path), finding.message, finding.suggestion, finding.severity)
 
 

@@ -48,7 +48,7 @@ class Lowered:
 
     def place(self, path: Path, *, of_key: bool = False) -> Place:
         """Where the value at `path` stands, or its key, or whatever encloses it when it was not written."""
-        for length in range(len(path), -1, -1):
+        for length in range(len(path), 0, -1):
             found = self._exact(path[:length], of_key=of_key or length < len(path))
             if found is not None:
                 return found

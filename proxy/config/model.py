@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from proxy.batching.policy import BatchPolicy
 from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
-from proxy.config.fields import Policy
+from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
 from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
@@ -46,6 +46,17 @@ class AdminConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 9901)
     """Where operators and probes connect: `host:port` or `unix:/path`."""
+    token: SecretText | None = None
+    """Bearer token without which nothing can be changed; with none, changes are accepted from this machine
+    only."""
+
+    @field_validator("token")
+    @classmethod
+    def _not_empty(cls, token: Secret | None) -> Secret | None:
+        """An empty file must not open the port to everybody on the machine."""
+        if token is not None and not token.reveal():
+            raise ValueError("the token is empty")
+        return token
 
 
 class ServerConfig(Policy):
@@ -68,7 +79,7 @@ class UpstreamConfig(Policy):
     """A model server, or several equal ones."""
 
     protocol: ProtocolName = "generic"
-    """What it speaks: decides which paths can be batched and where health is asked."""
+    """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
     http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
     pool: PoolConfig = PoolConfig()

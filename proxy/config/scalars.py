@@ -25,7 +25,7 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?:\.[0-9]*)?[eE][-+
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
-_YES_NO = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|y|Y|n|N")
+_YES_NO = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*")
 _BASE_60 = re.compile(r"[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+")
@@ -70,7 +70,7 @@ def resolve(text: str) -> object:
 
 def _trap(text: str) -> Trap | None:
     if _YES_NO.fullmatch(text):
-        truth = text.lower() in {"yes", "on", "y"}
+        truth = text.lower() in {"yes", "on"}
         return Trap(text, f"to some YAML readers a bare {text} is {str(truth).lower()}", (truth, text))
     if len(text) >= _LONGEST_NUMBER:
         return None
@@ -108,15 +108,22 @@ def fill(text: str, environ: Mapping[str, str]) -> Filled:
             )
             return match[0]
         value = environ.get(variable[1])
-        if value is not None:
+        if value is not None and not _is_text(value):
+            errors.append((f"the environment variable {variable[1]} is not UTF-8", ""))
+        elif value is not None:
             names.append(variable[1])
             return value
-        if variable[2] is None:
+        elif variable[2] is None:
             errors.append((f"the environment variable {variable[1]} is not set", ""))
         return variable[2] or ""
 
     filled = _PLACEHOLDER.sub(replacement, text)
     return Filled(filled, tuple(names), tuple(errors))
+
+
+def _is_text(value: str) -> bool:
+    """False for what the operating system could not decode: it arrives as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def escape(text: str) -> str:

@@ -6,6 +6,7 @@ Made from the model. What the model cannot say of itself is added: ``x-…`` key
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.config.model import Config
@@ -14,7 +15,7 @@ from proxy.config.shape import spelt_defaults, structs_of
 if TYPE_CHECKING:
     from proxy.config.fields import Policy
 
-__all__ = ("json_schema",)
+__all__ = ("json_schema", "schema_text")
 
 _ENVIRONMENT: Final = {
     "description": "Filled in from the environment.",
@@ -34,6 +35,11 @@ def json_schema() -> dict[str, Any]:
     _complete(schema, Config)
     schema["$defs"]["Environment"] = _ENVIRONMENT
     return {"$schema": _DIALECT, "$id": _IDENTIFIER, **schema, "title": "Pillion"}
+
+
+def schema_text() -> str:
+    """The schema as it is committed and printed."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _complete(definition: dict[str, Any], struct: type[Policy]) -> None:

@@ -19,20 +19,26 @@ The JSON layout is fixed: every key is there in every line. The text layout is t
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.exchange import Call
     from proxy.telemetry.ended import Ended
 
-__all__ = ("AccessLine", "Spans", "Thinner", "access_line", "as_json", "as_text", "printable", "redacted")
+__all__ = ("AccessLine", "Scribe", "Spans", "Thinner", "as_json", "as_text", "printable", "redacted")
 
 _LONGEST_TARGET = 2048
 _LONGEST_ID = 128
+_MOST_REMEMBERED = 1024
+_LONGEST_REMEMBERED = 256
 _MILLION = 1_000_000
+_encode = msgspec.json.Encoder().encode
 _CREDENTIAL = re.compile(
     rb"token|secret|passw|pwd|credential|signature|session|jwt|auth|api[-_.]?key"
     rb"|(?:^|[-_.])(?:key|sig|sid|pass|code)$",
@@ -120,46 +126,67 @@ def _hide(pair: re.Match[bytes]) -> bytes:
     return name + b"=***" if _CREDENTIAL.search(decoded) else pair[0]
 
 
-def access_line(call: Call, ended: Ended, ts: str) -> AccessLine:
-    """The line of one call that ended at `ts`."""
-    body = call.body
-    return AccessLine(
-        ts=ts,
-        request_id=printable(call.header(b"x-request-id") or b"", _LONGEST_ID),
-        client=printable(call.peer),
-        protocol=ended.protocol,
-        method=printable(call.method, _LONGEST_ID),
-        target=printable(redacted(call.target)),
-        route=ended.route,
-        model=printable(ended.model),
-        status=ended.status,
-        outcome=ended.outcome,
-        reason=ended.reason,
-        bytes_in=len(body) if isinstance(body, bytes) else body.length,
-        bytes_out=ended.bytes_out,
-        ms=Spans(
-            round(ended.duration_s * 1e3, 3),
-            round(call.queue_s * 1e3, 3),
-            round(call.pool_s * 1e3, 3),
-            round(call.upstream_s * 1e3, 3),
-        ),
-        batch=printable(call.batch),
-    )
+class Scribe:
+    """Makes lines of calls, remembering what it made printable: most calls look like some call before."""
+
+    __slots__ = ("_target", "_text")
+
+    def __init__(self) -> None:
+        self._text = _remembering(printable)
+        self._target = _remembering(lambda target: printable(redacted(target)))
+
+    def line(self, call: Call, ended: Ended, ts: str) -> AccessLine:
+        """The line of one call that ended at `ts`."""
+        text = self._text
+        body = call.body
+        return AccessLine(
+            ts=ts,
+            request_id=printable(call.header(b"x-request-id") or b"", _LONGEST_ID),
+            client=text(call.peer),
+            protocol=ended.protocol,
+            method=text(call.method),
+            target=self._target(call.target),
+            route=ended.route,
+            model=printable(ended.model),
+            status=ended.status,
+            outcome=ended.outcome,
+            reason=ended.reason,
+            bytes_in=len(body) if isinstance(body, bytes) else body.length,
+            bytes_out=ended.bytes_out,
+            ms=Spans(
+                round(ended.duration_s * 1e6) / 1e3,
+                round(call.queue_s * 1e6) / 1e3,
+                round(call.pool_s * 1e6) / 1e3,
+                round(call.upstream_s * 1e6) / 1e3,
+            ),
+            batch=call.batch.decode(),
+        )
+
+
+def _remembering(make: Callable[[bytes], str]) -> Callable[[bytes], str]:
+    """`make` with a bounded memory; texts longer than most are not worth their place in it."""
+    remembered = lru_cache(_MOST_REMEMBERED)(make)
+    return lambda raw: remembered(raw) if len(raw) <= _LONGEST_REMEMBERED else make(raw)
 
 
 def as_json(line: AccessLine) -> bytes:
     """One JSON object and a newline."""
-    return msgspec.json.encode(line) + b"\n"
+    return _encode(line) + b"\n"
 
 
 def as_text(line: AccessLine) -> bytes:
     """``key=value`` pairs and a newline; values are quoted where they hold blanks, quotes or ``=``."""
-    flat = msgspec.structs.asdict(line)
-    spans = msgspec.structs.asdict(flat.pop("ms"))
-    pairs = (*flat.items(), *((f"ms_{name}", span) for name, span in spans.items()))
-    return " ".join(f"{name}={_word(value)}" for name, value in pairs).encode() + b"\n"
+    ms = line.ms
+    return (
+        f"ts={line.ts} request_id={_word(line.request_id)} client={_word(line.client)} "
+        f"protocol={line.protocol} method={_word(line.method)} target={_word(line.target)} "
+        f"route={_word(line.route)} model={_word(line.model)} "
+        f"status={line.status} outcome={line.outcome} reason={_word(line.reason)} "
+        f"bytes_in={'-' if line.bytes_in is None else line.bytes_in} bytes_out={line.bytes_out} "
+        f"ms_total={ms.total} ms_queue={ms.queue} ms_pool={ms.pool} ms_upstream={ms.upstream} "
+        f"batch={_word(line.batch)}\n"
+    ).encode()
 
 
-def _word(value: object) -> str:
-    text = "-" if value is None else str(value)
-    return msgspec.json.encode(text).decode() if _NEEDS_QUOTES.search(text) else text
+def _word(text: str) -> str:
+    return _encode(text).decode() if _NEEDS_QUOTES.search(text) else text

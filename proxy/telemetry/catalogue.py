@@ -75,7 +75,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "overhead_seconds",
         "histogram",
         ("protocol",),
-        "Time a request spent in the proxy itself: its duration less queueing and the upstream's share.",
+        "Time spent in the proxy itself: duration less waiting (batch, connection) and the upstream's share.",
         _OVERHEADS,
     ),
     Metric("requests_in_flight", "gauge", (), "Requests admitted and not yet ended."),
@@ -121,7 +121,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "upstream_request_duration_seconds",
         "histogram",
         ("upstream",),
-        "Time from sending a request upstream to its whole answer.",
+        "Time from sending a request upstream to its whole answer, or to its head when it is streamed.",
         _SPANS,
     ),
     Metric(
@@ -135,6 +135,12 @@ CATALOGUE: tuple[Metric, ...] = (
         "counter",
         ("upstream", "result"),
         "Upstream connection attempts, by result.",
+    ),
+    Metric(
+        "upstream_closes_total",
+        "counter",
+        ("upstream", "reason"),
+        "Upstream connections that ended, by reason.",
     ),
     Metric(
         "upstream_reuse_total",
@@ -156,6 +162,16 @@ CATALOGUE: tuple[Metric, ...] = (
         _WAITS,
     ),
     Metric("upstream_retries_total", "counter", ("upstream",), "Requests sent a second time."),
+    Metric(
+        "upstream_hedges_total", "counter", ("upstream",), "Slow requests of which a second copy was sent."
+    ),
+    Metric(
+        "upstream_probes_total",
+        "counter",
+        ("upstream", "result"),
+        "Health probes, by result: ok, or why not.",
+    ),
+    Metric("upstream_ejections_total", "counter", ("upstream",), "Endpoints taken out of use for failing."),
     Metric(
         "endpoint_healthy", "gauge", ("upstream", "endpoint"), "1 while the endpoint takes requests, else 0."
     ),

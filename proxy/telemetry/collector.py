@@ -180,9 +180,13 @@ _NUMBERS: dict[str, _Reader[float]] = {
     "batch_isolations_total": _isolations,
     "upstream_requests_total": _by_upstream_and(lambda series: series.codes),
     "upstream_connects_total": _by_upstream_and(lambda series: series.connects),
+    "upstream_closes_total": _by_upstream_and(lambda series: series.closes),
     "upstream_reuse_total": _by_upstream(lambda series: series.reused),
     "upstream_stale_total": _by_upstream(lambda series: series.stale),
     "upstream_retries_total": _by_upstream(lambda series: series.retries),
+    "upstream_hedges_total": _by_upstream(lambda series: series.hedges),
+    "upstream_probes_total": _by_upstream_and(lambda series: series.probes),
+    "upstream_ejections_total": _by_upstream(lambda series: series.ejections),
     "stream_pauses_total": lambda metrics: _single(metrics.streaming.pauses),
 }
 

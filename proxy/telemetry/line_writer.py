@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("LineWriter",)
 
 _LINGER_S = 0.1
-_CHUNK = 64 << 10
+_CHUNK = 256 << 10
 _LAST_WORDS_S = 2.0
 
 

@@ -64,6 +64,10 @@ class PoolRecorder:
         """A dial ended: ``ok``, or the error's reason slug."""
         self._series.connects[result] += 1
 
+    def closed(self, why: str) -> None:
+        """A connection ended; `why` is a slug from the code."""
+        self._series.closes[why] += 1
+
     def reused(self) -> None:
         """A call took a connection that was already open."""
         self._series.reused += 1
@@ -76,12 +80,24 @@ class PoolRecorder:
         """A call is sent a second time."""
         self._series.retries += 1
 
+    def hedged(self) -> None:
+        """A second copy of a slow call is sent."""
+        self._series.hedges += 1
+
+    def probed(self, result: str) -> None:
+        """A health probe ended: ``ok``, or a slug that says why not."""
+        self._series.probes[result] += 1
+
+    def ejected(self) -> None:
+        """An endpoint was taken out of use because calls to it failed."""
+        self._series.ejections += 1
+
     def waited(self, span_s: float) -> None:
-        """A call got its connection after waiting `span_s` seconds."""
+        """A call got its connection, or gave up, after waiting `span_s` seconds."""
         self._series.pool_wait.observe(span_s)
 
     def answered(self, status: int, span_s: float) -> None:
-        """The upstream answered `status` in `span_s` seconds."""
+        """The upstream answered `status` in `span_s` seconds (to the head, for a stream)."""
         self._series.codes[str(status) if 100 <= status <= 599 else OTHER] += 1
         self._series.duration.observe(span_s)
 
@@ -126,7 +142,7 @@ class Metrics:
         self.streaming = StreamSeries()
         self.sheds: Counter[str] = Counter()
         self.loop_lag = Histogram(metric("event_loop_lag_seconds").buckets)
-        self.samplers: dict[str, list[Sampler]] = {}
+        self._samplers: dict[str, list[Sampler]] = {}
         self.is_config_current = True
         self.batch = BatchRecorder(self.models)
         self.stream = StreamRecorder(self.streaming, self.models)
@@ -142,7 +158,7 @@ class Metrics:
         series.outcomes[ended.outcome] += 1
         series.duration.observe(duration_s)
         # Clocks are read at different places; a rounding error must not count as negative time.
-        series.overhead.observe(max(duration_s - queue_s - call.upstream_s, 0.0))
+        series.overhead.observe(max(duration_s - queue_s - call.pool_s - call.upstream_s, 0.0))
         if call.batch or queue_s:
             series.model.queue_wait.observe(queue_s)
         if ended.reason in SHED_REASONS:
@@ -156,14 +172,14 @@ class Metrics:
     def sample(self, name: str, sampler: Sampler) -> None:
         """Ask `sampler` for the gauge or counter `name` at every scrape; several may share a name."""
         metric(name)
-        self.samplers.setdefault(name, []).append(sampler)
+        self._samplers.setdefault(name, []).append(sampler)
 
     def sampled(self, name: str) -> dict[Labels, float]:
         """What the samplers of `name` say now; equal labels add up, unknown models are ``other``."""
         labels = metric(name).labels
         by_model = labels.index("model") if "model" in labels else None
         sums: dict[Labels, float] = {}
-        for sampler in self.samplers.get(name, ()):
+        for sampler in self._samplers.get(name, ()):
             for values, value in sampler():
                 key = values if by_model is None else self._relabel(values, by_model)
                 sums[key] = sums.get(key, 0.0) + value

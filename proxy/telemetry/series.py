@@ -73,16 +73,32 @@ class ModelSeries:
 class UpstreamSeries:
     """What is counted for one upstream."""
 
-    __slots__ = ("codes", "connects", "duration", "pool_wait", "retries", "reused", "stale")
+    __slots__ = (
+        "closes",
+        "codes",
+        "connects",
+        "duration",
+        "ejections",
+        "hedges",
+        "pool_wait",
+        "probes",
+        "retries",
+        "reused",
+        "stale",
+    )
 
     def __init__(self) -> None:
         self.codes: Counter[str] = Counter()
         self.connects: Counter[str] = Counter()
+        self.closes: Counter[str] = Counter()
+        self.probes: Counter[str] = Counter()
         self.duration = _histogram("upstream_request_duration_seconds")
         self.pool_wait = _histogram("upstream_pool_wait_seconds")
         self.reused = 0
         self.stale = 0
         self.retries = 0
+        self.hedges = 0
+        self.ejections = 0
 
 
 class StreamSeries:

@@ -7,6 +7,7 @@ runs on a request's path.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,8 +38,8 @@ class BatchSummary(msgspec.Struct, frozen=True):
 
     count: int
     items_mean: float
-    items_p50: float
-    items_p99: float
+    items_p50: int
+    items_p99: int
     wait_mean_s: float
     triggers: dict[str, int]
     refused: dict[str, int]
@@ -152,11 +153,11 @@ def _model(metrics: Metrics, name: str, series: ModelSeries, queue_depth: int) -
         name=name,
         requests=duration.count,
         outcomes={outcome: count for outcome, count in outcomes.items() if count},
-        p50_s=duration.quantile(0.5),
-        p99_s=duration.quantile(0.99),
+        p50_s=_quantile(duration, 0.5),
+        p99_s=_quantile(duration, 0.99),
         queue_depth=queue_depth,
-        queue_wait_p50_s=series.queue_wait.quantile(0.5),
-        queue_wait_p99_s=series.queue_wait.quantile(0.99),
+        queue_wait_p50_s=_quantile(series.queue_wait, 0.5),
+        queue_wait_p99_s=_quantile(series.queue_wait, 0.99),
         batches=_batches(series),
     )
 
@@ -165,10 +166,14 @@ def _batches(series: ModelSeries) -> BatchSummary:
     return BatchSummary(
         count=series.batch_items.count,
         items_mean=round(series.batch_items.mean, 2),
-        items_p50=series.batch_items.quantile(0.5),
-        items_p99=series.batch_items.quantile(0.99),
-        wait_mean_s=series.batch_wait.mean,
+        items_p50=math.ceil(series.batch_items.quantile(0.5)),
+        items_p99=math.ceil(series.batch_items.quantile(0.99)),
+        wait_mean_s=round(series.batch_wait.mean, 6),
         triggers=dict(series.triggers),
         refused=dict(series.refused),
         isolations=series.isolations,
     )
+
+
+def _quantile(spans: Histogram, q: float) -> float:
+    return round(spans.quantile(q), 6)

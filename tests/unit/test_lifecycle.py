@@ -80,7 +80,7 @@ async def world() -> World:
 async def test_a_whole_life(world: World) -> None:
     async with world.running():
         assert world.diary == ["start pool", "start listener", "READY"]
-        assert (world.life.is_started, world.life.is_ready, world.life.is_draining) == (True, True, False)
+        assert (world.life.is_started, world.life.is_draining) == (True, False)
         world.life.request_drain()
     assert world.diary[3:] == [
         "DRAINING",
@@ -92,7 +92,7 @@ async def test_a_whole_life(world: World) -> None:
         "stop pool",
         "STOPPED",
     ]
-    assert (world.life.is_started, world.life.is_ready, world.life.is_draining) == (True, False, True)
+    assert (world.life.is_started, world.life.is_draining) == (True, True)
     assert world.clock.pending == 0
 
 

@@ -36,12 +36,12 @@ class Prepared:
 
     * ``key``: equal for calls that may share an upstream call.
     * ``items``: how many items the call asks about, at least 1.
-    * ``payload``: the bytes to splice, one entry for each place that grows with the items.
+    * ``payload``: the bytes to splice, one entry for each place that grows with the items; ``nbytes`` in all.
     * ``frame``: what is the same for all members of a batch; the codec's own.
     * ``ident``: the caller's own id as it is to be echoed, or ``b""``.
     """
 
-    __slots__ = ("frame", "ident", "items", "key", "payload")
+    __slots__ = ("frame", "ident", "items", "key", "nbytes", "payload")
 
     frame: Any
 
@@ -56,6 +56,7 @@ class Prepared:
         self.key = key
         self.items = items
         self.payload = payload
+        self.nbytes = len(payload[0]) if len(payload) == 1 else sum(map(len, payload))
         self.frame = frame
         self.ident = ident
 

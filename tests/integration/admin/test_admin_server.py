@@ -198,6 +198,7 @@ async def test_answers_are_not_stored_or_guessed_at(admin: Admin) -> None:
         async with admin.client.get(admin.server.address + path) as response:
             assert response.headers["Cache-Control"] == "no-store"
             assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers.getall("Server") == ["pillion"]
 
 
 async def test_head_is_answered_like_get(admin: Admin) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from proxy.exchange import Stream
-from proxy.telemetry.access_line import Thinner, access_line, as_json, as_text, printable, redacted
+from proxy.telemetry.access_line import Scribe, Thinner, as_json, as_text, printable, redacted
 from tests.unit.telemetry.calls import a_call, an_end
 
 TS = "2030-01-02T03:04:05.678Z"
@@ -95,7 +95,7 @@ class TestLine:
     def test_json_has_every_key_in_a_fixed_order(self) -> None:
         call = a_call(b"/v2/models/iris/infer?api_key=abc", body=b"12345")
         call.queue_s, call.pool_s, call.upstream_s, call.batch = 0.0015, 0.0001, 0.008, b"size=37"
-        line = as_json(access_line(call, an_end(), TS))
+        line = as_json(Scribe().line(call, an_end(), TS))
         assert line == (
             b'{"ts":"2030-01-02T03:04:05.678Z","request_id":"r-1","client":"10.0.0.9","protocol":"http",'
             b'"method":"POST","target":"/v2/models/iris/infer?api_key=***","route":"infer","model":"iris",'
@@ -105,36 +105,43 @@ class TestLine:
 
     def test_text_has_the_same_keys(self) -> None:
         line = as_text(
-            access_line(a_call(b'/p?say="hi"'), an_end("two words", "shed", 503, reason="draining"), TS)
+            Scribe().line(a_call(b'/p?say="hi"'), an_end("two words", "shed", 503, reason="draining"), TS)
         )
         assert line == (
             b"ts=2030-01-02T03:04:05.678Z request_id=r-1 client=10.0.0.9 protocol=http method=POST "
             b'target="/p?say=\\"hi\\"" route=infer model="two words" status=503 outcome=shed reason=draining '
-            b'bytes_in=2 bytes_out=345 batch="" ms_total=12.0 ms_queue=0.0 ms_pool=0.0 ms_upstream=0.0\n'
+            b'bytes_in=2 bytes_out=345 ms_total=12.0 ms_queue=0.0 ms_pool=0.0 ms_upstream=0.0 batch=""\n'
         )
 
     @pytest.mark.parametrize("form", [as_json, as_text])
     def test_nothing_that_a_client_sends_can_break_a_line(self, form: type) -> None:
         call = a_call(b"/p\r\n{}", request_id=b"id\x1b]0;x\x07\n")
         call.method, call.peer = b"GE\nT", b"1\n2"
-        line = form(access_line(call, an_end("m\n\u202e"), TS))
+        line = form(Scribe().line(call, an_end("m\n\u202e"), TS))
         assert line.count(b"\n") == 1
         assert line.isascii()
         assert line[:-1].decode().isprintable()
 
     def test_a_request_id_is_cut_at_a_sensible_length(self) -> None:
-        line = access_line(a_call(request_id=b"x" * 5000), an_end(), TS)
+        line = Scribe().line(a_call(request_id=b"x" * 5000), an_end(), TS)
         assert line.request_id == "x" * 128 + "..."
 
     def test_a_call_without_an_id_has_an_empty_one(self) -> None:
         call = a_call()
         call.headers = ()
-        assert access_line(call, an_end(), TS).request_id == ""
+        assert Scribe().line(call, an_end(), TS).request_id == ""
 
     @pytest.mark.parametrize("length", [7, None])
     def test_a_body_in_transit_counts_as_it_was_declared(self, length: int | None) -> None:
         call = a_call()
         call.body = Stream(None, length)
-        line = access_line(call, an_end(), TS)
+        line = Scribe().line(call, an_end(), TS)
         assert msgspec.json.decode(as_json(line))["bytes_in"] == length
         assert f"bytes_in={'-' if length is None else length} ".encode() in as_text(line)
+
+    def test_what_was_seen_before_is_written_the_same_again(self) -> None:
+        scribe = Scribe()
+        short, long = a_call(b"/p?key=abc\n"), a_call(b"/p?key=abc&" + b"x" * 500 + b"\n")
+        for call in (short, long):
+            assert scribe.line(call, an_end(), TS) == scribe.line(call, an_end(), TS)
+            assert "abc" not in scribe.line(call, an_end(), TS).target

@@ -34,6 +34,8 @@ def busy() -> Metrics:
     metrics.batch.isolated("iris")
     pool = metrics.pool("model")
     pool.connected("ok")
+    pool.closed("fin")
+    pool.probed("ok")
     pool.waited(0.001)
     pool.answered(200, 0.008)
     metrics.stream.paused("response")

@@ -43,7 +43,7 @@ async def test_a_full_chunk_does_not_wait(pipe: tuple[int, int]) -> None:
     clock = ManualClock()
     writer = LineWriter(clock, pipe[1])
     await writer.start()
-    long_line = b"x" * 40_000 + b"\n"
+    long_line = b"x" * 150_000 + b"\n"
     writer.write(long_line)
     writer.write(long_line)
     assert clock.pending == 0

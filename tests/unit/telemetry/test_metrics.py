@@ -18,10 +18,10 @@ def test_a_call_is_counted_under_its_route_protocol_and_model() -> None:
     assert series.duration.total == pytest.approx(0.014)
 
 
-def test_overhead_is_what_queue_and_upstream_leave() -> None:
+def test_overhead_is_what_waiting_and_the_upstream_leave() -> None:
     metrics = Metrics("1.2.3")
     call = a_call()
-    call.queue_s, call.upstream_s = 0.004, 0.007
+    call.queue_s, call.pool_s, call.upstream_s = 0.003, 0.001, 0.007
     metrics.record(call, an_end(duration_s=0.012))
     assert metrics.overheads["http"].total == pytest.approx(0.001)
 
@@ -76,12 +76,18 @@ def test_pools_report_to_one_series_for_each_upstream() -> None:
     pool.reused()
     pool.stale()
     pool.retried()
+    pool.hedged()
+    pool.ejected()
+    pool.closed("fin")
+    pool.probed("ok")
     pool.waited(0.25)
     pool.answered(200, 0.5)
     metrics.pool("model").connected("ok")
     series = metrics.upstreams["model"]
     assert series.connects == {"ok": 2}
-    assert (series.reused, series.stale, series.retries) == (1, 1, 1)
+    assert (series.reused, series.stale, series.retries, series.hedges, series.ejections) == (1, 1, 1, 1, 1)
+    assert series.closes == {"fin": 1}
+    assert series.probes == {"ok": 1}
     assert series.pool_wait.total == 0.25
     assert series.codes == {"200": 1}
     assert series.duration.total == 0.5
@@ -129,7 +135,7 @@ def test_samples_without_a_model_keep_their_labels() -> None:
     assert metrics.sampled("requests_in_flight") == {}
 
 
-def test_only_what_nobody_counts_can_be_sampled() -> None:
+def test_only_what_the_catalogue_lists_can_be_sampled() -> None:
     metrics = Metrics("1.2.3")
     with pytest.raises(KeyError):
         metrics.sample("no_such_metric", list)
