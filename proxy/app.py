@@ -21,9 +21,12 @@ from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
 from proxy.ingress.http import HttpServer
+from proxy.ingress.http2 import Http2Server
 from proxy.lifecycle import Lifecycle, State
 from proxy.pipeline import Pipeline, Service
+from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import StatusReport
@@ -50,10 +53,16 @@ class App:
     """One proxy: its lifecycle and its components in the order in which they start."""
 
     def __init__(
-        self, life: Lifecycle, components: list[Component], http: HttpServer, admin: AdminServer
+        self,
+        life: Lifecycle,
+        components: list[Component],
+        http: HttpServer,
+        admin: AdminServer,
+        grpc: Http2Server | None,
     ) -> None:
         self.life = life
         self.http = http
+        self.grpc = grpc
         self.admin = admin
         self._components = components
 
@@ -65,7 +74,7 @@ class App:
 class UpstreamComponent:
     """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
 
-    def __init__(self, cluster: HttpPool, batcher: Batcher) -> None:
+    def __init__(self, cluster: Transports, batcher: Batcher) -> None:
         self._cluster = cluster
         self._batcher = batcher
 
@@ -102,8 +111,19 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     services: dict[str, Service] = {}
     upstreams: list[Component] = []
     checks: list[Check] = []
+    channels = {
+        name: ChannelPool(upstream.grpc[0], upstream.pool.grpc, upstream.timeouts, clock)
+        for name, upstream in config.upstreams.items()
+        if upstream.grpc
+    }
     for name, upstream in config.upstreams.items():
-        cluster = HttpPool(upstream.http[0], upstream.pool.http, upstream.timeouts, clock)
+        cluster = Transports(
+            HttpPool(upstream.http[0], upstream.pool.http, upstream.timeouts, clock)
+            if upstream.http
+            else None,
+            # A gRPC path says nothing of upstreams: one that got here by the catch-all must still arrive.
+            channels.get(name) or next(iter(channels.values()), None),
+        )
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
         services[name] = Service(cluster, batcher, _batch_policy(config))
         upstreams.append(UpstreamComponent(cluster, batcher))
@@ -114,6 +134,11 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
     )
     http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
+    grpc = (
+        Http2Server(pipeline, config.server.grpc.listen, config.server.limits, config.server.timeouts, clock)
+        if config.serves_http2
+        else None
+    )
     token = config.server.admin.token
     admin = AdminServer(
         life,
@@ -124,8 +149,11 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         token=token.reveal() if token is not None else "",
     )
     components: list[Component] = [telemetry, admin, *upstreams, http]
-    life.on_change(partial(_announce, http, admin, status))
-    return App(life, components, http, admin)
+    if grpc is not None:
+        components.append(grpc)
+    app = App(life, components, http, admin, grpc)
+    life.on_change(partial(_announce, app, status))
+    return app
 
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
@@ -141,11 +169,14 @@ def _queue_depths(batcher: Batcher) -> list[tuple[tuple[str, ...], float]]:
     return [((model,), depth) for model, depth in batcher.waiting()]
 
 
-def _announce(http: HttpServer, admin: AdminServer, status: StatusReport, state: State) -> None:
+def _announce(app: App, status: StatusReport, state: State) -> None:
     """One line for each listener when all are up: scripts and people wait for it."""
     if state is not State.READY:
         return
-    for name, address in (("http", http.address), ("admin", admin.address)):
+    listeners = [("http", app.http.address), ("admin", app.admin.address)]
+    if app.grpc is not None:
+        listeners.append(("grpc", app.grpc.address))
+    for name, address in listeners:
         status.add_listener(name, address)
         print(f"pillion {name} listening on {address}", flush=True)  # noqa: T201  the contract of `serve`
 

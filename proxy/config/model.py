@@ -8,23 +8,24 @@ misspelt keys all read the structs themselves.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from proxy.batching.policy import BatchPolicy
-from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
+from proxy.config.addresses import Address, GrpcAddress, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
 from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
-from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
+from proxy.pooling.policy import GrpcPoolPolicy, HttpPoolPolicy, TimeoutPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
 
 __all__ = (
     "AdminConfig",
     "Config",
+    "GrpcConfig",
     "HttpConfig",
     "ModelConfig",
     "ObserveConfig",
@@ -39,6 +40,14 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+
+
+class GrpcConfig(Policy):
+    """The HTTP/2 data listener: gRPC, and plain requests over HTTP/2 with prior knowledge."""
+
+    listen: ListenAddress = Address("127.0.0.1", 8081)
+    """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`. Bound when this section is
+    written or an upstream has `grpc`."""
 
 
 class AdminConfig(Policy):
@@ -63,6 +72,7 @@ class ServerConfig(Policy):
     """What faces the clients."""
 
     http: HttpConfig = HttpConfig()
+    grpc: GrpcConfig = GrpcConfig()
     admin: AdminConfig = AdminConfig()
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
@@ -73,6 +83,7 @@ class PoolConfig(Policy):
     """Connections to each endpoint of an upstream."""
 
     http: HttpPoolPolicy = HttpPoolPolicy()
+    grpc: GrpcPoolPolicy = GrpcPoolPolicy()
 
 
 class UpstreamConfig(Policy):
@@ -80,13 +91,21 @@ class UpstreamConfig(Policy):
 
     protocol: ProtocolName = "generic"
     """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
-    http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
+    http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)] = ()
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
+    grpc: Annotated[tuple[GrpcAddress, ...], Field(min_length=1)] = ()
+    """Its gRPC endpoints: `host:port` or `unix:/path`."""
     pool: PoolConfig = PoolConfig()
     timeouts: TimeoutPolicy = TimeoutPolicy()
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
     """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
     name."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not self.http and not self.grpc:
+            raise ValueError("an upstream needs at least one endpoint, in http or in grpc")
+        return self
 
 
 class ModelConfig(Policy):
@@ -124,6 +143,12 @@ class Config(Policy):
     @classmethod
     def _with_least_specific(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         return models if "*" in models else models | {"*": ModelConfig()}
+
+    @property
+    def serves_http2(self) -> bool:
+        """Whether the HTTP/2 listener is wanted: it is written, or somebody behind it speaks gRPC."""
+        is_written = "grpc" in self.server.model_fields_set
+        return is_written or any(upstream.grpc for upstream in self.upstreams.values())
 
     @cached_property
     def _globs(self) -> Globs:

@@ -20,14 +20,23 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
+from proxy.exchange import field
+
 if TYPE_CHECKING:
     from proxy.exchange import Headers
 
-__all__ = ("encode_message", "format_timeout", "parse_timeout", "status_headers")
+__all__ = ("encode_message", "format_timeout", "http_status", "parse_timeout", "status_headers")
 
 _UNITS = {b"n": 1e-9, b"u": 1e-6, b"m": 1e-3, b"S": 1.0, b"M": 60.0, b"H": 3600.0}
 _MOST = 99_999_999
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+# The mapping that gRPC's HTTP/JSON gateways use, by code in decimal.
+_HTTP_STATUSES = {
+    b"%d" % code: status
+    for code, status in enumerate(
+        (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
+    )
+}
 _MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 
@@ -50,6 +59,18 @@ def format_timeout(seconds: float) -> bytes:
 def encode_message(message: str) -> bytes:
     """The value of ``grpc-message``: percent-encoded UTF-8, printable ASCII as it is."""
     return quote_from_bytes(message.encode(), safe=_MESSAGE_SAFE).encode()
+
+
+def http_status(status: int, fields: Headers) -> int:
+    """What an answer with HTTP `status` and these trailers means in HTTP's terms, for accounting.
+
+    An answer of a gRPC server is always 200; how the call ended stands in ``grpc-status``. Without it the
+    answer is no gRPC at all, and its own status counts unless that claims success.
+    """
+    code = field(fields, b"grpc-status")
+    if code is None:
+        return status if status != 200 else 502
+    return _HTTP_STATUSES.get(code, 500)
 
 
 def status_headers(code: int, message: str) -> Headers:

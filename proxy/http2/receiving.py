@@ -83,11 +83,10 @@ class Receiver(Connection):
         is_ended = flags & frames.END_STREAM != 0
         if flags & frames.PADDED:
             payload = self._without_padding(flags, stream_id, payload)
-        if payload:
-            self._control.tokens += REFUND
-        elif not is_ended:
+        if not payload and not is_ended:
             self._charge("empty DATA frames")
             return
+        self._control.tokens += REFUND
         if stream.content_left >= 0:
             count_content(stream, len(payload), is_ended=is_ended)
         if is_ended:

@@ -15,6 +15,7 @@ from proxy.ingress.http2_link import ClientLink
 if TYPE_CHECKING:
     import ssl
 
+    from proxy.config.addresses import Address
     from proxy.ingress.http import Serve
     from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
     from proxy.timing import Clock
@@ -25,6 +26,7 @@ _STREAMS = 256
 _FRAME = 64 << 10
 _STREAM_WINDOW = 256 << 10
 _CONNECTION_WINDOW = 16 << 20
+_BACKLOG = 4096
 
 
 def session_limits(limits: LimitPolicy) -> Limits:
@@ -41,13 +43,13 @@ def session_limits(limits: LimitPolicy) -> Limits:
 class Http2Server:
     """Accepts client connections; a component of the lifecycle (start, drain, stop).
 
-    `listen` is ``host:port`` (port 0 picks one) or ``unix:/path``. `tls` must offer ``h2`` by ALPN.
+    `address` says where it listens once it has started. `tls` must offer ``h2`` by ALPN.
     """
 
     def __init__(
         self,
         pipeline: Serve,
-        listen: str,
+        place: Address,
         limits: LimitPolicy,
         timeouts: ServerTimeoutPolicy,
         clock: Clock,
@@ -61,8 +63,8 @@ class Http2Server:
         self.session_limits = session_limits(limits)
         self.writer = BlockWriter()
         self.is_draining = False
-        self.address = listen
-        self._listen = listen
+        self.address = str(place)
+        self._place = place
         self._tls = tls
         self._links: set[ClientLink] = set()
         self._empty = asyncio.Event()
@@ -83,15 +85,17 @@ class Http2Server:
         """Bind and accept; `address` says where."""
         loop = asyncio.get_running_loop()
         self._empty.set()
-        if self._listen.startswith("unix:"):
-            path = self._listen.removeprefix("unix:")
-            self._listener = await loop.create_unix_server(self._accept, path, backlog=4096, ssl=self._tls)
+        place = self._place
+        if place.path:
+            self._listener = await loop.create_unix_server(
+                self._accept, place.path, backlog=_BACKLOG, ssl=self._tls
+            )
             return
-        host, _, port = self._listen.rpartition(":")
-        host = host.strip("[]")
-        self._listener = await loop.create_server(self._accept, host, int(port), backlog=4096, ssl=self._tls)
-        bound = self._listener.sockets[0].getsockname()
-        self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+        self._listener = await loop.create_server(
+            self._accept, place.host or None, place.port, backlog=_BACKLOG, ssl=self._tls
+        )
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def drain(self, deadline: float) -> None:
         """Accept nothing new, answer everything admitted, then close; cancelled at `deadline`."""
