@@ -91,9 +91,9 @@ class UpstreamConfig(Policy):
 
     protocol: ProtocolName = "generic"
     """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
-    http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)] = ()
+    http: tuple[UpstreamUrl, ...] = ()
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
-    grpc: Annotated[tuple[GrpcAddress, ...], Field(min_length=1)] = ()
+    grpc: tuple[GrpcAddress, ...] = ()
     """Its gRPC endpoints: `host:port` or `unix:/path`."""
     pool: PoolConfig = PoolConfig()
     timeouts: TimeoutPolicy = TimeoutPolicy()

@@ -69,7 +69,7 @@ def test_one_problem(line: str, expected: str) -> None:
         ("version: 2\nupstreams: {m: {http: [http://a]}}", ["f:1:10: version: expected 1"]),
         ("version: 1\nupstreams: {}", ["f:2:12: upstreams: must have at least 1"]),
         ("version: 1\nupstreams: {m: {}}", ["f:2:16: upstreams.m: an upstream needs at least one endpoint, in http or in grpc"]),
-        ("version: 1\nupstreams: {m: {http: []}}", ["f:2:23: upstreams.m.http: must have at least 1"]),
+        ("version: 1\nupstreams: {m: {http: []}}", ["f:2:16: upstreams.m: an upstream needs at least one endpoint, in http or in grpc"]),
         ("version: 1\nupstreams: {m: {http: [a]}}", ["f:2:24: upstreams.m.http[0]: 'a': expected http://host:port, https://host:port or unix:/path"]),
         ("version: 1\nupstreams: {m m: {http: [http://a]}}", ['f:2:13: upstreams."m m": must match ^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$']),
         ("[]", ["f:1:1: expected a mapping (key: value)"]),
