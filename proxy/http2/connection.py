@@ -132,6 +132,9 @@ class Connection(ABC):
         self._stream_window = self.limits.stream_window
         for stream in self._streams.live.values():
             stream.resize(self._stream_window)
+            increment = stream.credit(0)  # what was too little to announce may be much of a smaller window
+            if increment:
+                self._sender.out.append(frames.window_update_frame(stream.id, increment))
 
     def _on_push_promise(self, _flags: int, stream_id: int, _payload: bytes) -> None:
         raise SessionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody enabled", stream_id)

@@ -12,8 +12,9 @@ The checks are stricter than the RFC where HTTP/1.1 stands behind us: a field na
 free of control characters, and a target must not hold spaces or a fragment. What HTTP/2 carries as an opaque
 string would otherwise be a second request in the text of the first.
 
-``:authority`` leads the fields as ``host``, its HTTP/1.1 name; a ``host`` beside it must agree. Cookie crumbs
-are joined again (§8.2.3). Trailers lose the fields that would reframe or reroute a message (RFC 9110 §6.5.1).
+``:authority`` leads the fields as ``host``, its HTTP/1.1 name; a ``host`` beside it must agree, and one of
+the two must be there, since HTTP/1.1 cannot do without. Cookie crumbs are joined again (§8.2.3). Trailers
+lose the fields that would reframe or reroute a message (RFC 9110 §6.5.1).
 
 Heads are kept by the caches of `blocks` and shared between calls: they are immutable.
 """
@@ -172,7 +173,9 @@ def _with_host(regular: list[tuple[bytes, bytes]], authority: bytes) -> list[tup
             raise _malformed("host is no host and port")
         authority = authority or host
         regular = [field for field in regular if field[0] != b"host"]
-    return [(b"host", authority), *regular] if authority else regular
+    if not authority:
+        raise _malformed("neither :authority nor host")
+    return [(b"host", authority), *regular]
 
 
 def _join_cookies(regular: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -102,7 +102,8 @@ class Sender:
             self._streams.close_local(stream)
             return
         self.head(stream, block, end=False)
-        self.data(stream, data, end=trailers is None)
+        if data or trailers is None:
+            self.data(stream, data, end=trailers is None)
         if trailers is not None:
             self.trailers(stream, trailers)
 

@@ -240,6 +240,7 @@ CASES: tuple[Case, ...] = (
     _malformed("a :path with a fragment", *REQUEST[:2], (b":path", b"/#f"), REQUEST[3]),
     _malformed("a :path with a space", *REQUEST[:2], (b":path", b"/ HTTP/1.1"), REQUEST[3]),
     _malformed("a :path of * without OPTIONS", *REQUEST[:2], (b":path", b"*"), REQUEST[3]),
+    _malformed("neither :authority nor host", *REQUEST[:3]),
     _malformed("user information in :authority", *REQUEST[:3], (b":authority", b"me@localhost")),
     _malformed("host that is not :authority", *REQUEST, (b"host", b"elsewhere")),
     _malformed("connection", *REQUEST, (b"connection", b"keep-alive")),
@@ -250,7 +251,7 @@ CASES: tuple[Case, ...] = (
     _malformed("te that is not trailers", *REQUEST, (b"te", b"gzip")),
     Case("8.2.2", "te: trailers", headers(1, *REQUEST, (b"te", b"trailers")), ANSWERED),
     Case("8.3.1", "host instead of :authority", headers(1, *REQUEST[:3], (b"host", b"a")), ANSWERED),
-    Case("8.3.1", "OPTIONS *", headers(1, (b":method", b"OPTIONS"), REQUEST[1], (b":path", b"*")), ANSWERED),
+    Case("8.3.1", "OPTIONS *", headers(1, (b":method", b"OPTIONS"), REQUEST[1], (b":path", b"*"), REQUEST[3]), ANSWERED),
     Case("8.5", "CONNECT with a path", headers(1, (b":method", b"CONNECT"), *REQUEST[1:]), resets(PROTOCOL)),
     Case("8.5", "CONNECT without an authority", headers(1, (b":method", b"CONNECT")), resets(PROTOCOL)),
     # ------------------------------------------------------------ HPACK

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from struct import unpack
+from typing import TYPE_CHECKING
 
 from proxy.http2 import frames as f
 from proxy.http2.errors import describe
-from tests.support.http2_cases import Case, Expect
+
+if TYPE_CHECKING:
+    from tests.support.http2_cases import Case, Expect
 
 __all__ = ("HANDSHAKE", "PROBE", "client_bytes", "is_met", "parse")
 
@@ -33,24 +36,19 @@ def is_met(expects: Expect, received: list[f.Frame]) -> bool:
         for kind, _, stream_id, payload in received
         if kind == f.RST_STREAM and stream_id == expects.stream_id
     ]
-    match expects.what:
-        case "goaway":
-            return bool(goaway) and goaway[-1] in expects.codes
-        case "reset":
-            return not goaway and bool(reset) and reset[-1] in expects.codes
-        case "goaway or reset":
-            return bool(set(expects.codes) & set(goaway + reset))
-        case "answer":
-            answered = any(
-                kind == f.HEADERS and stream_id == expects.stream_id for kind, _, stream_id, _ in received
-            )
-            return answered and not goaway and not reset and _acked(received, PROBE)
-        case "ping":
-            return _acked(received, b"12345678")
-        case "settings ack":
-            return sum(kind == f.SETTINGS and flags == f.ACK for kind, flags, _, _ in received) == 2
-        case _:
-            return not goaway and not reset and _acked(received, PROBE)
+    answered = any(kind == f.HEADERS and stream_id == expects.stream_id for kind, _, stream_id, _ in received)
+    acks = sum(kind == f.SETTINGS and flags == f.ACK for kind, flags, _, _ in received)
+    lives = not goaway and not reset and _acked(received, PROBE)
+    verdicts = {
+        "goaway": bool(goaway) and goaway[-1] in expects.codes,
+        "reset": not goaway and bool(reset) and reset[-1] in expects.codes,
+        "goaway or reset": bool(set(expects.codes) & set(goaway + reset)),
+        "answer": answered and lives,
+        "ping": _acked(received, b"12345678"),
+        "settings ack": acks == 2,
+        "nothing": lives,
+    }
+    return verdicts[expects.what]
 
 
 def _acked(received: list[f.Frame], payload: bytes) -> bool:

@@ -22,10 +22,9 @@ def serve(wire: bytes, *, piece: int) -> bytes:
     answer = BlockWriter().response(200, ())
     for start in range(0, len(wire), piece):
         for event in session.receive(wire[start : start + piece], now=0.0):
-            whole = isinstance(event, TrailersReceived)
-            if isinstance(event, RequestReceived | DataReceived):
-                whole = event.is_ended
-            if whole:
+            if isinstance(event, TrailersReceived) or (
+                isinstance(event, RequestReceived | DataReceived) and event.is_ended
+            ):
                 session.send_headers(event.stream_id, answer, end=True)
     return session.data_to_send()
 
