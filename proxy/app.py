@@ -173,9 +173,10 @@ def _announce(app: App, status: StatusReport, state: State) -> None:
     """One line for each listener when all are up: scripts and people wait for it."""
     if state is not State.READY:
         return
-    listeners = [("http", app.http.address), ("admin", app.admin.address)]
+    listeners = [("http", app.http.address)]
     if app.grpc is not None:
         listeners.append(("grpc", app.grpc.address))
+    listeners.append(("admin", app.admin.address))
     for name, address in listeners:
         status.add_listener(name, address)
         print(f"pillion {name} listening on {address}", flush=True)  # noqa: T201  the contract of `serve`
