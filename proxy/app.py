@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import sys
 import time
 from functools import partial
@@ -16,16 +17,21 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from proxy import __version__
+from proxy.admin.cache import cache_routes
+from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
+from proxy.batching.codecs import CODECS
+from proxy.batching.keys import HeaderRules, shared_fields
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
-from proxy.ingress.http import HttpServer
+from proxy.exchange import Ledger
 from proxy.ingress.http2 import Http2Server
+from proxy.ingress.rules import HeadRules
+from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.channel_pool import ChannelPool
-from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.cluster import Cluster
 from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
@@ -34,13 +40,15 @@ from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from proxy.admin.readiness import Check
     from proxy.batching.policy import BatchPolicy
+    from proxy.caching.cache import Cache
+    from proxy.caching.policy import CachePolicy
     from proxy.config.load import Loaded
     from proxy.config.model import Config
     from proxy.lifecycle import Component
+    from proxy.pooling.endpoint import Endpoint
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "run")
@@ -80,6 +88,7 @@ class UpstreamComponent:
 
     async def start(self) -> None:
         """Begin to watch the backend; an unreachable one is no reason not to start."""
+        await self._cluster.start()
 
     async def drain(self, deadline: float) -> None:
         """Send what is queued and wait for its answers."""
@@ -88,7 +97,7 @@ class UpstreamComponent:
     async def stop(self) -> None:
         """Close every connection."""
         await self._batcher.close()
-        await self._cluster.close()
+        await self._cluster.stop()
 
 
 def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
@@ -105,40 +114,40 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     status = StatusReport(
         telemetry, clock.now, lambda: life.state, version=__version__, config_hash=fingerprint
     )
-    admission = Admission(config.server.limits.inflight)
+    ledger = Ledger(config.server.limits.buffered)
+    admission = Admission(config.server.limits.inflight, ledger)
     telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+    telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
 
+    cache = _cache(config, telemetry, clock, wall)
     services: dict[str, Service] = {}
     upstreams: list[Component] = []
     checks: list[Check] = []
-    channels = {
-        name: ChannelPool(upstream.grpc[0], upstream.pool.grpc, upstream.timeouts, clock)
-        for name, upstream in config.upstreams.items()
-        if upstream.grpc
-    }
-    for name, upstream in config.upstreams.items():
-        cluster = Transports(
-            HttpPool(upstream.http[0], upstream.pool.http, upstream.timeouts, clock)
-            if upstream.http
-            else None,
-            # A gRPC path says nothing of upstreams: one that got here by the catch-all must still arrive.
-            channels.get(name) or next(iter(channels.values()), None),
-        )
+    doors = _doors(config, telemetry, clock)
+    for name, cluster in doors.items():
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
-        services[name] = Service(cluster, batcher, _batch_policy(config))
+        services[name] = Service(cluster, batcher, _batch_policy(config), cache, _cache_policy(config))
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
+        checks.append(Check(f"upstream {name}", cluster.readiness))
+        for door in cluster.clusters:
+            for gauge, sampler in door.gauges().items():
+                telemetry.metrics.sample(gauge, sampler)
         telemetry.metrics.sample("queue_depth", partial(_queue_depths, batcher))
 
     pipeline = Pipeline(
         RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
     )
-    http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
-    grpc = (
-        Http2Server(pipeline, config.server.grpc.listen, config.server.limits, config.server.timeouts, clock)
-        if config.serves_http2
-        else None
+    rules = _head_rules(config)
+    http = HttpServer(
+        pipeline,
+        config.server.http.listen,
+        rules,
+        config.server.timeouts,
+        ledger=ledger,
+        tls=config.server.http.tls,
     )
+    grpc = _grpc_server(config, pipeline, rules, clock, ledger) if config.serves_http2 else None
     token = config.server.admin.token
     admin = AdminServer(
         life,
@@ -147,17 +156,100 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         checks,
         place=config.server.admin.listen,
         token=token.reveal() if token is not None else "",
+        more=() if cache is None else cache_routes(cache),
     )
-    components: list[Component] = [telemetry, admin, *upstreams, http]
-    if grpc is not None:
-        components.append(grpc)
-    app = App(life, components, http, admin, grpc)
+    kept: list[Component] = [] if cache is None else [cache]
+    listeners: list[Component] = [http] if grpc is None else [http, grpc]
+    app = App(life, [telemetry, admin, *kept, *upstreams, *listeners], http, admin, grpc)
     life.on_change(partial(_announce, app, status))
     return app
 
 
+def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
+    """The clusters of each upstream."""
+
+    def cluster(name: str, endpoints: tuple[Endpoint, ...], protocol: str) -> Cluster | None:
+        if not endpoints:
+            return None
+        policy, events = config.upstreams[name], telemetry.metrics.pool(name)
+        return Cluster(name, endpoints, policy, clock, events=events, protocol=protocol)
+
+    grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
+    first = next(filter(None, grpc.values()), None)
+    return {
+        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
+        for name, upstream in config.upstreams.items()
+    }
+
+
+def _grpc_server(
+    config: Config, pipeline: Pipeline, rules: HeadRules, clock: Clock, ledger: Ledger
+) -> Http2Server:
+    server = config.server
+    return Http2Server(
+        pipeline, server.grpc.listen, rules, server.timeouts, clock, ledger=ledger, tls=server.grpc.tls
+    )
+
+
+def _head_rules(config: Config) -> HeadRules:
+    server = config.server
+    return HeadRules(
+        server.limits,
+        auth=server.auth,
+        forwarding=server.forwarding,
+        trusted=server.trusted_proxies,
+        name=f"pillion-{secrets.token_hex(4)}",
+    )
+
+
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
     return lambda model: config.model_policy(model).batch
+
+
+def _cache_policy(config: Config) -> Callable[[str], CachePolicy]:
+    """Items are looked up one by one only where batching relies on their independence too."""
+    together: dict[int, CachePolicy] = {}  # a policy lives as long as its configuration, and so does this
+
+    def policy(model: str) -> CachePolicy:
+        found = config.model_policy(model)
+        if found.batch.mode != "off" or not found.cache.items:
+            return found.cache
+        whole = together.get(id(found.cache))
+        if whole is None:
+            whole = together[id(found.cache)] = found.cache.model_copy(update={"items": False})
+        return whole
+
+    return policy
+
+
+def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
+    """The cache, or None when the configuration keeps nothing."""
+    if not config.cache.metadata and all(model.cache.mode == "off" for model in config.models.values()):
+        return None
+    from proxy.caching.assembly import assemble  # noqa: PLC0415  loads aiohttp-client-cache, for those who use it
+
+    cache = assemble(
+        config.cache,
+        clock=clock,
+        wall=wall,
+        rules=_field_rules,
+        codecs=CODECS,
+        share=shared_fields,
+        upstreams=tuple(config.upstreams),
+    )
+    lru, sample = cache.store.memory.lru, telemetry.metrics.sample
+    sample("cache_lookups_total", lambda: [((result,), count) for result, count in cache.results.items()])
+    sample("cache_entries", lambda: [((), len(lru))])
+    sample("cache_bytes", lambda: [((), lru.nbytes)])
+    sample("cache_evictions_total", lambda: [(("size",), lru.evicted), (("age",), lru.expired)])
+    sample("cache_errors_total", lambda: [((name,), count) for name, count in cache.store.errors.items()])
+    return cache
+
+
+def _field_rules(ignore: Sequence[str]) -> HeaderRules:
+    """What keeps callers out of each other's batches keeps them out of each other's answers."""
+    is_shared = "authorization" in (name.lower() for name in ignore)
+    return HeaderRules(() if is_shared else ("authorization",), ignore)
 
 
 def _named_models(config: Config) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from proxy.errors import ProxyError
 
-__all__ = ("Body", "Call", "Flow", "Headers", "Reply", "Stream", "Upstream", "field")
+__all__ = ("Body", "Call", "Flow", "Headers", "Ledger", "Reply", "Stream", "Upstream", "field")
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """(name, value) pairs, end-to-end fields only, in arrival order, case kept, duplicates kept."""
@@ -46,12 +46,38 @@ class Flow(Protocol):
         """Nobody reads any more: free the source."""
 
 
+class Ledger:
+    """How many bytes of bodies are held in memory, over all calls of a listener or a process.
+
+    `used` counts what waits in streams, in gathered bodies and behind slow readers; it may pass `limit` by
+    what one read brings. Above three quarters of it every stream is kept to one read at a time; at `limit`
+    no new call is admitted.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when no new call may come in."""
+        return self.used >= self.limit
+
+    @property
+    def is_tight(self) -> bool:
+        """True when streams may hold one read only."""
+        return 4 * self.used > 3 * self.limit
+
+
 class Stream:
     """A body in transit: one producer feeds it, one consumer reads it, and neither can outrun the other.
 
     The producer calls `feed`, then exactly one of `end` and `fail`. The consumer awaits `read` until it
     returns ``b""``, or calls `abandon` when it loses interest. Above `high` buffered bytes the producer is
-    paused; at or below `low` it is resumed.
+    paused; at or below `low` it is resumed. With a `ledger` its bytes count there, and a tight ledger pauses
+    the producer earlier.
 
     `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
     consumer took. `trailers` is complete once `read` has returned ``b""``.
@@ -63,7 +89,9 @@ class Stream:
         "_ended",
         "_error",
         "_flow",
+        "_gathered",
         "_high",
+        "_ledger",
         "_low",
         "_on_close",
         "_paused",
@@ -90,6 +118,8 @@ class Stream:
         self._closed = False
         self._paused = False
         self._error: ProxyError | None = None
+        self._ledger: Ledger | None = None
+        self._gathered = 0
         self._on_close: Callable[[], None] | None = None
 
     # ------------------------------------------------------------- producer
@@ -99,7 +129,11 @@ class Stream:
             return
         self._chunks.append(data)
         self.buffered += len(data)
-        if self.buffered > self._high and not self._paused and self._flow is not None:
+        is_tight = False
+        if self._ledger is not None:
+            self._ledger.used += len(data)
+            is_tight = self._ledger.is_tight
+        if (is_tight or self.buffered > self._high) and not self._paused and self._flow is not None:
             self._paused = True
             self._flow.pause()
         self._wake()
@@ -119,6 +153,12 @@ class Stream:
         self._ended = True
         self._flow = None
         self._wake()
+
+    def account(self, ledger: Ledger) -> None:
+        """Count this body's bytes in `ledger` from now on."""
+        if self._ledger is None and not self._closed:
+            self._ledger = ledger
+            ledger.used += self.buffered
 
     # ------------------------------------------------------------- consumer
     @property
@@ -147,11 +187,7 @@ class Stream:
                 if self._error is not None:
                     raise self._error
                 return b""
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._news()
         return self._take()
 
     def read_nowait(self) -> bytes:
@@ -163,11 +199,42 @@ class Stream:
         self._chunks.appendleft(data)
         self.buffered += len(data)
         self.delivered -= len(data)
+        if self._ledger is not None:
+            self._ledger.used += len(data)
+
+    async def gather(self, limit: int) -> bytes | None:
+        """The whole body at once; None when it has more than `limit` bytes or trailers, breaks off, or memory
+        is tight. Nothing is lost then: it can be read as before.
+
+        What was gathered stays on the ledger until `abandon`.
+        """
+        if self.length is not None and self.length > limit:
+            return None
+        usual, self._high = self._high, limit
+        try:
+            if self._paused and self.buffered <= limit:
+                self._go_on()
+            while not self._ended:
+                if self._paused:
+                    return None
+                await self._news()
+        finally:
+            self._high = usual
+        if self._error is not None or self.trailers or self.buffered > limit:
+            return None
+        data = self.read_nowait()
+        if self._ledger is not None:
+            self._ledger.used += len(data)
+            self._gathered = len(data)
+        self._finish()
+        return data
 
     def abandon(self) -> None:
         """The consumer leaves; idempotent. An unfinished producer is told to free its source."""
         self._chunks.clear()
-        self.buffered = 0
+        if self._ledger is not None:
+            self._ledger.used -= self.buffered + self._gathered
+        self.buffered = self._gathered = 0
         flow, self._flow = self._flow, None
         if flow is not None and not self._ended:
             flow.abandon()
@@ -186,12 +253,25 @@ class Stream:
         data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self.delivered += self.buffered
+        if self._ledger is not None:
+            self._ledger.used -= self.buffered
         self.buffered = 0
         if self._paused:
-            self._paused = False
-            if self._flow is not None:
-                self._flow.resume()
+            self._go_on()
         return data
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if self._flow is not None:
+            self._flow.resume()
+
+    async def _news(self) -> None:
+        """Until the producer says something."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -225,6 +305,8 @@ class Call:
     inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
+    `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
+    never share a batch.
     """
 
     __slots__ = (
@@ -235,6 +317,7 @@ class Call:
         "headers",
         "http_version",
         "idempotent",
+        "identity",
         "is_grpc",
         "method",
         "on_informational",
@@ -261,6 +344,7 @@ class Call:
         self.peer = b""
         self.idempotent = False
         self.is_grpc = False
+        self.identity = b""
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0
@@ -273,6 +357,14 @@ class Call:
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
         return field(self.headers, name)
+
+    def claim_body(self) -> None:
+        """Said by whoever reads the body here instead of passing it on: a client that waits for leave to send
+        gets it from us, and the backend is not asked for it any more."""
+        if self.header(b"expect") is not None:
+            self.headers = tuple([pair for pair in self.headers if pair[0].lower() != b"expect"])
+            if self.on_informational is not None:
+                self.on_informational(100, ())
 
 
 class Reply:

@@ -11,6 +11,7 @@ from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.grpc import http_status
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
-    from proxy.exchange import Body, Upstream
+    from proxy.caching.cache import Cache
+    from proxy.exchange import Upstream
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
     from proxy.timing import Clock
 
 __all__ = ("Pipeline", "Recorder", "Service")
+
+_OFF = CachePolicy()
 
 
 class Recorder(Protocol):
@@ -37,15 +41,22 @@ class Recorder(Protocol):
         """`call` ended as `ended` says."""
 
 
+def _nothing_kept(_model: str) -> CachePolicy:
+    return _OFF
+
+
 class Service(NamedTuple):
     """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
 
-    `policy` gives the batching policy of a model by name ("" where the path names none).
+    `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
+    None where nothing is kept.
     """
 
     upstream: Upstream
     batcher: Batcher
     policy: Callable[[str], BatchPolicy]
+    cache: Cache | None = None
+    cache_policy: Callable[[str], CachePolicy] = _nothing_kept
 
 
 class Pipeline:
@@ -89,7 +100,7 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
-            # 4 batched, or direct and streamed
+            # 4 kept, batched, or direct and streamed
             reply = await self._dispatch(call, match)
         except (Exception, CancelledError) as error:
             self._admission.leave()
@@ -107,13 +118,27 @@ class Pipeline:
             self._account(call, match, _Ending(status, len(body)))
         return reply
 
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        """Account for a call that its listener answered with `error` before it could be served."""
+        call.started_at = self._now()
+        self._account(call, None, _failure(error))
+
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
+        if service.cache is not None:
+            fetch = partial(self._send, service, match)
+            return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
+        return await self._send(service, match, call)
+
+    @staticmethod
+    async def _send(service: Service, match: Match, call: Call) -> Reply:
         if match.route.codec is None:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)
         if isinstance(call.body, Stream) and policy.mode != "off":
-            call.body = await _gather(call.body, policy.max_bytes)
+            call.claim_body()
+            whole = await call.body.gather(policy.max_bytes)
+            call.body = call.body if whole is None else whole
         return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
@@ -160,18 +185,3 @@ def _failure(error: BaseException) -> _Ending:
     elif not isinstance(error, ProxyError):
         error = ProxyError()
     return _Ending(error.status, 0, error)
-
-
-async def _gather(body: Stream, limit: int) -> Body:
-    """The whole body when it has at most `limit` bytes and can become part of a batch; else `body`."""
-    if body.length is not None and body.length > limit:
-        return body
-    chunks = []
-    size = 0
-    while chunk := await body.read():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            body.unread(b"".join(chunks))
-            return body
-    return b"".join(chunks)

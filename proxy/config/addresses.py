@@ -82,10 +82,7 @@ def _endpoint(value: object) -> Endpoint:
 def _grpc_endpoint(value: object) -> Endpoint:
     if isinstance(value, str) and _HOST_PORT.fullmatch(value):
         return _endpoint(f"http://{value}")
-    endpoint = _endpoint(value)
-    if endpoint.is_tls:
-        raise ValueError(f"{value!r}: gRPC over TLS to an upstream is not supported")
-    return endpoint
+    return _endpoint(value)
 
 
 def _socket_path(path: str) -> str:
@@ -131,4 +128,4 @@ GrpcAddress = Annotated[
     PlainSerializer(_url, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8001", "unix:/run/model-grpc.sock"]}),
 ]
-"""A server's gRPC port: ``host:port`` or ``unix:/path``."""
+"""A server's gRPC port: ``host:port``, ``https://host:port`` or ``unix:/path``."""

@@ -13,12 +13,21 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from proxy.batching.policy import BatchPolicy
+from proxy.caching.policy import CachePolicy, StorePolicy
 from proxy.config.addresses import Address, GrpcAddress, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
-from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
-from proxy.pooling.policy import GrpcPoolPolicy, HttpPoolPolicy, TimeoutPolicy
+from proxy.ingress.policy import (
+    AuthPolicy,
+    DrainPolicy,
+    ForwardingPolicy,
+    LimitPolicy,
+    ServerTimeoutPolicy,
+    ServerTlsPolicy,
+    TrustedProxy,
+)
+from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
 
@@ -29,7 +38,6 @@ __all__ = (
     "HttpConfig",
     "ModelConfig",
     "ObserveConfig",
-    "PoolConfig",
     "ServerConfig",
     "UpstreamConfig",
 )
@@ -40,6 +48,8 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+    tls: ServerTlsPolicy | None = None
+    """TLS on this listener; none: plain HTTP."""
 
 
 class GrpcConfig(Policy):
@@ -48,6 +58,8 @@ class GrpcConfig(Policy):
     listen: ListenAddress = Address("127.0.0.1", 8081)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`. Bound when this section is
     written or an upstream has `grpc`."""
+    tls: ServerTlsPolicy | None = None
+    """Certificate to serve TLS with; none: clients come without TLS, with prior knowledge."""
 
 
 class AdminConfig(Policy):
@@ -77,16 +89,14 @@ class ServerConfig(Policy):
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
     drain: DrainPolicy = DrainPolicy()
+    auth: AuthPolicy = AuthPolicy()
+    forwarding: ForwardingPolicy = ForwardingPolicy()
+    trusted_proxies: tuple[TrustedProxy, ...] = ()
+    """Addresses and CIDRs whose `X-Forwarded-*`, `Forwarded` and identity fields are believed; `unix` is
+    whoever comes over a Unix socket."""
 
 
-class PoolConfig(Policy):
-    """Connections to each endpoint of an upstream."""
-
-    http: HttpPoolPolicy = HttpPoolPolicy()
-    grpc: GrpcPoolPolicy = GrpcPoolPolicy()
-
-
-class UpstreamConfig(Policy):
+class UpstreamConfig(UpstreamPolicy):
     """A model server, or several equal ones."""
 
     protocol: ProtocolName = "generic"
@@ -94,9 +104,7 @@ class UpstreamConfig(Policy):
     http: tuple[UpstreamUrl, ...] = ()
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
     grpc: tuple[GrpcAddress, ...] = ()
-    """Its gRPC endpoints: `host:port` or `unix:/path`."""
-    pool: PoolConfig = PoolConfig()
-    timeouts: TimeoutPolicy = TimeoutPolicy()
+    """Its gRPC endpoints: `host:port`, `https://host:port` or `unix:/path`."""
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
     """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
     name."""
@@ -112,6 +120,7 @@ class ModelConfig(Policy):
     """What applies to the models that a glob matches."""
 
     batch: BatchPolicy = BatchPolicy()
+    cache: CachePolicy = CachePolicy()
 
 
 class ObserveConfig(Policy):
@@ -137,6 +146,7 @@ class Config(Policy):
     models: dict[ModelGlob, ModelConfig] = Field(default_factory=lambda: {"*": ModelConfig()})
     """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
     rest."""
+    cache: StorePolicy = StorePolicy()
     observe: ObserveConfig = ObserveConfig()
 
     @field_validator("models", mode="after")

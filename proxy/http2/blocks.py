@@ -53,6 +53,9 @@ _MAX_ENTRIES = 512
 _MAX_KEPT_BLOCK = 2048
 _MAX_KEPT_FIELD = 256
 _NEVER_INDEXED = 0x10
+_VOLATILE = frozenset(
+    (b"traceparent", b"x-request-id", b"date")
+)  # another value with each call, or nearly so
 _TIMEOUT_NAME = b"\x10\x0cgrpc-timeout"
 
 _STATIC_FIELDS = {
@@ -161,8 +164,15 @@ class BlockWriter:
 
         A ``host`` field becomes ``:authority``, and ``te`` says that trailers are welcome, as gRPC demands.
         """
-        key = (method, scheme, target, headers)
-        return self._blocks.get(key) or self._keep(key, self._encode_request(method, scheme, target, headers))
+        key = (method, scheme, target)
+        opening = self._blocks.get(key) or self._keep(
+            key, self._encode(((b":method", method), (b":scheme", scheme), (b":path", target)))
+        )
+        first = headers[0] if headers else None
+        if first is None or first[0].lower() != b"host":
+            first = next((field for field in headers if field[0].lower() == b"host"), None)
+        authority = b"" if first is None else encode_field(b":authority", first[1])
+        return b"".join((opening, authority, self._encode(headers), _TE_TRAILERS))
 
     def trailers(self, headers: Headers) -> bytes:
         """The block that ends a message; also a piece to append to another block."""
@@ -175,20 +185,15 @@ class BlockWriter:
             self._blocks[key] = block
         return block
 
-    def _encode_request(self, method: bytes, scheme: bytes, target: bytes, headers: Headers) -> bytes:
-        pseudo = [(b":method", method), (b":scheme", scheme), (b":path", target)]
-        pseudo += [(b":authority", value) for name, value in headers if name.lower() == b"host"][:1]
-        regular = [field for field in headers if field[0].lower() != b"host"]
-        return self._encode((*pseudo, *regular, (b"te", b"trailers")))
-
     def _encode(self, headers: Headers) -> bytes:
         fields = self._fields
         parts = []
         for field in headers:
             encoded = fields.get(field)
             if encoded is None:
-                encoded = encode_field(*field)
-                if len(encoded) <= _MAX_KEPT_FIELD:
+                name = field[0].lower()
+                encoded = b"" if name == b"host" else encode_field(*field)
+                if name not in _VOLATILE and len(encoded) <= _MAX_KEPT_FIELD:
                     if len(fields) >= _MAX_ENTRIES:
                         fields.clear()
                     fields[field] = encoded
@@ -206,6 +211,9 @@ def encode_field(name: bytes, value: bytes) -> bytes:
     if index is not None:
         return _integer(index, 4, _NEVER_INDEXED) + _string(value)
     return bytes((_NEVER_INDEXED,)) + _string(name) + _string(value)
+
+
+_TE_TRAILERS = encode_field(b"te", b"trailers")
 
 
 def timeout_field(seconds: float) -> bytes:

@@ -7,37 +7,58 @@ since nothing is credited while the reader is paused.
 
 The task ends with the answer written, or cancelled by `break_off`. What the client still sends by then is
 refused with RST_STREAM (NO_ERROR), as RFC 9113 §8.1 has it.
-"""
+
+What a listener asks of HTTP/1.1 requests holds here too: the same rules judge the head, the same identifiers
+are given. A plain answer gets `Date`, `Via` and the request's id; a gRPC answer goes out as it came, since
+its fields are its caller's metadata."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import BodyTooLarge, ClientGone, ProxyError, StreamReset
-from proxy.exchange import Call, Reply, Stream
+from proxy.exchange import Call, Reply, Stream, field
 from proxy.http2.errors import ErrorCode
 from proxy.http2.grpc import status_headers
-from proxy.ingress.headers import body_allowed
+from proxy.ingress.headers import body_allowed, timing_fields
+from proxy.ingress.parser import Arrival
 from proxy.ingress.replies import error_reply
 from proxy.timing import Deadline
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Coroutine
 
-    from proxy.exchange import Body, Headers
+    from proxy.exchange import Body, Headers, Ledger
     from proxy.http2.blocks import BlockWriter
     from proxy.http2.headers import RequestHead
     from proxy.http2.session import ServerSession
-    from proxy.ingress.http import Serve
+    from proxy.ingress.forwarding import Hop
+    from proxy.ingress.head import Head
+    from proxy.ingress.rules import HeadRules
+    from proxy.ingress.server import Serve
 
-__all__ = ("CallLink", "ClientCall")
+__all__ = ("CallLink", "CallListener", "ClientCall")
 
 log = logging.getLogger(__name__)
 
 # A plain body of known length that is no larger is handed over whole, so that it can be batched and cached.
-_SMALL_BODY = 64 << 10
-_HIGH_WATER = 256 << 10
+_SMALL_BODY: Final = 64 << 10
+_HIGH_WATER: Final = 256 << 10
+
+
+class CallListener(Protocol):
+    """What a call needs of its listener; `new_ids` makes a trace id and a span id."""
+
+    pipeline: Serve
+    rules: HeadRules
+    ledger: Ledger
+    new_ids: Callable[[], tuple[bytes, bytes]]
+
+    @property
+    def date(self) -> bytes:
+        """An IMF-fixdate."""
 
 
 class CallLink(Protocol):
@@ -45,10 +66,11 @@ class CallLink(Protocol):
 
     session: ServerSession
     writer: BlockWriter
-    pipeline: Serve
-    body_limit: int
-    peer: bytes
-    scheme: bytes
+    hop: Hop
+
+    @property
+    def listener(self) -> CallListener:
+        """What the connections share."""
 
     def now(self) -> float:
         """Seconds on the clock."""
@@ -56,8 +78,8 @@ class CallLink(Protocol):
     def wake(self) -> None:
         """Something was sent on the session."""
 
-    def spawn(self, call: ClientCall, request: Call) -> asyncio.Task[None]:
-        """Run `call.serve` as a task of the connection."""
+    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run a call's `serve` as a task of the connection."""
 
     def forget(self, stream_id: int) -> None:
         """The call is over."""
@@ -70,24 +92,30 @@ class CallLink(Protocol):
 
 
 class ClientCall:
-    """See the module's text. `is_started` once the pipeline has the call."""
+    """See the module's text. `verdict` is the judged head, or why it is refused."""
 
     __slots__ = (
         "_chunks",
-        "_head",
         "_is_paused",
         "_link",
+        "_request",
+        "_request_id",
         "_size",
         "_stream",
         "_task",
         "_uncredited",
+        "_verdict",
         "stream_id",
     )
 
-    def __init__(self, link: CallLink, stream_id: int, head: RequestHead) -> None:
+    def __init__(
+        self, link: CallLink, stream_id: int, request: RequestHead, verdict: Head | ProxyError
+    ) -> None:
         self.stream_id = stream_id
         self._link = link
-        self._head = head
+        self._request = request
+        self._verdict = verdict
+        self._request_id = b""
         self._chunks: list[bytes] = []
         self._size = 0
         self._stream: Stream | None = None
@@ -97,21 +125,21 @@ class ClientCall:
 
     @property
     def is_started(self) -> bool:
-        """Whether the pipeline has the call."""
+        """Whether the call has its task."""
         return self._task is not None
 
     # ------------------------------------------------------------- the request comes in
     def take(self, data: bytes, *, is_ended: bool) -> None:
         """A piece of the body."""
         self._size += len(data)
-        if self._size > self._link.body_limit and not self._head.is_grpc:
+        if not self._request.is_grpc and self._size > self._link.listener.rules.limits.body:
             self._refuse()
         elif self._stream is not None:
             self._stream.feed(data)
             self._credit(len(data))
             if is_ended:
                 self._stream.end()
-        else:
+        elif not self.is_started:
             self._chunks.append(data)
             if is_ended:
                 self.start(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
@@ -125,17 +153,19 @@ class ClientCall:
 
     def wait_for_more(self) -> None:
         """The read that brought the head brought no end."""
-        head = self._head
-        if head.expects_continue:
-            self._interim(100, ())
-        if head.content_length is None or head.content_length > _SMALL_BODY:
+        request = self._request
+        is_small = request.content_length is not None and request.content_length <= _SMALL_BODY
+        if isinstance(self._verdict, ProxyError) or request.expects_continue or not is_small:
             self._start_streaming()
 
     def start(self, body: Body) -> None:
-        """Enter the pipeline."""
+        """Give the call its task."""
         self._stream = None if isinstance(body, bytes) else body
         self._chunks = []
-        self._task = self._link.spawn(self, self._call(body))
+        if isinstance(self._verdict, ProxyError):
+            self._task = self._link.spawn(self._refuse_head(self._verdict))
+        else:
+            self._task = self._link.spawn(self.serve(self._call(self._verdict, body)))
 
     def break_off(self) -> asyncio.Task[None] | None:
         """The client has left.
@@ -149,7 +179,8 @@ class ClientCall:
         return self._task
 
     def _start_streaming(self) -> None:
-        stream = Stream(self, self._head.content_length, high=_HIGH_WATER)
+        stream = Stream(self, self._request.content_length, high=_HIGH_WATER)
+        stream.account(self._link.listener.ledger)
         chunks = self._chunks
         self.start(stream)
         for chunk in chunks:
@@ -162,10 +193,8 @@ class ClientCall:
             self._start_streaming()
         if self._stream is not None:
             self._is_paused = True
-            self._stream.fail(self._too_large())
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the body is over {self._link.body_limit} bytes")
+            limit = self._link.listener.rules.limits.body
+            self._stream.fail(BodyTooLarge(f"request body over {limit} bytes"))
 
     # ------------------------------------------------------------- Flow of the request body
     def pause(self) -> None:
@@ -194,9 +223,11 @@ class ClientCall:
     async def serve(self, call: Call) -> None:
         """The call's one task: from the pipeline to the last byte written."""
         link = self._link
+        held = len(call.body) if isinstance(call.body, bytes) else 0
+        link.listener.ledger.used += held
         try:
             try:
-                reply = self._early_reply(call) or await link.pipeline.serve(call)
+                reply = await link.listener.pipeline.serve(call)
             except ProxyError as error:
                 reply = _failed_reply(error, call)
             except Exception:
@@ -209,38 +240,50 @@ class ClientCall:
         except StreamReset as error:
             link.session.reset(self.stream_id, error.code)
         finally:
-            if self._stream is not None:
-                self._stream.abandon()
-                link.session.finish(self.stream_id)
-            link.wake()
-            link.forget(self.stream_id)
+            link.listener.ledger.used -= held
+            self._close()
 
-    def _call(self, body: Body) -> Call:
-        head, link = self._head, self._link
-        call = Call(head.method, head.target, head.headers, body)
-        call.http_version = 20
-        call.scheme = link.scheme
-        call.peer = link.peer
-        call.is_grpc = head.is_grpc
-        if head.timeout_s is not None:
-            call.deadline = Deadline(link.now() + head.timeout_s)
-        if not head.is_grpc:
+    async def _refuse_head(self, error: ProxyError) -> None:
+        """The task of a call that the pipeline never sees."""
+        request, link = self._request, self._link
+        call = Call(request.method, request.target, request.headers)
+        call.http_version, call.peer, call.is_grpc = 20, link.hop.peer, request.is_grpc
+        try:
+            link.listener.pipeline.refuse(call, error)
+            reply = _own_reply(error, call)
+            if isinstance(reply.body, bytes) and self._send_whole(call, reply, reply.body):
+                await link.room(self.stream_id)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        link = self._link
+        if self._stream is not None:
+            self._stream.abandon()
+            link.session.finish(self.stream_id)
+        link.wake()
+        link.forget(self.stream_id)
+
+    def _call(self, head: Head, body: Body) -> Call:
+        request, link = self._request, self._link
+        arrival = Arrival(head, body, link.listener.new_ids)
+        self._request_id = arrival.request_id
+        call = arrival.call
+        call.scheme = link.hop.scheme
+        call.peer = link.hop.peer
+        call.is_grpc = request.is_grpc
+        if request.timeout_s is not None:
+            call.deadline = Deadline(link.now() + request.timeout_s)
+        if not request.is_grpc:
             call.on_informational = self._interim
         return call
-
-    def _early_reply(self, call: Call) -> Reply | None:
-        """The answer to what the pipeline need not see."""
-        length = self._head.content_length
-        if length is not None and length > self._link.body_limit:
-            return _own_reply(self._too_large(), call)
-        return Reply(405, (), source="proxy") if call.method == b"CONNECT" else None
 
     def _send_whole(self, call: Call, reply: Reply, body: bytes) -> bool:
         """Write the answer; True when part of it waits for the client."""
         link = self._link
         headers = reply.headers
         if not call.is_grpc:
-            headers = _with_length(call, reply, len(body))
+            headers = self._plain_fields(call, reply, len(body))
             if not body_allowed(call.method, reply.status):
                 body = b""
         trailers = link.writer.trailers(reply.trailers) if reply.trailers else None
@@ -250,8 +293,9 @@ class ClientCall:
 
     async def _send_stream(self, call: Call, reply: Reply, body: Stream) -> None:
         link, stream_id = self._link, self.stream_id
+        body.account(link.listener.ledger)
         has_body = body_allowed(call.method, reply.status)
-        headers = reply.headers if call.is_grpc else _with_length(call, reply, body.length)
+        headers = reply.headers if call.is_grpc else self._plain_fields(call, reply, body.length)
         try:
             link.session.send_headers(
                 stream_id, link.writer.response(reply.status, headers), end=not has_body
@@ -276,10 +320,31 @@ class ClientCall:
         else:
             link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
 
+    def _plain_fields(self, call: Call, reply: Reply, length: int | None) -> Headers:
+        """The answer's fields, with what this hop adds and the length of the body where it may be said."""
+        listener, headers = self._link.listener, reply.headers
+        if not body_allowed(call.method, reply.status):
+            length = reply.declared_length
+        added = [] if field(headers, b"date") is not None else [(b"date", listener.date)]
+        if listener.rules.via:
+            added.append((b"via", b"1.1 " + listener.rules.via))
+        if self._request_id and field(headers, b"x-request-id") is None:
+            added.append((b"x-request-id", self._request_id))
+        if not isinstance(self._verdict, ProxyError) and self._verdict.wants_debug:
+            added += [_field_of(line) for line in timing_fields(call).splitlines()]
+        if length is not None:
+            added.append((b"content-length", b"%d" % length))
+        return headers + tuple(added)
+
     def _interim(self, status: int, headers: Headers) -> None:
         link = self._link
         link.session.send_headers(self.stream_id, link.writer.response(status, headers))
         link.wake()
+
+
+def _field_of(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b": ")
+    return name, value
 
 
 def _failed_reply(error: ProxyError, call: Call) -> Reply:
@@ -293,10 +358,3 @@ def _own_reply(error: ProxyError, call: Call) -> Reply:
     if not call.is_grpc:
         return error_reply(error, call.dialect)
     return Reply(200, status_headers(error.grpc_code, str(error)), source="proxy")
-
-
-def _with_length(call: Call, reply: Reply, length: int | None) -> Headers:
-    """The fields with the ``content-length`` of the body, where it is known and may be said."""
-    if not body_allowed(call.method, reply.status):
-        length = reply.declared_length
-    return reply.headers if length is None else (*reply.headers, (b"content-length", b"%d" % length))

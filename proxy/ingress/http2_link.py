@@ -8,8 +8,10 @@ it says GOAWAY in two steps (see `session`) and closes behind its last answer.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from proxy.errors import ProxyError
+from proxy.http2.errors import ErrorCode
 from proxy.http2.events import (
     DataReceived,
     PingAcked,
@@ -21,33 +23,41 @@ from proxy.http2.events import (
 )
 from proxy.http2.link import Link
 from proxy.http2.session import ServerSession
-from proxy.ingress.http2_call import ClientCall
+from proxy.ingress.forwarding import Hop
+from proxy.ingress.head import read_http2_head
+from proxy.ingress.http2_call import CallListener, ClientCall
+from proxy.ingress.tls import server_name_of
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Coroutine
 
-    from proxy.exchange import Call
     from proxy.http2.blocks import BlockWriter
     from proxy.http2.events import Event
+    from proxy.http2.headers import RequestHead
     from proxy.http2.limits import Limits
-    from proxy.ingress.http import Serve
-    from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
+    from proxy.ingress.head import Head
+    from proxy.ingress.policy import ServerTimeoutPolicy
     from proxy.timing import Clock, Timer
 
 __all__ = ("ClientLink", "Listener")
 
 log = logging.getLogger(__name__)
 
+_MOST_VERDICTS: Final = 512
 
-class Listener(Protocol):
+
+class Listener(CallListener, Protocol):
     """What a connection needs of its listener."""
 
-    pipeline: Serve
-    limits: LimitPolicy
     timeouts: ServerTimeoutPolicy
     clock: Clock
     writer: BlockWriter
     session_limits: Limits
+
+    @property
+    def is_crowded(self) -> bool:
+        """True when this connection is one too many."""
 
     def joined(self, link: ClientLink) -> None:
         """A client has connected."""
@@ -65,11 +75,9 @@ class ClientLink(Link[ServerSession]):
         super().__init__(
             ServerSession(listener.session_limits), listener.writer, clock.now, write_stall_s=write_stall_s
         )
-        self.pipeline = listener.pipeline
-        self.body_limit = listener.limits.body
-        self.peer = b""
-        self.scheme = b"http"
-        self._listener = listener
+        self.listener = listener
+        self.hop = Hop(b"")
+        self._verdicts: dict[int, tuple[RequestHead, Head | ProxyError]] = {}
         self._calls: dict[int, ClientCall] = {}
         self._idle_since = clock.now()
         self._idle_timer: Timer | None = None
@@ -77,12 +85,19 @@ class ClientLink(Link[ServerSession]):
     # ------------------------------------------------------------- asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember who it is, say our settings."""
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix:"
-        if transport.get_extra_info("sslcontext") is not None:
-            self.scheme = b"https"
+        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        ssl_object = transport.get_extra_info("ssl_object")
+        self.hop = self.listener.rules.hop(
+            peer[0].encode() if isinstance(peer, tuple) else b"unix:",
+            scheme=b"https" if ssl_object is not None else b"http",
+            port=here[1] if isinstance(here, tuple) else 0,
+            server_name=server_name_of(ssl_object),
+        )
         super().connection_made(transport)
-        self._listener.joined(self)
+        self.listener.joined(self)
+        if self.listener.is_crowded:
+            self.session.close(ErrorCode.ENHANCE_YOUR_CALM, "too many connections")
+            self.hang_up()
         self._watch_idleness()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -92,7 +107,7 @@ class ClientLink(Link[ServerSession]):
             self._break_off(stream_id)
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        self._listener.left(self)
+        self.listener.left(self)
 
     # ------------------------------------------------------------- for the listener
     def drain(self) -> None:
@@ -101,9 +116,23 @@ class ClientLink(Link[ServerSession]):
         self.wake()
 
     # ------------------------------------------------------------- for calls
-    def spawn(self, call: ClientCall, request: Call) -> asyncio.Task[None]:
-        """Run `call.serve` as a task of this connection."""
-        return self._loop.create_task(call.serve(request))
+    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run a call's work as a task of this connection."""
+        return self._loop.create_task(work)
+
+    def judge(self, request: RequestHead) -> Head | ProxyError:
+        """What the rules make of a head; the session hands equal heads out as one object."""
+        known = self._verdicts.get(id(request))
+        if known is not None and known[0] is request:
+            return known[1]
+        try:
+            verdict: Head | ProxyError = read_http2_head(request, self.hop, self.listener.rules)
+        except ProxyError as error:
+            verdict = error.with_traceback(None)
+        if len(self._verdicts) >= _MOST_VERDICTS:
+            self._verdicts.clear()
+        self._verdicts[id(request)] = request, verdict
+        return verdict
 
     def forget(self, stream_id: int) -> None:
         """The call is over."""
@@ -119,7 +148,9 @@ class ClientLink(Link[ServerSession]):
         fresh: list[ClientCall] = []
         for event in events:
             if isinstance(event, RequestReceived):
-                calls[event.stream_id] = call = ClientCall(self, event.stream_id, event.head)
+                calls[event.stream_id] = call = ClientCall(
+                    self, event.stream_id, event.head, self.judge(event.head)
+                )
                 if event.is_ended:
                     call.start(b"")
                 else:
@@ -143,13 +174,13 @@ class ClientLink(Link[ServerSession]):
                     self._calls[event.stream_id].end(event.headers)
             case StreamReset():
                 if not event.by_peer:
-                    log.info("%s: stream %d refused: %s", self.peer.decode(), event.stream_id, event.why)
+                    log.info("%s: stream %d refused: %s", self.hop.peer.decode(), event.stream_id, event.why)
                 self._release(event.stream_id)
                 self._break_off(event.stream_id)
             case PingAcked() if not self._calls and not self.session.takes_streams:
                 self.hang_up()
             case SessionEnded():
-                log.info("%s: connection ended: %s", self.peer.decode(), event.error)
+                log.info("%s: connection ended: %s", self.hop.peer.decode(), event.error)
 
     def _break_off(self, stream_id: int) -> None:
         call = self._calls.get(stream_id)
@@ -166,11 +197,11 @@ class ClientLink(Link[ServerSession]):
         self._idle_timer = None
         if not self.is_open:
             return
-        clock = self._listener.clock
+        clock = self.listener.clock
         now = clock.now()
         if self._calls:
             self._idle_since = now
-        due = self._idle_since + self._listener.timeouts.keepalive
+        due = self._idle_since + self.listener.timeouts.keepalive
         if now < due:
             self._idle_timer = clock.call_at(due, self._watch_idleness)
         else:

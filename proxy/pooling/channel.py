@@ -70,7 +70,7 @@ class ChannelOwner(Protocol):
     def drains(self, channel: Channel) -> None:
         """The backend takes no new calls on this channel."""
 
-    def lost(self, channel: Channel) -> None:
+    def lost(self, channel: Channel, /) -> None:
         """The channel is closed; called once."""
 
 

@@ -20,6 +20,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.pooling.policy import GrpcPoolPolicy
     from proxy.pooling.pool_core import Ticket
 
@@ -29,7 +31,6 @@ W = TypeVar("W")
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
-_GOLDEN = 0.6180339887  # multiples of it, modulo 1, are spread evenly whatever their number
 
 
 class Facts(Protocol):
@@ -48,12 +49,12 @@ C = TypeVar("C", bound=Facts)
 
 
 class ChannelCore(Generic[C, W]):
-    """See the module's text; `C` is a channel, `W` what a ticket's `claim` is."""
+    """See the module's text; `C` is a channel, `W` what a ticket's `claim` is; `random` draws from [0, 1)."""
 
     __slots__ = (
         "_policy",
+        "_random",
         "_retire_at",
-        "_serial",
         "channels",
         "dialing",
         "is_started",
@@ -62,9 +63,9 @@ class ChannelCore(Generic[C, W]):
         "waiting",
     )
 
-    def __init__(self, policy: GrpcPoolPolicy) -> None:
+    def __init__(self, policy: GrpcPoolPolicy, random: Callable[[], float]) -> None:
         self._policy = policy
-        self._serial = 0
+        self._random = random
         self._retire_at: dict[C, float] = {}
         self.channels: list[C] = []
         self.dialing = 0
@@ -101,8 +102,7 @@ class ChannelCore(Generic[C, W]):
         self.dialing -= 1
         self.pause_s = self.paused_until = 0.0
         self.channels.append(channel)
-        self._serial += 1
-        share = 0.9 + 0.2 * (self._serial * _GOLDEN % 1)
+        share = 0.9 + 0.2 * self._random()
         self._retire_at[channel] = now + share * self._policy.max_age
 
     def dial_failed(self, now: float) -> Ticket[W] | None:

@@ -13,20 +13,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from proxy.errors import DeadlineExceeded, LeaseTimeout, ProxyError, QueueFull, Reset, StreamRefused
 from proxy.http2.blocks import BlockWriter
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.channel import Channel
 from proxy.pooling.channel_core import ChannelCore
-from proxy.pooling.dial import dial
 from proxy.pooling.pool_core import Ticket
+from proxy.pooling.retry import is_idempotent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.errors import UpstreamError
     from proxy.exchange import Call, Reply
+    from proxy.pooling.dial import Dialer
     from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.policy import GrpcPoolPolicy, TimeoutPolicy
+    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.policy import UpstreamPolicy
     from proxy.timing import Clock
 
 __all__ = ("ChannelPool",)
@@ -40,18 +45,29 @@ class ChannelPool:
     """Implements `Upstream` for one gRPC endpoint; see the module's text."""
 
     def __init__(
-        self, endpoint: Endpoint, policy: GrpcPoolPolicy, timeouts: TimeoutPolicy, clock: Clock
+        self,
+        endpoint: Endpoint,
+        policy: UpstreamPolicy,
+        dialer: Dialer,
+        clock: Clock,
+        *,
+        events: PoolEvents,
+        random: Callable[[], float],
+        on_trouble: Callable[[], None],
     ) -> None:
-        self.endpoint = endpoint
         self.clock = clock
-        self.timeouts = timeouts
+        self.timeouts = policy.timeouts
         self.authority = endpoint.authority
         self.scheme = b"https" if endpoint.is_tls else b"http"
         self.writer = BlockWriter()
         self.alarm = Alarm(clock, self._look_after)
-        self._policy = policy
+        self._policy = policy.pool.grpc
+        self._retry = policy.retry
+        self._dialer = dialer
+        self._events = events
+        self._on_trouble = on_trouble
         self._now = clock.now
-        self._core: ChannelCore[Channel, _Claim] = ChannelCore(policy)
+        self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, random)
         self._draining: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -73,15 +89,50 @@ class ChannelPool:
             try:
                 reply = await exchange.reply
             except (StreamRefused, Reset) as error:
-                if not repeats_left or not _may_repeat(call, error, is_first=repeats_left == _REPEATS):
-                    raise
+                if not repeats_left or not self._may_repeat(call, error, is_first=repeats_left == _REPEATS):
+                    self._raise(call, error)
                 repeats_left -= 1
+                self._events.stale()
             except asyncio.CancelledError:
                 channel.forsake(exchange)
                 raise
             else:
-                call.upstream_s = self._now() - sent_at
+                call.upstream_s = span_s = self._now() - sent_at
+                self._events.answered(reply.status, span_s)
                 return reply
+
+    @property
+    def load(self) -> int:
+        """Calls in flight or waiting for a channel."""
+        return self._calls + len(self._core.waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a channel."""
+        return len(self._core.waiting)
+
+    @property
+    def lease_limit(self) -> int:
+        """Calls that may be in flight at once, as far as this side is concerned."""
+        return self._policy.max * self._policy.streams
+
+    @property
+    def idle_limit_s(self) -> float:
+        """How long an idle channel beyond the minimum is kept."""
+        return self._policy.idle
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """Channels by state."""
+        core = self._core
+        active = sum(channel.load > 0 for channel in core.channels) + len(self._draining)
+        idle = sum(not channel.load for channel in core.channels)
+        return {"active": active, "idle": idle, "connecting": core.dialing}
+
+    def keep_warm(self) -> None:
+        """The endpoint is healthy: have the minimum of channels open."""
+        self._core.is_started = True
+        self._dial_as_needed()
 
     async def close(self) -> None:
         """Close every channel and fail whoever waits; returns when nothing is left."""
@@ -100,14 +151,17 @@ class ChannelPool:
         """The pool's state for the status page."""
         core = self._core
         return {
-            "endpoint": self.endpoint.url,
             "channels": len(core.channels),
             "draining": len(self._draining),
             "dialing": core.dialing,
-            "calls": sum(channel.load for channel in core.channels) + sum(c.load for c in self._draining),
+            "calls": self._calls,
             "waiting": len(core.waiting),
             "max": self._policy.max,
         }
+
+    @property
+    def _calls(self) -> int:
+        return sum(channel.load for channel in (*self._core.channels, *self._draining))
 
     # ------------------------------------------------------------- Owner of channels
     def has_room(self, channel: Channel) -> None:
@@ -127,8 +181,12 @@ class ChannelPool:
 
     def lost(self, channel: Channel) -> None:
         """The channel is gone; its place is filled when the next call needs it."""
+        is_sudden = channel not in self._draining
         self._core.forget(channel)
         self._draining.discard(channel)
+        self._events.closed("local" if self._is_closed or not is_sudden else "error")
+        if is_sudden and not self._is_closed:
+            self._on_trouble()
         if self._core.waiting:
             self._dial_as_needed()
 
@@ -153,7 +211,8 @@ class ChannelPool:
                 raise DeadlineExceeded("the deadline passed before a channel was free") from error
             finally:
                 self._core.withdraw(ticket)
-                call.pool_s += self._now() - now
+                call.pool_s += (span_s := self._now() - now)
+                self._events.waited(span_s)
             if channel.capacity:
                 return channel
 
@@ -169,8 +228,10 @@ class ChannelPool:
 
     async def _dial(self) -> None:
         try:
-            channel = await dial(self.endpoint, lambda: Channel(self), self._policy.connect)
+            channel, _ = await self._dialer.dial(lambda: Channel(self), self._policy.connect)
         except ProxyError as error:
+            self._events.connected(error.reason)
+            self._on_trouble()
             _fail(self._core.dial_failed(self._now()), error)
             if self._core.waiting:
                 self._dial_as_needed()
@@ -178,10 +239,24 @@ class ChannelPool:
             self._core.dialing -= 1
             raise
         else:
+            self._events.connected("ok")
             now = self._now()
             self._core.dialed(channel, now)
             self.alarm.arm(self._core.next_due() or math.inf)
             self.has_room(channel)
+
+    def _may_repeat(self, call: Call, error: UpstreamError, *, is_first: bool) -> bool:
+        """Whether nothing was done with the call yet, or doing it again does no harm."""
+        if isinstance(error, StreamRefused):
+            return _is_untouched(call)
+        return is_first and is_idempotent(call, self._retry)
+
+    @staticmethod
+    def _raise(call: Call, error: UpstreamError) -> NoReturn:
+        """Raise `error` as whoever may try another endpoint must see it."""
+        if isinstance(error, StreamRefused) and not _is_untouched(call):
+            raise Reset(str(error)) from error  # part of the body is gone: it cannot be sent again
+        raise error
 
     # ------------------------------------------------------------- the alarm
     def _look_after(self, now: float) -> float:
@@ -203,11 +278,10 @@ class ChannelPool:
         )
 
 
-def _may_repeat(call: Call, error: ProxyError, *, is_first: bool) -> bool:
-    """Whether nothing was done with the call yet, or doing it again does no harm."""
+def _is_untouched(call: Call) -> bool:
+    """Whether the whole request is still at hand."""
     body = call.body
-    is_whole = isinstance(body, bytes) or (body.delivered == 0 and not body.is_ended)
-    return is_whole and (isinstance(error, StreamRefused) or (call.idempotent and is_first))
+    return isinstance(body, bytes) or (body.delivered == 0 and not body.error)
 
 
 def _fail(ticket: Ticket[_Claim] | None, error: ProxyError) -> None:

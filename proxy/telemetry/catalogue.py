@@ -112,6 +112,27 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     Metric("batch_inflight_limit", "gauge", ("model",), "Batches that may be in flight at once."),
     Metric(
+        "cache_lookups_total",
+        "counter",
+        ("result",),
+        "Requests that asked the cache, by result: hit, miss, partial (some items were known), collapsed"
+        " (shared another's upstream call), stale, bypass.",
+    ),
+    Metric("cache_entries", "gauge", (), "Answers kept in memory."),
+    Metric("cache_bytes", "gauge", (), "Bytes of answers kept in memory."),
+    Metric(
+        "cache_evictions_total",
+        "counter",
+        ("reason",),
+        "Answers removed from memory, by reason: size (to make room), age.",
+    ),
+    Metric(
+        "cache_errors_total",
+        "counter",
+        ("operation",),
+        "Failed or late operations on the cache's storage, by operation; requests went on without it.",
+    ),
+    Metric(
         "upstream_requests_total",
         "counter",
         ("upstream", "code"),
@@ -128,7 +149,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "upstream_connections",
         "gauge",
         ("upstream", "protocol", "state"),
-        "Open upstream connections by state: active, idle.",
+        "Upstream connections by state: active, idle, connecting.",
     ),
     Metric(
         "upstream_connects_total",
@@ -174,6 +195,24 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("upstream_ejections_total", "counter", ("upstream",), "Endpoints taken out of use for failing."),
     Metric(
         "endpoint_healthy", "gauge", ("upstream", "endpoint"), "1 while the endpoint takes requests, else 0."
+    ),
+    Metric(
+        "endpoint_waiting",
+        "gauge",
+        ("upstream", "endpoint"),
+        "Requests that wait for a connection to the endpoint.",
+    ),
+    Metric(
+        "endpoint_idle_limit_seconds",
+        "gauge",
+        ("upstream", "endpoint"),
+        "How long an idle connection is kept: configured, announced or learned, whichever is shortest.",
+    ),
+    Metric(
+        "endpoint_concurrency_limit",
+        "gauge",
+        ("upstream", "endpoint"),
+        "Requests that may be in flight to the endpoint at once.",
     ),
     Metric("stream_active", "gauge", (), "Bodies being relayed as they arrive."),
     Metric(

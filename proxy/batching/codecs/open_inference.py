@@ -33,6 +33,7 @@ from proxy.batching.codecs.json_bytes import (
     NOT_JSON,
     check_text,
     has_empty,
+    join_text,
     pieces,
     quotes,
     skeleton,
@@ -99,6 +100,7 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _request = msgspec.json.Decoder(_Request).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 _rows = msgspec.json.Decoder(list[Raw]).decode
+_ONE_ROW = Prepared((), 1, (b"",))
 
 
 class OpenInference:
@@ -146,6 +148,19 @@ class OpenInference:
         if field(answer[1], _BINARY_LENGTH) is not None:
             raise SplitMismatch("binary tensors were not asked for")
         return [(body, ()) for body in split_text(_cut, answer[0], members)]
+
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """One request for each row; see `Cutter.cut`."""
+        heads, _ = prepared.frame
+        columns = [
+            _items(rows, prepared.items, is_nested=is_nested)
+            for rows, (_, _, is_nested) in zip(prepared.payload, heads, strict=True)
+        ]
+        return [Prepared(prepared.key, 1, row, prepared.frame) for row in zip(*columns, strict=True)]
+
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """The rows of all in one answer; see `Cutter.join`."""
+        return join_text(_joined, answers)
 
 
 def _rows_of(tensor: _Input, items: int) -> tuple[bytes, _Head, int]:
@@ -224,6 +239,35 @@ def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
         tensors = [b"%b%d%b%b]}" % (head, member.items, tail, rows[index]) for head, tail, rows in columns]
         parts.append(b'{%b"outputs":[%b]%b%b}' % (before, b",".join(tensors), after, ident))
     return parts
+
+
+def _items(rows: bytes, items: int, *, is_nested: bool) -> list[bytes]:
+    """The bytes of each item's part of one input."""
+    elements: Sequence[bytes | Raw] = (
+        rows.split(b",") if not is_nested and b'"' not in rows else _rows(b"[%b]" % rows)
+    )
+    stride = len(elements) // items
+    return [b",".join(elements[start : start + stride]) for start in range(0, items * stride, stride)]
+
+
+def _joined(answers: Sequence[bytes]) -> bytes:
+    parts = [_decode_answer(answer) for answer in answers]
+    around = {(_around(part), tuple(map(_form, part.outputs))) for part in parts}
+    if len(around) != 1:
+        raise SplitMismatch("answers to one item each do not fit together")
+    ((before, after), forms) = around.pop()
+    tensors = [
+        b"%b%d%b%b]}"
+        % (head, len(parts), tail, b",".join([bytes(part.outputs[index].data)[1:-1] for part in parts]))
+        for index, (head, tail, _) in enumerate(forms)
+    ]
+    return b'{%b"outputs":[%b]%b}' % (before, b",".join(tensors), after)
+
+
+def _form(tensor: _Output) -> tuple[bytes, bytes, bool]:
+    """What goes around the one row of an output, and whether it is nested."""
+    head, tail, _ = _column(tensor, 1, (_ONE_ROW,))
+    return head, tail, len(tensor.shape) > 1 and _NESTED.match(bytes(tensor.data)) is not None
 
 
 def _decode_answer(body: bytes) -> _Answer:
