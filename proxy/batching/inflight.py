@@ -24,7 +24,9 @@ The limit falls to half when the backend says that it has too much to do (429, 5
 that is less than half of the limit in two saturated windows in a row (a replica is gone); and by one in a
 trial every 64 saturated windows, if the work rate hardly falls.
 
-A backend whose batches take less than two milliseconds is left at its limit: nobody would see the gain.
+A backend that answers one item in less than two milliseconds and is not asked for full batches is left at
+its limit (such batches are *quick*): nobody would see the gain, and small batches cost the proxy more than
+they save.
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ _LEAST_ITEM_RATE = 0.9  # share of the item rate that a higher limit must keep
 _UNHINDERED = 0.9  # efficiency of batches that nothing slowed down
 _FEWEST_EXTRAS = 5
 _COLLAPSED = 0.5  # share of the limit in use
-_QUICK_S = 0.002
 
 _SHORT, _LONG = 12, 30  # batches in a window: while doubling, and later
 _VERDICT = 6  # batches after which a trial may be cut short
@@ -52,7 +53,8 @@ class Trip:
     """One batch that came back.
 
     `work_s` is how long it takes alone (0: not known), `seconds` how long it took, `company` how many others
-    were in flight when it left. `is_crowded` says whether calls were waiting when it came back.
+    were in flight when it left. `is_crowded` says whether calls were waiting when it came back, `is_quick`
+    that sending it earlier would have been no use.
     """
 
     items: int
@@ -60,6 +62,7 @@ class Trip:
     seconds: float
     company: int
     is_crowded: bool
+    is_quick: bool = False
 
 
 class _Window:
@@ -74,12 +77,13 @@ class _Window:
         "extras",
         "flight_s",
         "items",
+        "quick",
         "took_s",
         "work_s",
     )
 
     def __init__(self) -> None:
-        self.batches = self.crowded = self.items = self.extras = 0
+        self.batches = self.crowded = self.quick = self.items = self.extras = 0
         self.work_s = self.took_s = 0.0
         self.extra_work_s = self.extra_s = 0.0
         self.busy_s = 0.0  # time with anything in flight
@@ -88,6 +92,7 @@ class _Window:
     def add(self, trip: Trip, *, is_extra: bool) -> None:
         self.batches += 1
         self.crowded += trip.is_crowded
+        self.quick += trip.is_quick
         self.items += trip.items
         self.work_s += trip.work_s
         self.took_s += trip.seconds
@@ -111,6 +116,10 @@ class _Window:
     @property
     def is_saturated(self) -> bool:
         return 2 * self.crowded > self.batches
+
+    @property
+    def is_quick(self) -> bool:
+        return 2 * self.quick > self.batches
 
 
 class InflightLimit:
@@ -202,7 +211,7 @@ class InflightLimit:
             self._try(self.limit - 1)
         elif self._pause:
             self._pause -= 1
-        elif self.limit < self._most and window.work_s >= _QUICK_S * window.batches:
+        elif self.limit < self._most and not window.is_quick:
             self._try(min(self._most, 2 * self.limit if self._is_doubling else self.limit + 1))
 
     def _try(self, limit: int) -> None:

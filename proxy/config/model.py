@@ -7,8 +7,8 @@ misspelt keys all read the structs themselves.
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Annotated, Literal, Self
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -30,6 +30,9 @@ from proxy.ingress.policy import (
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.telemetry.policy import AccessLogPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = (
     "AdminConfig",
@@ -129,6 +132,8 @@ class ObserveConfig(Policy):
     access_log: AccessLogPolicy = AccessLogPolicy()
 
 
+_REMEMBERED_NAMES = 1024
+
 UpstreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 ModelGlob = Annotated[str, AfterValidator(check_glob)]
 
@@ -168,11 +173,16 @@ class Config(Policy):
     def _merged(self) -> dict[tuple[str, ...], ModelConfig]:
         return {}
 
-    def model_policy(self, name: str) -> ModelConfig:
-        """What applies to the model `name`: the most specific glob's fields over those of less specific ones.
+    @cached_property
+    def model_policy(self) -> Callable[[str], ModelConfig]:
+        """What applies to a model by name: the most specific glob's fields over those of less specific ones.
 
         Values that contradict what they would inherit (``least`` above an inherited ``most``) stand alone.
+        The names come from clients, so only so many answers are kept.
         """
+        return lru_cache(maxsize=_REMEMBERED_NAMES)(self._policy_of)
+
+    def _policy_of(self, name: str) -> ModelConfig:
         matching = self._globs.matching(name)
         merged = self._merged.get(matching)  # one entry for each set of globs, however many names there are
         if merged is None:

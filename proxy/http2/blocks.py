@@ -213,9 +213,6 @@ def encode_field(name: bytes, value: bytes) -> bytes:
     return bytes((_NEVER_INDEXED,)) + _string(name) + _string(value)
 
 
-_TE_TRAILERS = encode_field(b"te", b"trailers")
-
-
 def timeout_field(seconds: float) -> bytes:
     """``grpc-timeout`` for a span, to append to a request's block: it differs with each call."""
     return _TIMEOUT_NAME + _string(format_timeout(seconds))
@@ -237,3 +234,6 @@ def _integer(value: int, prefix_bits: int, pattern: int) -> bytes:
         value >>= 7
     octets.append(value)
     return bytes(octets)
+
+
+_TE_TRAILERS = encode_field(b"te", b"trailers")

@@ -51,9 +51,9 @@ class ClientConnection(AnsweringConnection):
 
     __slots__ = (
         "_arrivals",
+        "_has_challenged",
         "_has_eof",
         "_has_fin",
-        "_has_challenged",
         "_hop",
         "_inform",
         "_is_doubtful",
@@ -217,10 +217,11 @@ class ClientConnection(AnsweringConnection):
         return True
 
     def _challenge(self, transport: asyncio.Transport) -> None:
-        """Make a client on another machine show whether it is there: a closed one answers any byte with a reset.
+        """Make a client on another machine show whether it is there: a closed one answers any byte with a
+        reset.
 
-        An interim answer says nothing and may come at any time (RFC 9110 §15.2). Once the final answer has begun
-        there is no such byte, and a client that stops sending then is taken to have left.
+        An interim answer says nothing and may come at any time (RFC 9110 §15.2). Once the final answer has
+        begun there is no such byte, and a client that stops sending then is taken to have left.
         """
         serving = self._serving
         self._has_challenged = True

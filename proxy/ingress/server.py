@@ -129,6 +129,8 @@ class HttpServer(Server):
         if self._listener is not None:
             self._listener.close()
         self.pre_shutdown()  # idle connections go at once
+        for connection in self._connections:
+            cast("ClientConnection", connection).leave()
         remaining = max(0.0, deadline - self._loop.time())
         await self.shutdown(remaining)
 

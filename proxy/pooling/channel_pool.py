@@ -81,7 +81,7 @@ class ChannelPool:
         caller."""
         repeats_left = _REPEATS
         while True:
-            channel = self._core.pick() or await self._wait(call)
+            channel = self._take() or await self._wait(call)
             sent_at = self._now()
             exchange = channel.send(call, sent_at)
             if channel.load >= self._policy.streams:
@@ -191,6 +191,14 @@ class ChannelPool:
             self._dial_as_needed()
 
     # ------------------------------------------------------------- waiting
+    def _take(self) -> Channel | None:
+        """A channel with room; an idle one must not have been hung up on while nobody looked."""
+        while (channel := self._core.pick()) is not None:
+            if channel.load or not channel.is_hung_up():
+                return channel
+            channel.close()
+        return None
+
     async def _wait(self, call: Call) -> Channel:
         """Wait for a channel with room; fills in ``pool_s``."""
         self._core.is_started = True

@@ -51,7 +51,7 @@ async def test_calls_reach_the_upstream_that_speaks_grpc(
     counted = [line for line in text.splitlines() if line.startswith("pillion_requests_total{")]
     assert any('protocol="grpc"' in line and 'outcome="ok"' in line for line in counted)
     assert any('protocol="grpc"' in line and 'outcome="client_error"' in line for line in counted)
-    assert status["pools"]["model"]["grpc"]["channels"] == 2
+    assert status["pools"]["model"][0]["channels"] == 2
     assert {listener["name"] for listener in status["listeners"]} == {"http", "grpc", "admin"}
 
 

@@ -1,6 +1,6 @@
 """A listener with the real pipeline and pool behind it, in the test's own loop.
 
-async with stage(upstream.url, limits={"body": "1KiB"}) as server:
+async with stage(upstream.url, server={"limits": {"body": "1KiB"}}) as server:
     …                                             # talk to `server.address`; look at `server.admission` etc.
 
 Settings are those of `server` in the YAML, as they are written there.
@@ -9,6 +9,7 @@ Settings are those of `server` in the YAML, as they are written there.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from proxy.batching.lane import Batcher
@@ -28,7 +29,7 @@ from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 __all__ = ("Stage", "stage")
 
@@ -65,14 +66,14 @@ async def stage(
     protocol: str = "generic",
     place: Address | None = None,
     batch: BatchPolicy | None = None,
-    **server: object,
+    server: Mapping[str, object] = MappingProxyType({}),
 ) -> AsyncIterator[Stage]:
     """A running listener in front of the backend at `url`."""
     clock = LoopClock()
     config = Config.model_validate(
         {
             "version": 1,
-            "server": server,
+            "server": dict(server),
             "upstreams": {"model": {"protocol": protocol, "http": (url,)} | _UNASSISTED},
         }
     )

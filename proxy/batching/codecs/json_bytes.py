@@ -221,6 +221,8 @@ def pieces(
     rows: Sequence[bytes | msgspec.Raw], members: Sequence[Prepared], stride: int = 1
 ) -> list[bytes | msgspec.Raw]:
     """The elements of each member joined by commas: `stride` of them for each of its items."""
+    if len(rows) == len(members):
+        return list(rows)
     parts = []
     start = 0
     for member in members:

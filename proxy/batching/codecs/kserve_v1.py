@@ -102,7 +102,8 @@ def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
     total = sum(member.items for member in members)
     if len(rows) != total:
         raise SplitMismatch(f"{len(rows)} predictions for {total} instances")
-    return [b'{"predictions":[%b]%b}' % (piece, rest) for piece in pieces(rows, members)]
+    end = b"]" + rest + b"}"
+    return [b"".join((b'{"predictions":[', piece, end)) for piece in pieces(rows, members)]
 
 
 def _with_rest(body: bytes) -> tuple[list[msgspec.Raw], bytes, int]:

@@ -8,18 +8,21 @@ import pytest
 from grpc import aio
 
 from proxy.config.addresses import Address
+from proxy.exchange import Ledger
 from proxy.ingress.http2 import Http2Server
 from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
-from proxy.pooling.channel_pool import ChannelPool
-from proxy.pooling.endpoint import parse_endpoint
-from proxy.pooling.policy import GrpcPoolPolicy, TimeoutPolicy
+from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
 from tests.integration.grpc.service import UNLIMITED, Service, running
+from tests.support.grpc_pools import channel_pool
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from proxy.errors import ProxyError
     from proxy.exchange import Call, Reply
+    from proxy.pooling.channel_pool import ChannelPool
 
 
 class Relay:
@@ -30,6 +33,9 @@ class Relay:
 
     async def serve(self, call: Call) -> Reply:
         return await self.pool.exchange(call)
+
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        raise AssertionError(error)
 
 
 class Stage(NamedTuple):
@@ -45,11 +51,15 @@ class Stage(NamedTuple):
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     service, clock = Service(), LoopClock()
-    async with running(service) as (_server, port):
-        endpoint = parse_endpoint(f"http://127.0.0.1:{port}")
-        pool = ChannelPool(endpoint, GrpcPoolPolicy(min=2, max=4), TimeoutPolicy(), clock)
+    limits = LimitPolicy()
+    async with running(service) as (_server, port), channel_pool(port, {"min": 2, "max": 4}) as pool:
         listener = Http2Server(
-            Relay(pool), Address("127.0.0.1", 0), LimitPolicy(), ServerTimeoutPolicy(), clock
+            Relay(pool),
+            Address("127.0.0.1", 0),
+            HeadRules(limits),
+            ServerTimeoutPolicy(),
+            clock,
+            ledger=Ledger(limits.buffered),
         )
         await listener.start()
         async with (
@@ -58,4 +68,4 @@ async def stage() -> AsyncIterator[Stage]:
         ):
             yield Stage(service, pool, listener, direct, proxied)
         await listener.stop()
-        await pool.close()
+        await until(lambda: listener.ledger.used == 0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ("UNLIMITED", "Service", "running")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
+ECHOED = frozenset(("x-text", "x-twice", "x-data-bin"))
 UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -59,7 +60,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
     async def unary(self, request: bytes, context: Context) -> bytes:
         self.time_left.append(context.time_remaining())
         self.metadata = list(context.invocation_metadata())
-        echoed = tuple(pair for pair in self.metadata if pair[0].startswith("x-"))
+        echoed = tuple(pair for pair in self.metadata if pair[0] in ECHOED)
         await context.send_initial_metadata(echoed)
         context.set_trailing_metadata((*echoed, ("x-trailing-bin", b"\x00\xff")))
         return request

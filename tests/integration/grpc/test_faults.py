@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,17 +21,18 @@ from proxy.errors import (
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
-from proxy.pooling.channel_pool import ChannelPool
-from proxy.pooling.endpoint import parse_endpoint
-from proxy.pooling.policy import GrpcPoolPolicy, TimeoutPolicy
 from proxy.timing import Deadline, LoopClock
+from tests.support.grpc_pools import channel_pool
 from tests.support.http2_backend import HEAD, Backend, Connection
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
-ONE = GrpcPoolPolicy(min=1, max=1)
+    from proxy.pooling.channel_pool import ChannelPool
+
+ONE: dict[str, object] = {"min": 1, "max": 1}
 HEADERS = ((b"host", b"a"), (b"content-type", b"application/grpc"))
 
 
@@ -44,16 +44,10 @@ def call(body: bytes | Stream = b"hello", *, within_s: float | None = None) -> C
     return made
 
 
-@asynccontextmanager
-async def pool_to(
-    backend: Backend, policy: GrpcPoolPolicy = ONE, timeouts: TimeoutPolicy | None = None
-) -> AsyncIterator[ChannelPool]:
-    endpoint = parse_endpoint(f"http://127.0.0.1:{backend.port}")
-    pool = ChannelPool(endpoint, policy, timeouts or TimeoutPolicy(), LoopClock())
-    try:
-        yield pool
-    finally:
-        await pool.close()
+def pool_to(
+    backend: Backend, grpc: dict[str, object] | None = None, **policy: object
+) -> AbstractAsyncContextManager[ChannelPool]:
+    return channel_pool(backend.port, ONE | (grpc or {}), **policy)
 
 
 @pytest.fixture
@@ -216,7 +210,7 @@ async def test_a_cancelled_call_is_reset(backend: Backend) -> None:
 async def test_ten_thousand_cancelled_calls_leave_nothing(backend: Backend) -> None:
     backend.respond = lambda connection, stream_id: None
     backend.limits = Limits(streams=10_000, reset_burst=20_000)
-    async with pool_to(backend, GrpcPoolPolicy(min=1, max=1, streams=10_000)) as pool:
+    async with pool_to(backend, {"streams": 10_000}) as pool:
         for _ in range(20):
             waiting = [asyncio.create_task(pool.exchange(call())) for _ in range(500)]  # noqa: TID251  owned here
             await asyncio.sleep(0)
@@ -240,7 +234,7 @@ async def test_the_deadline_ends_a_call(backend: Backend) -> None:
 
 async def test_a_silent_backend_is_given_up(backend: Backend) -> None:
     backend.respond = lambda connection, stream_id: None
-    async with pool_to(backend, timeouts=TimeoutPolicy.model_validate({"first_byte": "50ms"})) as pool:
+    async with pool_to(backend, timeouts={"first_byte": "50ms"}) as pool:
         with pytest.raises(ReadTimeout):
             await pool.exchange(call())
 
@@ -250,7 +244,7 @@ async def test_a_backend_that_falls_silent_is_given_up(backend: Backend) -> None
         connection.session.send_headers(stream_id, HEAD)
 
     backend.respond = respond
-    async with pool_to(backend, timeouts=TimeoutPolicy.model_validate({"idle": "50ms"})) as pool:
+    async with pool_to(backend, timeouts={"idle": "50ms"}) as pool:
         reply = await pool.exchange(call())
         assert isinstance(reply.body, Stream)
         with pytest.raises(ReadTimeout):
@@ -285,7 +279,7 @@ async def test_the_peers_limit_of_streams_is_kept() -> None:
     backend.respond = lambda connection, stream_id: None
     async with (
         backend.running(),
-        pool_to(backend, GrpcPoolPolicy.model_validate({"min": 1, "max": 1, "wait": "100ms"})) as pool,
+        pool_to(backend, {"wait": "100ms"}) as pool,
     ):
         waiting = [asyncio.create_task(pool.exchange(call(b"%d" % n))) for n in range(2)]  # noqa: TID251  owned here
         await until(lambda: bool(backend.connections and len(backend.connections[0].requests) == 2))
@@ -303,14 +297,14 @@ async def test_the_peers_limit_of_streams_is_kept() -> None:
 async def test_the_queue_is_bounded() -> None:
     backend = Backend(Limits(streams=1))
     backend.respond = lambda connection, stream_id: None
-    async with backend.running(), pool_to(backend, GrpcPoolPolicy(min=1, max=1, queue=0)) as pool:
+    async with backend.running(), pool_to(backend, {"queue": 0}) as pool:
         with pytest.raises(QueueFull):
             await pool.exchange(call())
 
 
 async def test_a_busy_pool_grows_and_ages(backend: Backend) -> None:
     backend.respond = lambda connection, stream_id: None
-    policy = GrpcPoolPolicy(min=1, max=3, streams=2)
+    policy: dict[str, object] = {"max": 3, "streams": 2}
     async with pool_to(backend, policy) as pool:
         tasks = []
         for _ in range(6):
@@ -328,9 +322,7 @@ async def test_a_busy_pool_grows_and_ages(backend: Backend) -> None:
 
 async def test_an_old_channel_is_replaced_behind_its_calls(backend: Backend) -> None:
     backend.respond = lambda connection, stream_id: None
-    async with pool_to(
-        backend, GrpcPoolPolicy.model_validate({"min": 1, "max": 2, "max_age": "100ms"})
-    ) as pool:
+    async with pool_to(backend, {"max": 2, "max_age": "100ms"}) as pool:
         waiting = asyncio.create_task(pool.exchange(call()))  # noqa: TID251  the test owns it
         await until(lambda: pool.snapshot()["draining"] == 1)
         await until(lambda: len(backend.connections) > 1)

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from proxy.config.addresses import Address
-from proxy.exchange import Call, Reply
+from proxy.exchange import Call, Ledger, Reply
 from proxy.http2.events import DataReceived, InterimReceived, ResponseReceived, TrailersReceived
 from proxy.http2.limits import Limits
 from proxy.http2.session import ClientSession
 from proxy.ingress.http2 import Http2Server
-from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.policy import AuthPolicy, LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
 from tests.unit.http2.peers import WRITER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from proxy.errors import ProxyError
     from proxy.exchange import Headers
     from proxy.http2.events import Event
 
@@ -33,6 +35,7 @@ class Stage:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.answer: Callable[[Call], Awaitable[Reply]] = self._empty
+        self.refused: list[ProxyError] = []
         self.listener: Http2Server
 
     async def _empty(self, call: Call) -> Reply:
@@ -41,6 +44,9 @@ class Stage:
     async def serve(self, call: Call) -> Reply:
         self.calls.append(call)
         return await self.answer(call)
+
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        self.refused.append(error)
 
     @asynccontextmanager
     async def connect(self, limits: Limits | None = None) -> AsyncIterator[Client]:
@@ -129,15 +135,19 @@ async def listen() -> AsyncIterator[Listen]:
     stages: list[Stage] = []
 
     async def start(
-        limits: dict[str, object] | None = None, timeouts: dict[str, object] | None = None
+        limits: dict[str, object] | None = None,
+        timeouts: dict[str, object] | None = None,
+        auth: dict[str, object] | None = None,
     ) -> Stage:
         stage = Stage()
+        policy = LimitPolicy.model_validate(limits or {})
         stage.listener = Http2Server(
             stage,
             Address("127.0.0.1", 0),
-            LimitPolicy.model_validate(limits or {}),
+            HeadRules(policy, auth=AuthPolicy.model_validate(auth or {})),
             ServerTimeoutPolicy.model_validate(timeouts or {}),
             LoopClock(),
+            ledger=Ledger(policy.buffered),
         )
         await stage.listener.start()
         stages.append(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,11 +25,16 @@ JSON = (b"content-type", b"application/json")
 async def test_get(stage: Stage) -> None:
     async with stage.connect() as client:
         status, fields, body, _ = await client.answer(client.request(b"GET", b"/v2?x=%2F", ((b"x-a", b"1"),)))
-    assert (status, fields, body) == (200, {b"content-length": b"0"}, b"")
+    assert (status, fields[b"content-length"], body) == (200, b"0", b"")
     (call,) = stage.calls
+    sent = dict(call.headers)
+    assert fields[b"x-request-id"] == sent[b"X-Request-Id"]
+    assert (fields[b"via"], sent[b"Via"]) == (b"1.1 pillion", b"2.0 pillion")
+    assert b"date" in fields
     assert (call.method, call.target, call.body) == (b"GET", b"/v2?x=%2F", b"")
     assert (call.http_version, call.scheme, call.peer, call.is_grpc) == (20, b"http", b"127.0.0.1", False)
-    assert call.headers == ((b"host", b"a"), (b"x-a", b"1"))
+    assert call.headers[:2] == ((b"host", b"a"), (b"x-a", b"1"))
+    assert sent[b"X-Forwarded-For"] == b"127.0.0.1"
 
 
 async def test_a_small_body_of_known_length_arrives_whole(stage: Stage) -> None:
@@ -75,7 +81,7 @@ async def test_head_has_a_length_and_no_body(stage: Stage) -> None:
     stage.answer = answer
     async with stage.connect() as client:
         _, fields, body, _ = await client.answer(client.request(b"HEAD", b"/"))
-    assert (fields, body) == ({b"content-length": b"7"}, b"")
+    assert (fields[b"content-length"], body) == (b"7", b"")
 
 
 async def test_a_body_over_the_limit_is_refused_at_its_head(listen: Listen) -> None:
@@ -105,6 +111,57 @@ async def test_a_body_that_grows_over_the_limit(listen: Listen) -> None:
     assert status == 413
 
 
+KEY = b"a long and random key"
+AUTH = {"keys": (hashlib.sha256(KEY).hexdigest(),)}
+
+
+async def test_a_key_is_asked_for(listen: Listen) -> None:
+    stage = await listen(auth=AUTH)
+    async with stage.connect() as client:
+        grpc = (b"content-type", b"application/grpc")
+        assert (await client.answer(client.request(b"GET", b"/")))[0] == 401
+        assert (await client.answer(client.request(b"POST", b"/", (), None)))[0] == 401
+        assert (await client.answer(client.request(b"POST", b"/t.T/M", (grpc,))))[1][b"grpc-status"] == b"16"
+        assert not stage.calls
+        assert [error.status for error in stage.refused] == [401, 401, 401]
+        shown = (b"authorization", b"Bearer " + KEY)
+        assert (await client.answer(client.request(b"GET", b"/", (shown,))))[0] == 200
+    (call,) = stage.calls
+    assert call.header(b"authorization") is None
+    assert call.identity == hashlib.sha256(KEY).digest()
+
+
+async def test_strangers_may_not_say_who_they_are(stage: Stage) -> None:
+    async with stage.connect() as client:
+        forged = ((b"x-forwarded-for", b"10.0.0.1"), (b"x-remote-user", b"root"))
+        await client.answer(client.request(b"GET", b"/", forged))
+    (call,) = stage.calls
+    assert call.header(b"x-forwarded-for") == b"127.0.0.1"
+    assert call.header(b"x-remote-user") is None
+
+
+async def test_too_many_connections(listen: Listen) -> None:
+    stage = await listen(limits={"connections": 1})
+    async with stage.connect() as client, stage.connect() as late:
+        assert (await client.answer(client.request(b"GET", b"/")))[0] == 200
+        late.flush()
+        goaway = (await late.read_until(lambda event: isinstance(event, GoawayReceived)))[-1]
+        assert getattr(goaway, "code", None) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize(("target", "status"), [(b"/" + b"x" * 9000, 414), (b"/", 431)])
+async def test_heads_over_the_limits(stage: Stage, target: bytes, status: int) -> None:
+    async with stage.connect() as client:
+        many = tuple((b"x-%d" % number, b"") for number in range(200)) if status == 431 else ()
+        assert (await client.answer(client.request(b"GET", target, many)))[0] == status
+
+
+async def test_spans_for_those_who_ask(stage: Stage) -> None:
+    async with stage.connect() as client:
+        _, fields, *_ = await client.answer(client.request(b"GET", b"/", ((b"pillion-debug", b"1"),)))
+    assert fields[b"server-timing"].startswith(b"queue;dur=")
+
+
 async def test_connect_is_not_allowed(stage: Stage) -> None:
     async with stage.connect() as client:
         block = WRITER.trailers(((b":method", b"CONNECT"), (b":authority", b"a:1")))
@@ -114,7 +171,14 @@ async def test_connect_is_not_allowed(stage: Stage) -> None:
     assert not stage.calls
 
 
-async def test_an_expectation_is_answered(stage: Stage) -> None:
+async def test_an_expectation_is_passed_on_and_its_answer_back(stage: Stage) -> None:
+    async def read(call: Call) -> Reply:
+        assert call.on_informational is not None
+        assert isinstance(call.body, Stream)
+        call.on_informational(100, ())
+        return Reply(200, (), await call.body.read())
+
+    stage.answer = read
     async with stage.connect() as client:
         headers = ((b"expect", b"100-continue"), (b"content-length", b"2"))
         stream_id = client.request(b"POST", b"/", headers, None)
@@ -122,7 +186,7 @@ async def test_an_expectation_is_answered(stage: Stage) -> None:
         client.session.send_data(stream_id, b"ok", end=True)
         client.flush()
         assert (await client.answer(stream_id))[0] == 200
-    assert stage.calls[0].headers == ((b"host", b"a"),)
+    assert stage.calls[0].header(b"expect") == b"100-continue"
 
 
 async def test_interim_answers_pass(stage: Stage) -> None:

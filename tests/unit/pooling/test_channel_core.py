@@ -19,11 +19,22 @@ class FakeChannel:
         self.idle_since = idle_since
 
 
+class Even:
+    """Draws that are spread evenly."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def __call__(self) -> float:
+        self.drawn += 1
+        return self.drawn * 0.6180339887 % 1
+
+
 Core = ChannelCore[FakeChannel, str]
 
 
 def core(*channels: FakeChannel, **policy: object) -> Core:
-    made: Core = ChannelCore(GrpcPoolPolicy.model_validate({"min": 1} | policy))
+    made: Core = ChannelCore(GrpcPoolPolicy.model_validate({"min": 1} | policy), Even())
     made.is_started = True
     for channel in channels:
         made.dialing += 1
@@ -44,7 +55,7 @@ def test_a_channel_without_room_is_passed_over() -> None:
 
 
 def test_nothing_is_dialed_before_the_first_call() -> None:
-    fresh: Core = ChannelCore(GrpcPoolPolicy(min=5))
+    fresh: Core = ChannelCore(GrpcPoolPolicy(min=5), Even())
     assert fresh.dials_wanted(0.0) == 0
     fresh.is_started = True
     assert fresh.dials_wanted(0.0) == 5
