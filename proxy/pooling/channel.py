@@ -37,6 +37,8 @@ from proxy.pooling.channel_call import ChannelCall
 from proxy.timing import NEVER
 
 if TYPE_CHECKING:
+    import asyncio
+
     from proxy.exchange import Call, Stream
     from proxy.http2.blocks import BlockWriter
     from proxy.pooling.alarm import Alarm
