@@ -314,7 +314,7 @@ class Call:
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
-    never share a batch.
+    never share a batch. `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
     """
 
     __slots__ = (
@@ -335,6 +335,7 @@ class Call:
         "scheme",
         "started_at",
         "target",
+        "timeout_wish",
         "upgrade",
         "upstream_s",
     )
@@ -353,6 +354,7 @@ class Call:
         self.idempotent = False
         self.is_grpc = False
         self.identity = b""
+        self.timeout_wish = b""
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0

@@ -104,6 +104,12 @@ async def fine(call: Call) -> Reply:
     return Reply(200, ((b"Content-Type", b"application/json"),), b'{"predictions":[1]}')
 
 
+def wishing(timeout: bytes) -> Call:
+    call = Call(b"GET", b"/pass", ())
+    call.timeout_wish = timeout
+    return call
+
+
 def predict(body: bytes | Stream = b'{"instances":[1]}') -> Call:
     return Call(b"POST", b"/v1/models/m:predict", ((b"Content-Type", b"application/json"),), body)
 
@@ -146,7 +152,7 @@ async def test_an_upstream_error_status_is_a_reply() -> None:
     ("call", "error", "route"),
     [
         (Call(b"GET", b"/nowhere", ()), RouteNotFound, ""),
-        (Call(b"GET", b"/pass", ((b"X-Request-Timeout", b"soon"),)), BadRequest, "pass"),
+        (wishing(b"soon"), BadRequest, "pass"),
     ],
 )
 async def test_refused_at_the_door(call: Call, error: type[ProxyError], route: str) -> None:
