@@ -118,7 +118,9 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         events = telemetry.metrics.pool(name)
         cluster = Cluster(name, upstream.http, upstream, clock, events=events, protocol=upstream.protocol)
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
-        services[name] = Service(cluster, batcher, _batch_policy(config), cache, _cache_policy(config))
+        services[name] = Service(
+            cluster, batcher, _batch_policy(config), cache, _cache_policy(config), _host(upstream.host)
+        )
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
         checks.append(Check(f"upstream {name}", cluster.readiness))
@@ -158,6 +160,11 @@ def _http_server(config: Config, pipeline: Pipeline, ledger: Ledger) -> HttpServ
     return HttpServer(
         pipeline, server.http.listen, rules, server.timeouts, ledger=ledger, tls=server.http.tls
     )
+
+
+def _host(setting: str) -> bytes | None:
+    """What takes the place of a client's `Host` (see `Service`)."""
+    return {"preserve": None, "upstream": b""}.get(setting, setting.encode())
 
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
