@@ -6,7 +6,7 @@ leaves open whether it left, or while nobody reads from it: is it gone (`proxy.i
 waits for anything.
 
 The layer between `proxy.ingress.answers`, which sends, and `proxy.ingress.http.ClientConnection`, which
-receives. """
+receives."""
 
 from __future__ import annotations
 
