@@ -141,6 +141,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
             cache,
             _cache_policy(config),
             gate if name == _managed_upstream(config) else None,
+            _host(config.upstreams[name].host),
         )
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
@@ -244,6 +245,11 @@ def _head_rules(config: Config) -> HeadRules:
         trusted=server.trusted_proxies,
         name=f"pillion-{secrets.token_hex(4)}",
     )
+
+
+def _host(setting: str) -> bytes | None:
+    """What takes the place of a client's `Host` (see `Service`)."""
+    return {"preserve": None, "upstream": b""}.get(setting, setting.encode())
 
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:

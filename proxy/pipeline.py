@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
-    from proxy.exchange import Upstream
+    from proxy.exchange import Headers, Upstream
     from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
@@ -51,8 +51,8 @@ class Service(NamedTuple):
     """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
-    None where nothing is kept, `gate` where no models are managed.
-    """
+    None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
+    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name."""
 
     upstream: Upstream
     batcher: Batcher
@@ -60,6 +60,7 @@ class Service(NamedTuple):
     cache: Cache | None = None
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
     gate: Gate | None = None
+    host: bytes | None = None
 
 
 class Pipeline:
@@ -128,6 +129,8 @@ class Pipeline:
 
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
+        if service.host is not None:
+            call.headers = _with_host(call.headers, service.host)
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
@@ -181,6 +184,11 @@ class Pipeline:
                 reason=error.reason if error is not None else "",
             ),
         )
+
+
+def _with_host(headers: Headers, host: bytes) -> Headers:
+    others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
+    return ((b"Host", host), *others) if host else others
 
 
 class _Ending(NamedTuple):

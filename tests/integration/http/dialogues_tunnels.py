@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.integration.http.conformance import Backend
 from tests.integration.http.dialogues import CHUNKED, GET, Scene, backend, dialogue, field_of, url_of
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
@@ -199,6 +200,24 @@ async def no_retry_of_begun_answers() -> str:
 async def _seen_once(scene: Scene) -> str:
     await scene.at_rest()
     return "the backend saw it once" if scene.is_without_more else "the backend saw it again"
+
+
+@dialogue(
+    "12",
+    "the backend's own name, or a fixed one, as Host",
+    sent="GET with Host: h",
+    expected="backend: its own authority · backend: Host: fixed.example",
+)
+async def host_policies() -> str:
+    seen = []
+    async with Backend([response(b"ok")]) as server:
+        for host in (b"", b"fixed.example"):
+            async with stage(server.url, host=host) as front, RawClient(front.url) as client:
+                await client.ask()
+            seen.append(server.requests[-1].all(b"host"))
+        own = [server.url.removeprefix("http://").encode()]
+        assert seen[0] == own
+        return f"backend: its own authority · backend: Host: {b', '.join(seen[1]).decode()}"
 
 
 def _error_type(answer: RawMessage) -> str:
