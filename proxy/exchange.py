@@ -9,8 +9,9 @@ disagree about where one ends.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.timing import NEVER, Deadline
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from proxy.errors import ProxyError
 
-__all__ = ("Body", "Call", "Flow", "Headers", "Reply", "Stream", "Upstream", "field")
+__all__ = ("Body", "Call", "Flow", "Headers", "Ledger", "Reply", "Sink", "Stream", "Upstream", "Watch", "field")
+
+_CHUNK: Final = 64 * 1024
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """(name, value) pairs, end-to-end fields only, in arrival order, case kept, duplicates kept."""
@@ -46,15 +49,71 @@ class Flow(Protocol):
         """Nobody reads any more: free the source."""
 
 
+class Ledger:
+    """How many bytes of bodies are held in memory, over all calls of a listener or a process.
+
+    `used` counts what waits in streams, in gathered bodies and behind slow readers; it may pass `limit` by what
+    one read brings. Above three quarters of it every stream is kept to one read at a time; at `limit` no new
+    call is admitted.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when no new call may come in."""
+        return self.used >= self.limit
+
+    @property
+    def is_tight(self) -> bool:
+        """True when streams may hold one read only."""
+        return 4 * self.used > 3 * self.limit
+
+
+class Sink(Protocol):
+    """The consuming end of a `Stream` that takes bytes the moment they come, instead of reading them."""
+
+    def write(self, data: bytes) -> None:
+        """Take `data`; a sink that can take no more calls the stream's `hold` from within."""
+
+    def finish(self, error: ProxyError | None) -> None:
+        """All bytes were written: the body is whole, or it broke off with `error`."""
+
+
+class Watch(Protocol):
+    """Whoever observes a `Stream`; it sees each event as it happens and changes nothing."""
+
+    def passed(self, data: bytes) -> None:
+        """The producer fed `data`."""
+
+    def paused(self) -> None:
+        """The producer was told to wait."""
+
+    def resumed(self) -> None:
+        """The producer was told to go on."""
+
+    def closed(self) -> None:
+        """The consumer is done, one way or the other."""
+
+
 class Stream:
-    """A body in transit: one producer feeds it, one consumer reads it, and neither can outrun the other.
+    """A body in transit: one producer feeds it, one consumer takes it, and neither can outrun the other.
 
     The producer calls `feed`, then exactly one of `end` and `fail`. The consumer awaits `read` until it
-    returns ``b""``, or calls `abandon` when it loses interest. Above `high` buffered bytes the producer is
-    paused; at or below `low` it is resumed.
+    returns ``b""``; or it attaches a `Sink`, which gets every piece within the producer's own call (no task
+    wakes up, no piece waits for a turn of the loop), says `hold` and `go_on`, and `complete` at the end. Either
+    kind calls `abandon` when it loses interest, and says why when it was not the client who left.
+
+    What the consumer cannot take waits here. Above `high` waiting bytes the producer is paused; at or below
+    `low` it is resumed. With a `ledger` the bytes count there, and a tight ledger pauses the producer earlier.
 
     `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
-    consumer took. `trailers` is complete once `read` has returned ``b""``.
+    consumer took. `trailers` is complete once the end was seen. `stall_s` is how long the consumer's own
+    reader may take nothing before it is given up; `chunk` is how many waiting bytes are handed over at once to begin with.
     """
 
     __slots__ = (
@@ -63,14 +122,24 @@ class Stream:
         "_ended",
         "_error",
         "_flow",
+        "_gathered",
+        "_held",
         "_high",
+        "_ledger",
         "_low",
         "_on_close",
+        "_open_sink",
         "_paused",
+        "_sink",
         "_waiter",
+        "_watch",
         "buffered",
+        "chunk",
         "delivered",
+        "is_complete",
+        "left_because",
         "length",
+        "stall_s",
         "trailers",
     )
 
@@ -81,50 +150,94 @@ class Stream:
         self.trailers: Headers = ()
         self.buffered = 0
         self.delivered = 0
+        self.is_complete = False
+        self.left_because: ProxyError | None = None
+        self.stall_s = math.inf
+        self.chunk = _CHUNK
         self._flow = flow
         self._high = high
         self._low = low
         self._chunks: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        self._open_sink: Sink | None = None  # the same, while it takes more
+        self._held = 0
         self._ended = False
         self._closed = False
         self._paused = False
         self._error: ProxyError | None = None
+        self._ledger: Ledger | None = None
+        self._gathered = 0
         self._on_close: Callable[[], None] | None = None
+        self._watch: Watch | None = None
 
     # ------------------------------------------------------------- producer
     def feed(self, data: bytes) -> None:
         """Add bytes; pauses the producer's `Flow` above the high watermark."""
         if self._closed:
             return
+        if self._watch is not None:
+            self._watch.passed(data)
+        sink = self._open_sink
+        if sink is not None:
+            self.delivered += len(data)
+            sink.write(data)
+            return
         self._chunks.append(data)
         self.buffered += len(data)
-        if self.buffered > self._high and not self._paused and self._flow is not None:
-            self._paused = True
-            self._flow.pause()
+        is_tight = False
+        if self._ledger is not None:
+            self._ledger.used += len(data)
+            is_tight = self._ledger.is_tight
+        if (is_tight or self.buffered > self._high) and not self._paused and self._flow is not None:
+            self._pause(self._flow)
         self._wake()
 
     def end(self, trailers: Headers = ()) -> None:
         """The body is whole."""
         self.trailers = trailers
-        self._ended = True
-        self._flow = None
-        self._wake()
+        self._end()
 
     def fail(self, error: ProxyError) -> None:
         """The body will never be whole; the consumer gets `error` after the bytes that did arrive."""
         if self._ended:
             return
         self._error = error
-        self._ended = True
-        self._flow = None
-        self._wake()
+        self._end()
+
+    def account(self, ledger: Ledger) -> None:
+        """Count this body's bytes in `ledger` from now on."""
+        if self._ledger is None and not self._closed:
+            self._ledger = ledger
+            ledger.used += self.buffered + self._held
+
+    def limit(self, high: int, low: int) -> None:
+        """Pause the producer above `high` waiting bytes, resume it at or below `low`."""
+        self._high = high
+        self._low = low
+
+    def observe(self, watch: Watch) -> None:
+        """Tell `watch` what happens from now on; `closed` comes exactly once, at once if it is too late."""
+        if self._closed:
+            watch.closed()
+        else:
+            self._watch = watch
 
     # ------------------------------------------------------------- consumer
     @property
     def is_ended(self) -> bool:
-        """True once the producer has said its last word (bytes may still be buffered)."""
+        """True once the producer has said its last word (bytes may still be waiting)."""
         return self._ended
+
+    @property
+    def is_paused(self) -> bool:
+        """True while the producer is told to wait."""
+        return self._paused
+
+    @property
+    def waiting(self) -> int:
+        """Bytes in memory: here, and held by the consumer for a reader that is slow."""
+        return self.buffered + self._held
 
     @property
     def error(self) -> ProxyError | None:
@@ -138,15 +251,12 @@ class Stream:
         """
         while not self._chunks:
             if self._ended:
-                self._finish()
                 if self._error is not None:
+                    self._close()
                     raise self._error
+                self.complete()
                 return b""
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._news()
         return self._take()
 
     def read_nowait(self) -> bytes:
@@ -158,45 +268,159 @@ class Stream:
         self._chunks.appendleft(data)
         self.buffered += len(data)
         self.delivered -= len(data)
+        if self._ledger is not None:
+            self._ledger.used += len(data)
 
-    def abandon(self) -> None:
-        """The consumer leaves; idempotent. An unfinished producer is told to free its source."""
+    async def gather(self, limit: int) -> bytes | None:
+        """The whole body at once; None when it has more than `limit` bytes or trailers, breaks off, or memory
+        is tight. Nothing is lost then: it can be read as before.
+
+        What was gathered stays on the ledger until `abandon`.
+        """
+        if self.length is not None and self.length > limit:
+            return None
+        usual, self._high = self._high, limit
+        try:
+            if self._paused and self.buffered <= limit:
+                self._resume()
+            while not self._ended:
+                if self._paused:
+                    return None
+                await self._news()
+        finally:
+            self._high = usual
+        if self._error is not None or self.trailers or self.buffered > limit:
+            return None
+        data = self.read_nowait()
+        if self._ledger is not None:
+            self._ledger.used += len(data)
+            self._gathered = len(data)
+        self.complete()
+        return data
+
+    def attach(self, sink: Sink) -> None:
+        """Hand `sink` what waits, then each piece as it comes; nothing yet if it said `hold` already."""
+        self._sink = sink
+        if not self._held:
+            self.go_on()
+
+    def hold(self, size: int) -> None:
+        """The sink still has `size` bytes to pass on: give it no more until it says `go_on`."""
+        self._open_sink = None
+        self._hold(size)
+
+    def go_on(self) -> None:
+        """The sink has passed on what it had: hand it what waits, `chunk` bytes at a time, until it holds."""
+        sink = self._open_sink = self._sink
+        self._hold(0)
+        while self._chunks and sink is not None and self._open_sink is sink:
+            sink.write(self._take_some())
+        if self._ended and not self._chunks and self._open_sink is not None:
+            self._open_sink.finish(self._error)
+
+    def complete(self) -> None:
+        """The consumer has taken everything up to the end."""
+        self.is_complete = True
+        self._close()
+
+    def abandon(self, why: ProxyError | None = None) -> None:
+        """The consumer leaves, of itself when there is a `why`; idempotent.
+
+        An unfinished producer is told to free its source.
+        """
         self._chunks.clear()
-        self.buffered = 0
+        if self._ledger is not None:
+            self._ledger.used -= self.buffered + self._gathered
+        self.buffered = self._gathered = 0
+        self.delivered = max(self.delivered - self._held, 0)
+        self._hold(0)
+        self._sink = self._open_sink = None
+        if not self._closed:
+            self.left_because = why
         flow, self._flow = self._flow, None
         if flow is not None and not self._ended:
             flow.abandon()
-        self._finish()
+        self._close()
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once, when the consumer has read the end or left."""
+        """Run `callback` once, when the consumer has taken the end or left."""
         if self._closed:
             callback()
         else:
             self._on_close = callback
 
     # ------------------------------------------------------------- internals
+    def _end(self) -> None:
+        self._ended = True
+        self._flow = None
+        if self._open_sink is not None:
+            self._open_sink.finish(self._error)
+        self._wake()
+
+    def _hold(self, size: int) -> None:
+        if self._ledger is not None:
+            self._ledger.used += size - self._held
+        self._held = size
+
     def _take(self) -> bytes:
         chunks = self._chunks
         data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
-        self.delivered += self.buffered
-        self.buffered = 0
-        if self._paused:
-            self._paused = False
-            if self._flow is not None:
-                self._flow.resume()
+        self._taken(self.buffered)
         return data
+
+    def _take_some(self) -> bytes:
+        """Whole pieces of at most `chunk` bytes together, but at least one: a piece is never cut."""
+        chunks = self._chunks
+        pieces = [chunks.popleft()]
+        size = len(pieces[0])
+        while chunks and size + len(chunks[0]) <= self.chunk:
+            size += len(chunks[0])
+            pieces.append(chunks.popleft())
+        self._taken(size)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _taken(self, size: int) -> None:
+        self.delivered += size
+        self.buffered -= size
+        if self._ledger is not None:
+            self._ledger.used -= size
+        if self._paused and self.buffered <= self._low:
+            self._resume()
+
+    def _pause(self, flow: Flow) -> None:
+        self._paused = True
+        if self._watch is not None:
+            self._watch.paused()
+        flow.pause()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._watch is not None:
+            self._watch.resumed()
+        if self._flow is not None:
+            self._flow.resume()
+
+    async def _news(self) -> None:
+        """Until the producer says something."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _finish(self) -> None:
+    def _close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.closed()
         callback, self._on_close = self._on_close, None
         if callback is not None:
             callback()
@@ -218,6 +442,8 @@ class Call:
     inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
+    `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
+    never share a batch.
     """
 
     __slots__ = (
@@ -228,6 +454,7 @@ class Call:
         "headers",
         "http_version",
         "idempotent",
+        "identity",
         "method",
         "on_informational",
         "peer",
@@ -252,6 +479,7 @@ class Call:
         self.scheme = b"http"
         self.peer = b""
         self.idempotent = False
+        self.identity = b""
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0
@@ -264,6 +492,14 @@ class Call:
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
         return field(self.headers, name)
+
+    def claim_body(self) -> None:
+        """Said by whoever reads the body here instead of passing it on: a client that waits for leave to send
+        gets it from us, and the backend is not asked for it any more."""
+        if self.header(b"expect") is not None:
+            self.headers = tuple([pair for pair in self.headers if pair[0].lower() != b"expect"])
+            if self.on_informational is not None:
+                self.on_informational(100, ())
 
 
 class Reply:

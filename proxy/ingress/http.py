@@ -27,6 +27,8 @@ from proxy.exchange import Call, Reply, Stream
 from proxy.ingress.headers import body_allowed, reply_head
 from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.replies import error_reply
+from proxy.streaming.relay import Relay
+from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
     from aiohttp.web import StreamResponse
@@ -38,7 +40,6 @@ __all__ = ("ClientConnection", "HttpServer", "Serve")
 log = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LAST_CHUNK = b"0\r\n\r\n"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for zero seconds
 # A client that pipelines is read no further while this many of its requests wait.
 _MAX_PIPELINED = 32
@@ -61,7 +62,7 @@ class Serve(Protocol):
 class ClientConnection(RequestHandler):
     """One client connection: reads requests, awaits the pipeline, writes answers in order."""
 
-    __slots__ = ("_arrivals", "_is_lingering", "_peer", "_requests", "_server")
+    __slots__ = ("_arrivals", "_is_lingering", "_peer", "_relay", "_requests", "_server")
 
     def __init__(
         self, server: HttpServer, *, loop: asyncio.AbstractEventLoop, keepalive_timeout: float
@@ -73,6 +74,7 @@ class ClientConnection(RequestHandler):
         self._arrivals: deque[Arrival] = deque()
         self._peer = b""
         self._is_lingering = False
+        self._relay: Relay | None = None
 
     # ------------------------------------------------------------- transport callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -213,6 +215,7 @@ class ClientConnection(RequestHandler):
 
     async def _stream_reply(self, call: Call, reply: Reply, body: Stream, *, keep_alive: bool) -> bool:
         """Relay a body as it comes; a body that breaks off aborts the connection, never ends it cleanly."""
+        why: ProxyError | None = None
         try:
             transport = self.transport
             if transport is None:
@@ -220,20 +223,30 @@ class ClientConnection(RequestHandler):
             if not body_allowed(call.method, reply.status):
                 transport.write(reply_head(call, reply, body.length, keep_alive=keep_alive))
                 return keep_alive
-            chunked = body.length is None and call.http_version >= 11
-            keep_alive = keep_alive and (chunked or body.length is not None)
-            pending = reply_head(call, reply, body.length, keep_alive=keep_alive)
-            first = body.read_nowait()
-            if first:
-                pending += b"%x\r\n%b\r\n" % (len(first), first) if chunked else first
-            transport.write(pending)
-            await self._relay(body, chunked=chunked)
-        except ProxyError:
+            is_chunked = body.length is None and call.http_version >= 11
+            keep_alive = keep_alive and (is_chunked or body.length is not None)
+            self._relay = Relay(body, transport, self._server.clock, is_chunked=is_chunked)
+            await self._relay.run(reply_head(call, reply, body.length, keep_alive=keep_alive))
+        except ProxyError as error:
+            why = error
             self._reset()
             return False
         finally:
-            body.abandon()
+            self._relay = None
+            body.abandon(why)
         return keep_alive
+
+    def pause_writing(self) -> None:
+        """The kernel takes no more: so does the relay."""
+        super().pause_writing()
+        if self._relay is not None:
+            self._relay.pause()
+
+    def resume_writing(self) -> None:
+        """The kernel has caught up."""
+        super().resume_writing()
+        if self._relay is not None:
+            self._relay.resume()
 
     def _reset(self) -> None:
         """Close by RST: a FIN would end a close-delimited body as if it were whole."""
@@ -245,33 +258,11 @@ class ClientConnection(RequestHandler):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
 
-    async def _relay(self, body: Stream, *, chunked: bool) -> None:
-        while True:
-            if self.writing_paused:
-                await self._drain_helper()
-            data = await body.read()
-            transport = self.transport
-            if transport is None:
-                return
-            if data:
-                transport.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-                continue
-            if chunked:
-                transport.write(_last_chunk(body))
-            return
-
 
 def _is_consumed(call: Call) -> bool:
     """True when the request's body has been received whole, so that the next request can follow."""
     body = call.body
     return isinstance(body, bytes) or (body.is_ended and body.error is None)
-
-
-def _last_chunk(body: Stream) -> bytes:
-    if not body.trailers:
-        return _LAST_CHUNK
-    fields = b"".join(b"%b: %b\r\n" % pair for pair in body.trailers)
-    return b"0\r\n%b\r\n" % fields
 
 
 class HttpServer(Server):
@@ -283,6 +274,7 @@ class HttpServer(Server):
         super().__init__(_unused_handler, handler_cancellation=True)
         self.pipeline = pipeline
         self.limits = limits
+        self.clock = LoopClock(self._loop)
         self.is_draining = False
         self.address = ""
         self._place = place

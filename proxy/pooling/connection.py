@@ -283,9 +283,10 @@ class Connection(asyncio.Protocol):
 
     def _feed(self, stream: Stream) -> None:
         reader = self._reader
-        chunks, reader.chunks = reader.chunks, []
-        for chunk in chunks:
-            stream.feed(chunk)
+        chunks = reader.chunks
+        if chunks:  # what one read brought leaves in one write
+            stream.feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            chunks.clear()
         if reader.is_complete:
             stream.end(reader.trailers)
             self._conclude()
