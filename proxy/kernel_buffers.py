@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ("bound_receiving", "bound_sending", "unacknowledged")
 
 _NOTSENT: Final = 128 << 10
-_RECEIVE: Final = 256 << 10  # the kernel doubles it, for its own bookkeeping
+_RECEIVE: Final = 512 << 10  # the kernel doubles it, for its own bookkeeping
 _LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 

@@ -27,6 +27,7 @@ from proxy.exchange import Call, Reply, Stream
 from proxy.ingress.headers import body_allowed, reply_head
 from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.replies import error_reply
+from proxy.kernel_buffers import bound_receiving
 from proxy.streaming.relay import Relay
 from proxy.timing import LoopClock
 
@@ -161,6 +162,8 @@ class ClientConnection(RequestHandler):
         try:
             if arrival.expects_continue and isinstance(call.body, Stream) and self.transport is not None:
                 self.transport.write(_CONTINUE)
+            if isinstance(call.body, Stream) and self.transport is not None:
+                bound_receiving(self.transport)
             reply = await self._reply_to(call)
             keep_alive = arrival.keep_alive and not self._server.is_draining and _is_consumed(call)
             if isinstance(reply.body, Stream):

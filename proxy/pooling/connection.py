@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
 from proxy.errors import BadReply, DeadlineExceeded, ProxyError, ReadTimeout, Reset
 from proxy.exchange import Body, Call, Reply, Stream
+from proxy.kernel_buffers import bound_receiving
 from proxy.pooling.reply_reader import ReplyReader
 from proxy.pooling.tunnel import Tunnel
 from proxy.pooling.upload import Upload
@@ -136,6 +137,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             if not call.upgrade:
                 self._upload = Upload(body, self._transport, self._upload_ended)
+                self._upload.start()
         elif len(body) <= _SMALL_BODY:
             self._transport.write(head + body)
         else:
@@ -276,6 +278,7 @@ class Connection(asyncio.Protocol):
             self._open_stream()
 
     def _open_stream(self) -> None:
+        bound_receiving(self._transport)
         head = self._reader.head
         self._stream = stream = Stream(self, None if head is None else head.length)
         self._answer(stream)

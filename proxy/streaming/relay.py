@@ -51,9 +51,7 @@ class Relay:
         "_write",
     )
 
-    def __init__(
-        self, body: Stream, transport: asyncio.Transport, clock: Clock, *, is_chunked: bool
-    ) -> None:
+    def __init__(self, body: Stream, transport: asyncio.Transport, clock: Clock, *, is_chunked: bool) -> None:
         self._body = body
         self._transport = transport
         self._write = transport.write

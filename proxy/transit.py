@@ -1,0 +1,449 @@
+"""Bodies in transit: one producer, one consumer, watermarks between them, a ledger over all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.errors import ProxyError
+
+__all__ = ("Flow", "Headers", "Ledger", "Reservoir", "Sink", "Stream", "Watch")
+
+_CHUNK: Final = 64 * 1024
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""(name, value) pairs, end-to-end fields only, in arrival order, case kept, duplicates kept."""
+
+
+class Flow(Protocol):
+    """The producing end of a `Stream`: what its consumer may ask of it."""
+
+    def pause(self) -> None:
+        """Produce nothing more for now: the consumer is slow."""
+
+    def resume(self) -> None:
+        """Go on producing."""
+
+    def abandon(self) -> None:
+        """Nobody reads any more: free the source."""
+
+
+class Ledger:
+    """How many bytes of bodies are held in memory, over all calls of a listener or a process.
+
+    `used` counts what waits in streams, in gathered bodies and behind slow readers; it may pass `limit` by what
+    one read brings. Above three quarters of it every stream is kept to one read at a time; at `limit` no new
+    call is admitted.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when no new call may come in."""
+        return self.used >= self.limit
+
+    @property
+    def is_tight(self) -> bool:
+        """True when streams may hold one read only."""
+        return 4 * self.used > 3 * self.limit
+
+
+class Sink(Protocol):
+    """The consuming end of a `Stream` that takes bytes the moment they come, instead of reading them."""
+
+    def write(self, data: bytes) -> None:
+        """Take `data`; a sink that can take no more calls the stream's `hold` from within."""
+
+    def finish(self, error: ProxyError | None) -> None:
+        """All bytes were written: the body is whole, or it broke off with `error`."""
+
+
+class Watch(Protocol):
+    """Whoever observes a `Stream`; it sees each event as it happens and changes nothing."""
+
+    def passed(self, data: bytes) -> None:
+        """The producer fed `data`."""
+
+    def paused(self) -> None:
+        """The producer was told to wait."""
+
+    def resumed(self) -> None:
+        """The producer was told to go on."""
+
+    def closed(self) -> None:
+        """The consumer is done, one way or the other."""
+
+
+class Reservoir:
+    """Bytes that wait for a consumer, in the pieces in which they came, counted on a ledger if there is one.
+
+    `size` is what waits here, `held` what the consumer has taken and could not pass on yet.
+    """
+
+    __slots__ = ("held", "ledger", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.pieces: deque[bytes] = deque()
+        self.size = 0
+        self.held = 0
+        self.ledger: Ledger | None = None
+
+    def add(self, data: bytes) -> None:
+        """Behind what waits."""
+        self.pieces.append(data)
+        self._count(len(data))
+
+    def put_back(self, data: bytes) -> None:
+        """Before what waits."""
+        self.pieces.appendleft(data)
+        self._count(len(data))
+
+    def take(self) -> bytes:
+        """Everything that waits."""
+        pieces = self.pieces
+        data = pieces.popleft() if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._count(-self.size)
+        return data
+
+    def take_some(self, most: int) -> bytes:
+        """Whole pieces of at most `most` bytes together, but at least one: a piece is never cut."""
+        pieces = self.pieces
+        taken = [pieces.popleft()]
+        size = len(taken[0])
+        while pieces and size + len(pieces[0]) <= most:
+            size += len(pieces[0])
+            taken.append(pieces.popleft())
+        self._count(-size)
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    @property
+    def is_tight(self) -> bool:
+        """True when so much waits over all bodies that this one is to be kept to one read."""
+        return self.ledger is not None and self.ledger.is_tight
+
+    def hold(self, size: int) -> None:
+        """The consumer holds `size` bytes now."""
+        if self.ledger is not None:
+            self.ledger.used += size - self.held
+        self.held = size
+
+    def open(self, ledger: Ledger) -> None:
+        """Count on `ledger` from now on."""
+        self.ledger = ledger
+        ledger.used += self.size + self.held
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        if self.ledger is not None:
+            self.ledger.used += size
+
+
+class Stream:
+    """A body in transit: one producer feeds it, one consumer takes it, and neither can outrun the other.
+
+    The producer calls `feed`, then exactly one of `end` and `fail`. The consumer awaits `read` until it
+    returns ``b""``; or it attaches a `Sink`, which gets every piece within the producer's own call (no task
+    wakes up, no piece waits for a turn of the loop), says `hold` and `go_on`, and `complete` at the end. Either
+    kind calls `abandon` when it loses interest, and says why when it was not the client who left.
+
+    What the consumer cannot take waits here. Above `high` waiting bytes the producer is paused; at or below
+    `low` it is resumed. With a `ledger` the bytes count there, and a tight ledger pauses the producer earlier.
+
+    `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
+    consumer took. `trailers` is complete once the end was seen. `stall_s` is how long the consumer's own
+    reader may take nothing before it is given up; `chunk` is how many waiting bytes are handed over at once to begin with.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_error",
+        "_flow",
+        "_high",
+        "_low",
+        "_on_close",
+        "_open_sink",
+        "_paused",
+        "_reservoir",
+        "_sink",
+        "_waiter",
+        "_watch",
+        "chunk",
+        "delivered",
+        "is_complete",
+        "left_because",
+        "length",
+        "stall_s",
+        "trailers",
+    )
+
+    def __init__(
+        self, flow: Flow | None, length: int | None = None, *, high: int = 256 * 1024, low: int = 64 * 1024
+    ) -> None:
+        self.length = length
+        self.trailers: Headers = ()
+        self.delivered = 0
+        self.is_complete = False
+        self.left_because: ProxyError | None = None
+        self.stall_s = math.inf
+        self.chunk = _CHUNK
+        self._flow = flow
+        self._high = high
+        self._low = low
+        self._reservoir = Reservoir()
+        self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        self._open_sink: Sink | None = None  # the same, while it takes more
+        self._ended = False
+        self._closed = False
+        self._paused = False
+        self._error: ProxyError | None = None
+        self._on_close: Callable[[], None] | None = None
+        self._watch: Watch | None = None
+
+    # ------------------------------------------------------------- producer
+    def feed(self, data: bytes) -> None:
+        """Add bytes; pauses the producer's `Flow` above the high watermark."""
+        if self._closed:
+            return
+        if self._watch is not None:
+            self._watch.passed(data)
+        sink = self._open_sink
+        if sink is not None:
+            self.delivered += len(data)
+            sink.write(data)
+            return
+        waiting = self._reservoir
+        waiting.add(data)
+        if not self._paused and self._flow is not None and (waiting.size > self._high or waiting.is_tight):
+            self._pause(self._flow)
+        self._wake()
+
+    def end(self, trailers: Headers = ()) -> None:
+        """The body is whole."""
+        self.trailers = trailers
+        self._end()
+
+    def fail(self, error: ProxyError) -> None:
+        """The body will never be whole; the consumer gets `error` after the bytes that did arrive."""
+        if self._ended:
+            return
+        self._error = error
+        self._end()
+
+    def account(self, ledger: Ledger) -> None:
+        """Count this body's bytes in `ledger` from now on."""
+        if self._reservoir.ledger is None and not self._closed:
+            self._reservoir.open(ledger)
+
+    def limit(self, high: int, low: int) -> None:
+        """Pause the producer above `high` waiting bytes, resume it at or below `low`."""
+        self._high = high
+        self._low = low
+
+    def observe(self, watch: Watch) -> None:
+        """Tell `watch` what happens from now on; `closed` comes exactly once, at once if it is too late."""
+        if self._closed:
+            watch.closed()
+        else:
+            self._watch = watch
+
+    # ------------------------------------------------------------- consumer
+    @property
+    def is_ended(self) -> bool:
+        """True once the producer has said its last word (bytes may still be waiting)."""
+        return self._ended
+
+    @property
+    def is_paused(self) -> bool:
+        """True while the producer is told to wait."""
+        return self._paused
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the consumer."""
+        return self._reservoir.size
+
+    @property
+    def waiting(self) -> int:
+        """Bytes in memory: those, and what the consumer holds for a reader that is slow."""
+        return self._reservoir.size + self._reservoir.held
+
+    @property
+    def error(self) -> ProxyError | None:
+        """Why the producer broke off, if it did."""
+        return self._error
+
+    async def read(self) -> bytes:
+        """All bytes that are there, at least one; ``b""`` at the end.
+
+        Raises the producer's `ProxyError` when the body broke off.
+        """
+        while not self._reservoir.size:
+            if self._ended:
+                if self._error is not None:
+                    self._close()
+                    raise self._error
+                self.complete()
+                return b""
+            await self._news()
+        return self._take()
+
+    def read_nowait(self) -> bytes:
+        """All bytes that are there, possibly none."""
+        return self._take() if self._reservoir.size else b""
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was read last, for another reader to start with."""
+        self._reservoir.put_back(data)
+        self.delivered -= len(data)
+
+    async def gather(self, limit: int) -> bytes | None:
+        """The whole body at once; None when it has more than `limit` bytes or trailers, breaks off, or memory
+        is tight. Nothing is lost then: it can be read as before.
+
+        What was gathered stays on the ledger until `abandon`.
+        """
+        if self.length is not None and self.length > limit:
+            return None
+        usual, self._high = self._high, limit
+        try:
+            if self._paused and self.buffered <= limit:
+                self._resume()
+            while not self._ended:
+                if self._paused:
+                    return None
+                await self._news()
+        finally:
+            self._high = usual
+        if self._error is not None or self.trailers or self.buffered > limit:
+            return None
+        data = self.read_nowait()
+        self._reservoir.hold(len(data))
+        self.complete()
+        return data
+
+    def attach(self, sink: Sink) -> None:
+        """Hand `sink` what waits, then each piece as it comes; nothing yet if it said `hold` already."""
+        self._sink = sink
+        if not self._reservoir.held:
+            self.go_on()
+
+    def detach(self) -> None:
+        """Hand the sink nothing more; whoever comes next finds what it has not taken."""
+        self._sink = self._open_sink = None
+        self._reservoir.hold(0)
+
+    def hold(self, size: int) -> None:
+        """The sink still has `size` bytes to pass on: give it no more until it says `go_on`."""
+        self._open_sink = None
+        self._reservoir.hold(size)
+
+    def go_on(self) -> None:
+        """The sink has passed on what it had: hand it what waits, `chunk` bytes at a time, until it holds."""
+        sink = self._open_sink = self._sink
+        self._reservoir.hold(0)
+        waiting = self._reservoir
+        while waiting.size and sink is not None and self._open_sink is sink:
+            data = waiting.take_some(self.chunk)
+            self._taken(len(data))
+            sink.write(data)
+        if self._ended and not waiting.size and self._open_sink is not None:
+            self._open_sink.finish(self._error)
+
+    def complete(self) -> None:
+        """The consumer has taken everything up to the end."""
+        self.is_complete = True
+        self._close()
+
+    def abandon(self, why: ProxyError | None = None) -> None:
+        """The consumer leaves, of itself when there is a `why`; idempotent.
+
+        An unfinished producer is told to free its source.
+        """
+        waiting = self._reservoir
+        if waiting.size:
+            waiting.take()
+        if not self.is_complete:
+            self.delivered = max(self.delivered - waiting.held, 0)
+        waiting.hold(0)
+        self._sink = self._open_sink = None
+        if not self._closed:
+            self.left_because = why
+        flow, self._flow = self._flow, None
+        if flow is not None and not self._ended:
+            flow.abandon()
+        self._close()
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Run `callback` once, when the consumer has taken the end or left."""
+        if self._closed:
+            callback()
+        else:
+            self._on_close = callback
+
+    # ------------------------------------------------------------- internals
+    def _end(self) -> None:
+        self._ended = True
+        self._flow = None
+        if self._open_sink is not None:
+            self._open_sink.finish(self._error)
+        self._wake()
+
+    def _take(self) -> bytes:
+        data = self._reservoir.take()
+        self._taken(len(data))
+        return data
+
+    def _taken(self, size: int) -> None:
+        self.delivered += size
+        if self._paused and self._reservoir.size <= self._low:
+            self._resume()
+
+    def _pause(self, flow: Flow) -> None:
+        self._paused = True
+        if self._watch is not None:
+            self._watch.paused()
+        flow.pause()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._watch is not None:
+            self._watch.resumed()
+        if self._flow is not None:
+            self._flow.resume()
+
+    async def _news(self) -> None:
+        """Until the producer says something."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.closed()
+        callback, self._on_close = self._on_close, None
+        if callback is not None:
+            callback()
