@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import sys
 import time
 from functools import partial
@@ -16,16 +17,20 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from proxy import __version__
+from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
-from proxy.ingress.http import HttpServer
+from proxy.exchange import Ledger
+from proxy.ingress.rules import HeadRules
+from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.cluster import Cluster
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
+from proxy.streaming.streams import Streams
 from proxy.telemetry.status import StatusReport
 from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
@@ -33,11 +38,11 @@ from proxy.timing import LoopClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.admin.readiness import Check
     from proxy.batching.policy import BatchPolicy
     from proxy.config.load import Loaded
     from proxy.config.model import Config
     from proxy.lifecycle import Component
+    from proxy.streaming.policy import StreamPolicy
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "run")
@@ -65,12 +70,13 @@ class App:
 class UpstreamComponent:
     """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
 
-    def __init__(self, cluster: HttpPool, batcher: Batcher) -> None:
+    def __init__(self, cluster: Cluster, batcher: Batcher) -> None:
         self._cluster = cluster
         self._batcher = batcher
 
     async def start(self) -> None:
         """Begin to watch the backend; an unreachable one is no reason not to start."""
+        await self._cluster.start()
 
     async def drain(self, deadline: float) -> None:
         """Send what is queued and wait for its answers."""
@@ -79,7 +85,7 @@ class UpstreamComponent:
     async def stop(self) -> None:
         """Close every connection."""
         await self._batcher.close()
-        await self._cluster.close()
+        await self._cluster.stop()
 
 
 def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
@@ -96,24 +102,37 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     status = StatusReport(
         telemetry, clock.now, lambda: life.state, version=__version__, config_hash=fingerprint
     )
-    admission = Admission(config.server.limits.inflight)
+    ledger = Ledger(config.server.limits.buffered)
+    admission = Admission(config.server.limits.inflight, ledger)
     telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+    telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
 
     services: dict[str, Service] = {}
     upstreams: list[Component] = []
     checks: list[Check] = []
     for name, upstream in config.upstreams.items():
-        cluster = HttpPool(upstream.http[0], upstream.pool.http, upstream.timeouts, clock)
+        events = telemetry.metrics.pool(name)
+        cluster = Cluster(name, upstream.http, upstream, clock, events=events, protocol=upstream.protocol)
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
         services[name] = Service(cluster, batcher, _batch_policy(config))
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
+        checks.append(Check(f"upstream {name}", cluster.readiness))
+        for gauge, sampler in cluster.gauges().items():
+            telemetry.metrics.sample(gauge, sampler)
         telemetry.metrics.sample("queue_depth", partial(_queue_depths, batcher))
 
+    streams = Streams(_stream_policy(config), telemetry.metrics.stream, clock, ledger)
+    telemetry.metrics.sample("stream_paused", streams.paused)
     pipeline = Pipeline(
-        RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
+        RouteTable(routes_of(config)),
+        services,
+        admission=admission,
+        streams=streams,
+        telemetry=telemetry,
+        clock=clock,
     )
-    http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
+    http = _http_server(config, pipeline, ledger)
     token = config.server.admin.token
     admin = AdminServer(
         life,
@@ -128,8 +147,26 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     return App(life, components, http, admin)
 
 
+def _http_server(config: Config, pipeline: Pipeline, ledger: Ledger) -> HttpServer:
+    server = config.server
+    rules = HeadRules(
+        server.limits,
+        auth=server.auth,
+        forwarding=server.forwarding,
+        trusted=server.trusted_proxies,
+        name=f"pillion-{secrets.token_hex(4)}",
+    )
+    return HttpServer(
+        pipeline, server.http.listen, rules, server.timeouts, ledger=ledger, tls=server.http.tls
+    )
+
+
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
     return lambda model: config.model_policy(model).batch
+
+
+def _stream_policy(config: Config) -> Callable[[str], StreamPolicy]:
+    return lambda model: config.model_policy(model).stream
 
 
 def _named_models(config: Config) -> tuple[str, ...]:

@@ -14,16 +14,22 @@ __all__ = (
     "BadRequest",
     "BatchError",
     "BodyTooLarge",
+    "BuffersFull",
     "ClientGone",
+    "CodingNotSupported",
     "ConfigError",
     "ConnectFailed",
     "ConnectTimeout",
     "DeadlineExceeded",
     "DownstreamError",
     "Draining",
+    "ExpectationFailed",
     "HeadersTooLarge",
     "LeaseTimeout",
+    "LoopDetected",
     "MergeRefused",
+    "MethodNotAllowed",
+    "Misdirected",
     "ModelLoading",
     "NoHealthyEndpoint",
     "Overloaded",
@@ -36,7 +42,11 @@ __all__ = (
     "RouteNotFound",
     "Shed",
     "SplitMismatch",
+    "TargetTooLong",
+    "TooManyConnections",
+    "Unauthorized",
     "UpstreamError",
+    "VersionNotSupported",
 )
 
 Source = Literal["downstream", "upstream", "proxy"]
@@ -97,6 +107,54 @@ class RequestTimeout(DownstreamError):
     status, grpc_code, reason = 408, 4, "request_timeout"
 
 
+class Unauthorized(DownstreamError):
+    """The request carries no accepted API key."""
+
+    status, grpc_code, reason = 401, 16, "unauthorized"
+
+
+class MethodNotAllowed(DownstreamError):
+    """A method that is not for a reverse proxy: CONNECT, TRACE."""
+
+    status, grpc_code, reason = 405, 12, "method_not_allowed"
+
+
+class TargetTooLong(DownstreamError):
+    """The request target is over ``server.limits.target``."""
+
+    status, grpc_code, reason = 414, 8, "target_too_long"
+
+
+class ExpectationFailed(DownstreamError):
+    """An ``Expect`` other than ``100-continue``."""
+
+    status, grpc_code, reason = 417, 3, "expectation_failed"
+
+
+class Misdirected(DownstreamError):
+    """The request names another host than the TLS handshake did."""
+
+    status, grpc_code, reason = 421, 3, "misdirected"
+
+
+class CodingNotSupported(DownstreamError):
+    """A transfer coding other than ``chunked`` alone."""
+
+    status, grpc_code, reason = 501, 12, "coding_not_supported"
+
+
+class VersionNotSupported(DownstreamError):
+    """An HTTP version that this listener does not speak."""
+
+    status, grpc_code, reason = 505, 12, "version_not_supported"
+
+
+class LoopDetected(DownstreamError):
+    """The request has passed this proxy before."""
+
+    status, grpc_code, reason = 508, 13, "loop_detected"
+
+
 class ClientGone(DownstreamError):
     """The client left before its answer: recorded, never sent."""
 
@@ -131,6 +189,18 @@ class Overloaded(Shed):
     """Too many calls in flight."""
 
     status, grpc_code, reason = 429, 8, "overloaded"
+
+
+class BuffersFull(Shed):
+    """Bodies in transit fill ``server.limits.buffered``."""
+
+    reason = "buffers_full"
+
+
+class TooManyConnections(Shed):
+    """The listener holds ``server.limits.connections`` already."""
+
+    reason = "too_many_connections"
 
 
 class Draining(Shed):

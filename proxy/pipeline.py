@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.routing.deadline import tightest
+from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
-    from proxy.exchange import Body, Upstream
+    from proxy.exchange import Upstream
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
+    from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
 __all__ = ("Pipeline", "Recorder", "Service")
@@ -50,7 +52,7 @@ class Service(NamedTuple):
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_now", "_routes", "_services", "_telemetry")
+    __slots__ = ("_admission", "_now", "_routes", "_services", "_streams", "_telemetry")
 
     def __init__(
         self,
@@ -58,12 +60,14 @@ class Pipeline:
         services: Mapping[str, Service],
         *,
         admission: Admission,
+        streams: Streams,
         telemetry: Recorder,
         clock: Clock,
     ) -> None:
         self._routes = routes
         self._services = services
         self._admission = admission
+        self._streams = streams
         self._telemetry = telemetry
         self._now = clock.now
 
@@ -89,7 +93,11 @@ class Pipeline:
             raise
         try:
             # 4 batched, or direct and streamed
+            if isinstance(call.body, Stream):
+                self._streams.request(call.body, match.model)
             reply = await self._dispatch(call, match)
+            if isinstance(reply.body, Stream):
+                self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
             self._admission.leave()
             self._account(call, match, _failure(error))
@@ -103,25 +111,32 @@ class Pipeline:
             self._account(call, match, _Ending(reply.status, len(body)))
         return reply
 
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        """Account for a call that its listener answered with `error` before it could be served."""
+        call.started_at = self._now()
+        self._account(call, None, _failure(error))
+
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
         if match.route.codec is None:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)
         if isinstance(call.body, Stream) and policy.mode != "off":
-            call.body = await _gather(call.body, policy.max_bytes)
+            call.claim_body()
+            whole = await call.body.gather(policy.max_bytes)
+            call.body = call.body if whole is None else whole
         return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
         call.upstream_s += self._now() - head_at
         self._admission.leave()
-        ending = _Ending(status, body.delivered)
-        if body.error is not None:
-            ending = _Ending(status, body.delivered, body.error)
-        elif not body.is_ended:
-            ending = _Ending(ClientGone.status, body.delivered, ClientGone())
-        self._account(call, match, ending)
+        error = body.error
+        if error is None and not body.is_complete:
+            error = body.left_because or ClientGone()
+        if isinstance(error, ClientGone):
+            status = error.status
+        self._account(call, match, _Ending(status, body.delivered, error, ended_by(body)))
 
     def _account(self, call: Call, match: Match | None, ending: _Ending) -> None:
         error = ending.error
@@ -136,6 +151,7 @@ class Pipeline:
                 duration_s=self._now() - call.started_at,
                 bytes_out=ending.bytes_out,
                 reason=error.reason if error is not None else "",
+                ended_by=ending.ended_by,
             ),
         )
 
@@ -146,6 +162,7 @@ class _Ending(NamedTuple):
     status: int
     bytes_out: int = 0
     error: ProxyError | None = None
+    ended_by: str = ""
 
 
 def _failure(error: BaseException) -> _Ending:
@@ -153,19 +170,4 @@ def _failure(error: BaseException) -> _Ending:
         error = ClientGone()
     elif not isinstance(error, ProxyError):
         error = ProxyError()
-    return _Ending(error.status, 0, error)
-
-
-async def _gather(body: Stream, limit: int) -> Body:
-    """The whole body when it has at most `limit` bytes and can become part of a batch; else `body`."""
-    if body.length is not None and body.length > limit:
-        return body
-    chunks = []
-    size = 0
-    while chunk := await body.read():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            body.unread(b"".join(chunks))
-            return body
-    return b"".join(chunks)
+    return _Ending(error.status, 0, error, culprit(error))

@@ -161,7 +161,8 @@ class Stream:
     `low` it is resumed. With a `ledger` the bytes count there, and a tight ledger pauses the producer earlier.
 
     `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
-    consumer took. `trailers` is complete once the end was seen. `stall_s` is how long the consumer's own
+    consumer took. `trailers` is complete once the end was seen. `has_last_word` says that a body which breaks off
+    ends with words for its reader: they are to reach it. `stall_s` is how long the consumer's own
     reader may take nothing before it is given up; `chunk` is how many waiting bytes are handed over at once to begin with.
     """
 
@@ -181,6 +182,7 @@ class Stream:
         "_watch",
         "chunk",
         "delivered",
+        "has_last_word",
         "is_complete",
         "left_because",
         "length",
@@ -195,6 +197,7 @@ class Stream:
         self.trailers: Headers = ()
         self.delivered = 0
         self.is_complete = False
+        self.has_last_word = False
         self.left_because: ProxyError | None = None
         self.stall_s = math.inf
         self.chunk = _CHUNK
@@ -253,7 +256,9 @@ class Stream:
         self._low = low
 
     def observe(self, watch: Watch) -> None:
-        """Tell `watch` what happens from now on; `closed` comes exactly once, at once if it is too late."""
+        """Tell `watch` what waits and what happens from now on; `closed` comes exactly once."""
+        for piece in self._reservoir.pieces:
+            watch.passed(piece)
         if self._closed:
             watch.closed()
         else:

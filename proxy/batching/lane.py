@@ -152,7 +152,7 @@ class Batcher:
         plan = self._plans.get(id(policy)) or self._adopt(policy)
         headers = plan.rules.key(call.headers)
         prepared = codec.prepare(body, call.headers)
-        key = (plan, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
+        key = (plan, call.identity, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
         lane = self._lanes.get(key)
         if lane is None:
             lane = CallLane(key, plan.bounds, call=call, model=subject.model, codec=codec, headers=headers)

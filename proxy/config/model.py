@@ -17,9 +17,18 @@ from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
-from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
-from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
+from proxy.ingress.policy import (
+    AuthPolicy,
+    DrainPolicy,
+    ForwardingPolicy,
+    LimitPolicy,
+    ServerTimeoutPolicy,
+    ServerTlsPolicy,
+    TrustedProxy,
+)
+from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
+from proxy.streaming.policy import StreamPolicy
 from proxy.telemetry.policy import AccessLogPolicy
 
 __all__ = (
@@ -28,7 +37,6 @@ __all__ = (
     "HttpConfig",
     "ModelConfig",
     "ObserveConfig",
-    "PoolConfig",
     "ServerConfig",
     "UpstreamConfig",
 )
@@ -39,6 +47,8 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+    tls: ServerTlsPolicy | None = None
+    """TLS on this listener; none: plain HTTP."""
 
 
 class AdminConfig(Policy):
@@ -67,23 +77,20 @@ class ServerConfig(Policy):
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
     drain: DrainPolicy = DrainPolicy()
+    auth: AuthPolicy = AuthPolicy()
+    forwarding: ForwardingPolicy = ForwardingPolicy()
+    trusted_proxies: tuple[TrustedProxy, ...] = ()
+    """Addresses and CIDRs whose `X-Forwarded-*`, `Forwarded` and identity fields are believed; `unix` is
+    whoever comes over a Unix socket."""
 
 
-class PoolConfig(Policy):
-    """Connections to each endpoint of an upstream."""
-
-    http: HttpPoolPolicy = HttpPoolPolicy()
-
-
-class UpstreamConfig(Policy):
+class UpstreamConfig(UpstreamPolicy):
     """A model server, or several equal ones."""
 
     protocol: ProtocolName = "generic"
     """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
     http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
-    pool: PoolConfig = PoolConfig()
-    timeouts: TimeoutPolicy = TimeoutPolicy()
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
     """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
     name."""
@@ -93,6 +100,7 @@ class ModelConfig(Policy):
     """What applies to the models that a glob matches."""
 
     batch: BatchPolicy = BatchPolicy()
+    stream: StreamPolicy = StreamPolicy()
 
 
 class ObserveConfig(Policy):

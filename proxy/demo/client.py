@@ -15,7 +15,12 @@ import httptools
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("ClientConnection", "connect", "post")
+__all__ = ("ClientConnection", "connect", "get", "post")
+
+
+def get(url: str, path: str) -> bytes:
+    """The bytes of a GET of `path` at the server `url`."""
+    return f"GET {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n\r\n".encode()
 
 
 def post(url: str, path: str, body: bytes, content_type: str = "application/json") -> bytes:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-__all__ = ("Child", "ChildFailed", "child")
+__all__ = ("Child", "ChildFailed", "child", "free_port")
 
 _Ready = TypeVar("_Ready")
 
@@ -36,6 +37,14 @@ class Child(Generic[_Ready]):
         self.process = process
         self.ready = ready
         self.pid = process.pid
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for programs that cannot be told to find one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ Owned by one pool; waits for nothing else; ends with `cancel`.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 
     from proxy.timing import Clock, Timer
 
-__all__ = ("Alarm",)
+__all__ = ("Alarm", "sleep")
+
+
+async def sleep(clock: Clock, span_s: float) -> None:
+    """Let `span_s` seconds of the clock pass."""
+    passed = asyncio.Event()
+    timer = clock.call_at(clock.now() + span_s, passed.set)
+    try:
+        await passed.wait()
+    finally:
+        timer.cancel()
 
 
 class Alarm:

@@ -1,13 +1,13 @@
 """One HTTP/1.1 connection to a backend: an asyncio protocol that carries one exchange at a time.
 
-Owned by a pool. `send` writes a call and returns the future of its `Reply`; nothing here awaits, so the hot
-path costs one write, one future and one read. A small answer is delivered whole; any other at its head, with
-a `Stream` whose flow pauses this transport. When answer and upload are both over, the connection tells its
-owner that it is free, provided that the exchange was clean: whole answer, nothing after it, ``keep-alive``,
-request fully sent. Everything else closes it. While idle it keeps reading, so that a backend's FIN, reset
-or unasked bytes end it instead of becoming the next caller's answer.
+Owned by a pool (or a prober). `send` writes a call and returns the future of its `Reply`; nothing here
+awaits, so the hot path costs one write, one future and one read. A small answer is delivered whole, any other
+at its head with a stream (`download`). When answer and upload are both over, the connection tells its owner
+that it is free, provided that the exchange was clean: whole answer, nothing after it, ``keep-alive``, request
+fully sent. Everything else closes it. While idle it keeps reading, so that a backend's FIN, reset or unasked
+bytes end it instead of becoming the next caller's answer.
 
-It ends in `close`, by its own decision or the backend's; the owner hears `lost` exactly once.
+It ends in `close` or by the backend's doing; its owner hears `lost` exactly once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
 from proxy.errors import BadReply, DeadlineExceeded, ProxyError, ReadTimeout, Reset
 from proxy.exchange import Body, Call, Reply, Stream
-from proxy.kernel_buffers import bound_receiving
+from proxy.pooling.download import Download
 from proxy.pooling.reply_reader import ReplyReader
 from proxy.pooling.tunnel import Tunnel
+from proxy.pooling.upkeep import Retired
 from proxy.pooling.upload import Upload
 from proxy.pooling.wire import request_head
 
@@ -33,8 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = ("Connection", "Ended", "Owner")
 
-Ended = Literal["", "local", "fin", "unsolicited", "error"]
-"""Who ended a connection: this side, the backend's FIN or unasked bytes while idle, or a failed exchange."""
+Ended = Literal["", "fin", "unsolicited", "error", "timeout", "last", "abandoned", "shutdown", Retired]
+"""Why a connection ended.
+
+While idle: the backend's ``fin`` or ``unsolicited`` bytes, or why it was retired. In an exchange: ``error``
+(broken or not HTTP), ``timeout``, ``abandoned`` (nobody wants the answer), ``last`` (the backend said close,
+or bytes came after the answer). ``shutdown``: the pool was closed.
+"""
 
 _SMALL_BODY: Final = 64 * 1024
 _SMALL_READS: Final = 4  # a small body that needs more reads than this is trickling: stream it
@@ -50,6 +56,12 @@ class Owner(Protocol):
     timeouts: TimeoutPolicy
     authority: bytes
 
+    def announced(self, timeout_s: float) -> None:
+        """The backend says that it keeps idle connections for `timeout_s`."""
+
+    def streaming(self, connection: Connection) -> None:
+        """The exchange in hand turned into a stream."""
+
     def released(self, connection: Connection) -> None:
         """The exchange is over and was clean: the connection may carry another."""
 
@@ -58,31 +70,32 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """See the module's text. `born_at`, `idle_since` and `uses` are its owner's facts about it."""
+    """See the module's text.
+
+    `idle_since`, `fit_until`, `retire_at` and `uses` are its owner's facts about it, `address` is where it
+    goes, `ended` why it is not open any more.
+    """
 
     __slots__ = (
         "_alarm",
-        "_authority",
         "_call",
-        "_first_byte_s",
+        "_download",
         "_heard_at",
-        "_idle_s",
-        "_is_paused",
         "_loop",
-        "_now",
         "_owner",
         "_poll",
         "_reader",
         "_reads",
-        "_stream",
         "_transport",
         "_tunnel",
         "_upload",
         "_waiter",
-        "born_at",
+        "address",
         "ended",
+        "fit_until",
         "idle_since",
         "is_open",
+        "retire_at",
         "uses",
     )
 
@@ -91,24 +104,21 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._alarm = owner.alarm
-        self._authority = owner.authority
-        self._first_byte_s = owner.timeouts.first_byte
-        self._idle_s = owner.timeouts.idle
-        self._now = owner.clock.now
         self._reader = ReplyReader(owner.heads)
         self._loop = asyncio.get_running_loop()
         self._poll = select.poll()
         self._call: Call | None = None
         self._waiter: asyncio.Future[Reply] | None = None
-        self._stream: Stream | None = None
         self._upload: Upload | None = None
+        self._download: Download | None = None
         self._tunnel: Tunnel | None = None
         self._heard_at = 0.0
         self._reads = 0
-        self._is_paused = False
-        self.born_at = self.idle_since = owner.clock.now()
+        self.address = ""
         self.ended: Ended = ""
         self.is_open = False
+        self.idle_since = self.fit_until = 0.0
+        self.retire_at = math.inf
         self.uses = 0
 
     # ------------------------------------------------------------- for the owner
@@ -117,9 +127,9 @@ class Connection(asyncio.Protocol):
         return self.is_open and not self._poll.poll(0)
 
     @property
-    def is_unanswered(self) -> bool:
-        """True when not one byte of the last exchange's answer arrived."""
-        return not self._reader.is_started
+    def was_stale(self) -> bool:
+        """True when a reused connection broke before the first byte of the last exchange's answer."""
+        return self.uses > 1 and self.ended == "error" and not self._reader.is_started
 
     def send(self, call: Call, now: float) -> asyncio.Future[Reply]:
         """Write `call`; the future gets its `Reply` or a `ProxyError`.
@@ -131,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = now
         self._reader.expect(call.method)
         self._waiter = waiter = self._loop.create_future()
-        head = request_head(call, self._authority)
+        head = request_head(call, self._owner.authority)
         body = call.body
         if not isinstance(body, bytes):
             self._transport.write(head)
@@ -142,39 +152,41 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
-        overdue_at = min(now + self._first_byte_s, call.deadline)
-        if overdue_at < self._alarm.armed_for:
-            self._alarm.arm(overdue_at)
+        armed_for = self._alarm.armed_for
+        if call.deadline < armed_for or now + self._owner.timeouts.first_byte < armed_for:
+            self._alarm.arm(self.overdue_at())
         return waiter
 
     def forsake(self, waiter: asyncio.Future[Reply]) -> None:
         """Nobody wants the answer of `waiter` any more: end its exchange unless it is over already."""
         if self._waiter is waiter:
-            self.close()
+            self.close("abandoned")
 
     def overdue_at(self) -> float:
         """The instant at which the exchange in hand has lasted too long; inf when there is none."""
-        call = self._call
+        call, download, upload = self._call, self._download, self._upload
+        timeouts = self._owner.timeouts
         if call is None:
             return math.inf
         if self._tunnel is not None:
-            return self._tunnel.heard_at + self._idle_s
-        if self._is_paused or (self._upload is not None and self._upload.is_starved):
-            return call.deadline
-        patience_s = self._first_byte_s if self._reader.head is None else self._idle_s
-        return min(call.deadline, self._heard_at + patience_s)
+            return self._tunnel.heard_at + timeouts.idle
+        leave_at = math.inf if download is None else download.leave_at
+        if (download is not None and download.is_paused) or (upload is not None and upload.is_starved):
+            return min(call.deadline, leave_at)  # not the backend is slow
+        patience_s = timeouts.first_byte if self._reader.head is None else timeouts.idle
+        return min(call.deadline, leave_at, self._heard_at + patience_s)
 
     def expire(self, now: float) -> None:
         """End the overdue exchange."""
         call = self._call
         if call is not None and now >= call.deadline:
-            self._break(DeadlineExceeded("the deadline passed while the backend was answering"))
+            self._break(DeadlineExceeded("the deadline passed while the backend was answering"), "timeout")
         else:
-            self._break(ReadTimeout("the backend was silent for too long"))
+            self._break(ReadTimeout("the backend was silent for too long"), "timeout")
 
-    def close(self) -> None:
+    def close(self, why: Ended) -> None:
         """Close now; an exchange in hand ends with `Reset`."""
-        self._break(Reset("the connection was closed"), "local")
+        self._break(Reset("the connection was closed"), why)
 
     # ------------------------------------------------------------- asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -185,21 +197,22 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A read: part of the awaited answer, or bytes that nobody asked for."""
-        if self._call is None:
+        call, reader = self._call, self._reader
+        if call is None:
             self._break(BadReply("bytes that nobody asked for"), "unsolicited")
             return
-        reader = self._reader
         try:
             reader.feed(data)
         except BadReply as error:
             self._break(error)
             return
         if reader.informational:
-            self._tell_informational(self._call)
-        if reader.tunnelled is not None:
-            self._switch(self._call, reader.tunnelled)
-        elif self._stream is not None:
-            self._feed(self._stream)
+            self._tell_informational(call)
+        if self._download is not None:
+            self._heard_at = self._owner.clock.now()
+            self._pump(self._download)
+        elif reader.tunnelled is not None:
+            self._switch(call, reader.tunnelled)
         elif reader.is_complete:
             self._deliver()
         elif reader.head is not None:
@@ -215,8 +228,8 @@ class Connection(asyncio.Protocol):
         except Reset as error:
             self._break(error)
             return
-        if self._stream is not None:
-            self._feed(self._stream)
+        if self._download is not None:
+            self._pump(self._download)
         else:
             self._deliver()
 
@@ -233,25 +246,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The backend has caught up: go on uploading."""
-        self._heard_at = self._now()
         if self._upload is not None:
             self._upload.resume()
-
-    # ------------------------------------------------------------- Flow of the answer's stream
-    def pause(self) -> None:
-        """The consumer is slow."""
-        self._is_paused = True
-        self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """The consumer has caught up; the backend's silence counts from now."""
-        self._is_paused = False
-        self._transport.resume_reading()
-        self._heard()
-
-    def abandon(self) -> None:
-        """The consumer left: the rest of the answer is worth nothing."""
-        self.close()
 
     # ------------------------------------------------------------- the answer
     def _tell_informational(self, call: Call) -> None:
@@ -264,37 +260,36 @@ class Connection(asyncio.Protocol):
     def _deliver(self) -> None:
         reader = self._reader
         if reader.trailers:  # only a stream can carry them
-            self._open_stream()
+            self._open_download()
             return
         chunks = reader.chunks
         self._answer(chunks[0] if len(chunks) == 1 else b"".join(chunks))
         self._conclude()
 
     def _await_rest(self) -> None:
+        """The head is here, the body is not: wait for a small one, stream any other."""
         self._reads += 1
         self._heard()
         head = self._reader.head
         if head is None or head.length is None or head.length > _SMALL_BODY or self._reads >= _SMALL_READS:
-            self._open_stream()
+            self._open_download()
 
-    def _open_stream(self) -> None:
-        bound_receiving(self._transport)
-        head = self._reader.head
-        self._stream = stream = Stream(self, None if head is None else head.length)
-        self._answer(stream)
-        self._feed(stream)
+    def _open_download(self) -> None:
+        self._owner.streaming(self)
+        self._download = download = Download(
+            self._reader,
+            self._transport,
+            self._owner.clock,
+            on_heard=self._heard,
+            on_abandoned=lambda: self.close("abandoned"),
+        )
+        self._answer(download.stream)
+        self._pump(download)
 
-    def _feed(self, stream: Stream) -> None:
-        reader = self._reader
-        chunks = reader.chunks
-        if chunks:  # what one read brought leaves in one write
-            stream.feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-            chunks.clear()
-        if reader.is_complete:
-            stream.end(reader.trailers)
+    def _pump(self, download: Download) -> None:
+        download.pump()
+        if self._reader.is_complete:
             self._conclude()
-        else:
-            self._heard_at = self._now()
 
     def _answer(self, body: Body) -> None:
         head, waiter = self._reader.head, self._waiter
@@ -308,6 +303,7 @@ class Connection(asyncio.Protocol):
         if not isinstance(call.body, Stream) or not call.upgrade:
             self._break(BadReply("the backend switched protocols unasked"))
             return
+        self._owner.streaming(self)
         self._tunnel = tunnel = Tunnel(self._transport, call.body, self._owner.clock, self._tunnel_ended)
         self._alarm.arm(self.overdue_at())
         self._answer(tunnel.stream)
@@ -316,45 +312,46 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------- ends
     def _heard(self) -> None:
-        self._heard_at = self._now()
+        """The backend's silence counts from now."""
+        self._heard_at = self._owner.clock.now()
         self._alarm.arm(self.overdue_at())
 
     def _upload_ended(self, error: ProxyError | None) -> None:
         self._upload = None
         if error is not None:
-            self._break(error, "local")
+            self._break(error, "abandoned")
         else:
             self._heard()
 
     def _tunnel_ended(self) -> None:
         self._tunnel = None
-        self._break(Reset(), "local")
+        self._break(Reset(), "last")
 
     def _conclude(self) -> None:
         """The answer is whole: free for the next exchange, or closed."""
-        is_clean = self._reader.is_clean and self._upload is None
-        if self._is_paused:
-            self.resume()
-        self._call = self._waiter = self._stream = None
+        reader = self._reader
+        self._call = self._waiter = self._download = None
         self._reads = 0
-        if is_clean:
-            self._owner.released(self)
-        else:
-            self.close()
+        if self._upload is not None or not reader.is_clean:
+            self.close("last")
+            return
+        if reader.head is not None and reader.head.keep_alive_s is not None:
+            self._owner.announced(reader.head.keep_alive_s)
+        self._owner.released(self)
 
     def _break(self, error: ProxyError, ended: Ended = "error") -> None:
         if not self.is_open:
             return
         self.is_open = False
         self.ended = ended
-        waiter, stream, upload, tunnel = self._waiter, self._stream, self._upload, self._tunnel
-        self._call = self._waiter = self._stream = self._upload = self._tunnel = None
+        waiter, download, upload, tunnel = self._waiter, self._download, self._upload, self._tunnel
+        self._call = self._waiter = self._download = self._upload = self._tunnel = None
         if upload is not None:
             upload.cancel()
         if tunnel is not None:
             tunnel.break_off(error)
-        elif stream is not None:
-            stream.fail(error)
+        elif download is not None:
+            download.fail(error)
         elif waiter is not None and not waiter.done():
             waiter.set_exception(error)
         self._transport.abort()

@@ -1,168 +1,175 @@
-"""The HTTP/1.1 connections to one endpoint: the shell that executes what `pool_core` decides.
+"""The HTTP/1.1 pool of one endpoint: sends a call on a connection that is alive, and repeats it if it was
+not.
 
-Owned by a cluster (or directly by the application). It waits for calls to exchange, owns the tasks that dial
-and the one alarm that looks after leases, tickets and idle connections, and ends with `close`, after which
-it holds no task, timer or socket. One event loop owns one pool; nothing here needs a lock.
+Owned by a cluster; it owns its `Stock` of connections. It waits for a connection when none is free, and for
+the answer; both end with the call's deadline. Cancelling an exchange frees what it holds, and closes the
+connection at once if the request was sent, so that the backend stops working. It ends with `close`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from proxy.errors import DeadlineExceeded, LeaseTimeout, ProxyError, QueueFull, Reset
-from proxy.pooling.alarm import Alarm
-from proxy.pooling.connection import Connection
-from proxy.pooling.dial import dial
-from proxy.pooling.pool_core import PoolCore, Ticket
+from proxy.errors import DeadlineExceeded, LeaseTimeout, Reset
+from proxy.pooling.concurrency import Gradient
+from proxy.pooling.pool_core import Ticket
+from proxy.pooling.retry import is_idempotent
+from proxy.pooling.stock import Claim, Stock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.exchange import Call, Reply
+    from proxy.pooling.connection import Connection
+    from proxy.pooling.dial import Dialer
     from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.policy import HttpPoolPolicy, TimeoutPolicy
-    from proxy.pooling.reply_reader import HeadTable
+    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.policy import UpstreamPolicy
     from proxy.timing import Clock
 
 __all__ = ("HttpPool",)
 
-_REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 §9.2.2
-
-_Claim = asyncio.Future[Connection]
-
 
 class HttpPool:
-    """Implements `Upstream` for one endpoint; see the module's text."""
+    """Implements `Upstream` for one endpoint; see the module's text and `Stock` for the arguments."""
 
     def __init__(
-        self, endpoint: Endpoint, policy: HttpPoolPolicy, timeouts: TimeoutPolicy, clock: Clock
+        self,
+        endpoint: Endpoint,
+        policy: UpstreamPolicy,
+        dialer: Dialer,
+        clock: Clock,
+        *,
+        events: PoolEvents,
+        random: Callable[[], float],
+        on_trouble: Callable[[], None],
     ) -> None:
-        self.endpoint = endpoint
-        self.clock = clock
-        self.timeouts = timeouts
-        self.authority = endpoint.authority
-        self.heads: HeadTable = {}
-        self.alarm = Alarm(clock, self._look_after)
-        self._policy = policy
+        self._stock = Stock(
+            endpoint, policy, dialer, clock, events=events, random=random, on_trouble=on_trouble
+        )
+        self._core = self._stock.core
         self._now = clock.now
-        self._core: PoolCore[Connection, _Claim] = PoolCore(policy.max, policy.queue)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._events = events
+        self._retry = policy.retry
+        self._wait_s = policy.pool.http.wait
+        self._limiter = Gradient(policy.concurrency) if policy.concurrency.mode == "adaptive" else None
+        if self._limiter is not None:
+            self._core.lease_limit = min(self._core.max, self._limiter.limit)
+        self.keep_warm = self._stock.keep_warm
+        self.close = self._stock.close
 
-    # ------------------------------------------------------------- Upstream
     async def exchange(self, call: Call) -> Reply:
         """Send `call` on a pooled connection and return the answer.
 
-        Raises QueueFull, LeaseTimeout, ConnectFailed, ConnectTimeout, Reset, ReadTimeout, BadReply or
-        DeadlineExceeded. A call that may be repeated is, once, when a reused connection turns out dead. A
-        body of which nothing was taken yet is left to the caller.
+        Raises QueueFull, LeaseTimeout, ConnectFailed, ConnectTimeout, Reset, ReadTimeout, BadReply,
+        DeadlineExceeded or, once closed, NoHealthyEndpoint. A call that may be repeated is, once, when a
+        reused connection turns out dead. A body of which nothing was taken yet is left to the caller.
         """
         now = self._now()
-        connection = self._take_idle() or await self._lease(call, now)
-        sent_at = self._now()
-        waiter = connection.send(call, sent_at)
+        is_repeatable = is_idempotent(call, self._retry)
+        connection = self._take(call, now, is_repeatable=is_repeatable)
+        if connection is None:
+            is_risky = not is_repeatable and self._stock.is_risky(now)
+            connection = await self._lease(call, now, needs_fresh=is_risky)
+            now = self._now()
+        if connection.uses:
+            self._events.reused()
+        waiter = connection.send(call, now)
         try:
             reply = await waiter
-            if reply.status == 408 and self._was_stale(connection) and _is_repeatable(call):
-                reply = await self._repeat(call)
         except Reset:
-            if not (self._was_stale(connection) and connection.is_unanswered and _is_repeatable(call)):
+            if not is_repeatable or not connection.was_stale:
                 raise
             reply = await self._repeat(call)
         except asyncio.CancelledError:
             connection.forsake(waiter)
             raise
-        call.upstream_s = self._now() - sent_at
+        # RFC 9110 §15.5.9: a 408 that closes a reused connection is about its idleness, not about this call.
+        if reply.status == 408 and is_repeatable and connection.uses > 1 and connection.ended == "last":
+            reply = await self._repeat(call)
+        call.upstream_s = span_s = self._now() - now
+        self._events.answered(reply.status, span_s)
+        if self._limiter is not None:
+            self._adapt(self._limiter, span_s)
         return reply
 
-    async def close(self) -> None:
-        """Close every connection and fail whoever waits; returns when nothing is left."""
-        self._is_closed = True
-        self.alarm.cancel()
-        for ticket in self._core.give_up(math.inf):
-            _fail(ticket, Reset("the pool was closed"))
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in (*self._core.idle, *self._core.leased):
-            connection.close()
+    @property
+    def load(self) -> int:
+        """Calls in flight or waiting for a connection."""
+        return len(self._core.leased) + len(self._core.waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a connection."""
+        return len(self._core.waiting)
+
+    @property
+    def lease_limit(self) -> int:
+        """Calls that may be in flight at once."""
+        return self._core.lease_limit
+
+    @property
+    def idle_limit_s(self) -> float:
+        """How long an idle connection is kept, given what was learned about the backend."""
+        return self._stock.upkeep.idle_limit_s
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """Connections by state."""
+        core = self._core
+        return {"active": len(core.leased), "idle": len(core.idle), "connecting": core.dialing}
 
     def snapshot(self) -> dict[str, object]:
         """The pool's state for the status page."""
         core = self._core
         return {
-            "endpoint": self.endpoint.url,
             "idle": len(core.idle),
             "leased": len(core.leased),
+            "streams": len(core.streams),
             "dialing": core.dialing,
             "waiting": len(core.waiting),
             "max": core.max,
+            "lease_limit": core.lease_limit,
+            **self._stock.upkeep.snapshot(),
         }
 
-    # ------------------------------------------------------------- Owner of connections
-    def released(self, connection: Connection) -> None:
-        """A clean connection comes back: to the oldest ticket, else to the stack of idle ones."""
-        self._place(connection, self._core.give_back(connection))
+    # ------------------------------------------------------------- internals
+    def _take(self, call: Call, now: float, *, is_repeatable: bool) -> Connection | None:
+        core = self._core
+        if core.waiting or (core.streams and core.is_streaming_full and _wants_stream(call)):
+            return None
+        return self._stock.take(now) if is_repeatable else self._stock.take_safe(now)
 
-    def _place(self, connection: Connection, ticket: Ticket[_Claim] | None) -> None:
-        while ticket is not None:
-            if not ticket.claim.done():
-                ticket.claim.set_result(connection)
-                return
-            ticket = self._core.give_back(connection, is_fresh=not connection.uses)  # that caller has left
-        connection.idle_since = now = self._now()
-        self.alarm.arm(now + self._policy.idle)
-        if self._core.waiting:
-            self._start_dials()
-
-    def lost(self, connection: Connection) -> None:
-        """A connection is gone; whoever waits may get a new one in its place."""
-        self._core.forget(connection)
-        if self._core.waiting:
-            self._start_dials()
-
-    # ------------------------------------------------------------- leasing
-    def _take_idle(self) -> Connection | None:
-        while (connection := self._core.take()) is not None:
-            if connection.is_silent():
-                return connection
-            connection.close()
-        return None
-
-    async def _lease(self, call: Call, now: float, *, needs_fresh: bool = False) -> Connection:
+    async def _lease(self, call: Call, since: float, *, needs_fresh: bool) -> Connection:
         """Wait for a connection, given back or new; fills in ``pool_s``."""
-        give_up_at = min(now + self._policy.wait, call.deadline)
-        while True:
-            claim: _Claim = asyncio.get_running_loop().create_future()
-            ticket = Ticket(claim, give_up_at, needs_fresh=needs_fresh)
-            if not self._core.enqueue(ticket):
-                raise QueueFull("too many calls wait for a connection", retry_after_s=1)
-            self.alarm.arm(give_up_at)
-            self._start_dials()
-            try:
-                connection = await claim
-            except asyncio.CancelledError:
-                self._withdraw(ticket)
+        give_up_at = min(since + self._wait_s, call.deadline)
+        try:
+            while True:
+                connection = await self._wait(call, give_up_at, needs_fresh=needs_fresh)
+                if connection.is_open:
+                    return connection
+        except LeaseTimeout as error:
+            if give_up_at < call.deadline:
                 raise
-            except LeaseTimeout as error:
-                if give_up_at < call.deadline:
-                    raise
-                raise DeadlineExceeded("the deadline passed before a connection was free") from error
-            finally:
-                call.pool_s += self._now() - now
-            if connection.is_open:
-                return connection
+            raise DeadlineExceeded("the deadline passed before a connection was free") from error
+        finally:
+            span_s = self._now() - since
+            call.pool_s += span_s
+            self._events.waited(span_s)
 
-    def _withdraw(self, ticket: Ticket[_Claim]) -> None:
-        self._core.withdraw(ticket)
-        claim = ticket.claim
-        if claim.done() and not claim.cancelled() and claim.exception() is None:
-            connection = claim.result()  # handed over, but its caller was cancelled before it ran
-            if connection.is_open:
-                self.released(connection)
+    async def _wait(self, call: Call, give_up_at: float, *, needs_fresh: bool) -> Connection:
+        claim: Claim = asyncio.get_running_loop().create_future()
+        ticket = Ticket(claim, give_up_at, needs_fresh=needs_fresh, is_stream=_wants_stream(call))
+        self._stock.queue(ticket, self._now())
+        try:
+            return await claim
+        except asyncio.CancelledError:
+            self._stock.withdraw(ticket)
+            raise
 
     async def _repeat(self, call: Call) -> Reply:
+        self._events.stale()
         connection = await self._lease(call, self._now(), needs_fresh=True)
         waiter = connection.send(call, self._now())
         try:
@@ -171,57 +178,13 @@ class HttpPool:
             connection.forsake(waiter)
             raise
 
-    @staticmethod
-    def _was_stale(connection: Connection) -> bool:
-        return connection.uses > 1 and not connection.is_open
-
-    # ------------------------------------------------------------- dialing
-    def _start_dials(self) -> None:
-        if self._is_closed:
-            return
-        coldest = self._core.make_room()
-        if coldest is not None:
-            coldest.close()
-        for _ in range(self._core.dials_wanted()):
-            self._core.dialing += 1
-            task = asyncio.get_running_loop().create_task(self._dial())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _dial(self) -> None:
-        try:
-            connection = await dial(self.endpoint, lambda: Connection(self), self._policy.connect)
-        except ProxyError as error:
-            _fail(self._core.dial_failed(), error)
-        except BaseException:
-            self._core.dialing -= 1
-            raise
-        else:
-            self._place(connection, self._core.dialed(connection))
-        self._start_dials()
-
-    # ------------------------------------------------------------- the alarm
-    def _look_after(self, now: float) -> float:
-        """Expire what is due; the instant at which something will be due next."""
-        for ticket in self._core.give_up(now):
-            _fail(ticket, LeaseTimeout("no connection became free in time", retry_after_s=1))
-        for connection in tuple(self._core.leased):
-            if connection.overdue_at() <= now:
-                connection.expire(now)
-        idle_s = self._policy.idle
-        while self._core.idle and self._core.idle[0].idle_since + idle_s <= now:
-            self._core.idle[0].close()
-        return min(
-            min((ticket.give_up_at for ticket in self._core.waiting), default=math.inf),
-            min((connection.overdue_at() for connection in self._core.leased), default=math.inf),
-            self._core.idle[0].idle_since + idle_s if self._core.idle else math.inf,
-        )
+    def _adapt(self, limiter: Gradient, span_s: float) -> None:
+        core = self._core
+        limiter.sample(span_s, len(core.leased) + 1)
+        core.lease_limit = min(core.max, limiter.limit)
+        if core.waiting:
+            self._stock.serve_waiting()
 
 
-def _is_repeatable(call: Call) -> bool:
-    return (call.idempotent or call.method in _REPEATABLE) and isinstance(call.body, bytes)
-
-
-def _fail(ticket: Ticket[_Claim] | None, error: ProxyError) -> None:
-    if ticket is not None and not ticket.claim.done():
-        ticket.claim.set_exception(error)
+def _wants_stream(call: Call) -> bool:
+    return bool(call.upgrade) or b"text/event-stream" in (call.header(b"accept") or b"")

@@ -7,8 +7,9 @@ answer were asked for by nobody (`has_surplus`): they must never become the answ
 Most answers of one backend have the same head but for the date, so the heads that llhttp has judged are
 remembered by their exact bytes in a table that the connections to one endpoint share. A read that is a
 known head followed by exactly its declared body needs no parser at all: measured 1.0 us against 4.6 us for
-a typical five-field head. Nor does the rest of a body of known length, which is only counted and never copied. The table only ever holds what llhttp produced for these same bytes, and only when
-the arithmetic proved that head and body were the whole read.
+a typical five-field head. The table only ever holds what llhttp produced for these same bytes, and only when
+the arithmetic proved that head and body were the whole read. The rest of a body of known length needs no
+parser either: it is counted, and not copied.
 
 The caller says `expect` when it sends a request, `feed`s every read, and looks at `head`, `chunks` and
 `is_complete` after each. After `feed` raised, or when `is_clean` is false, the connection is finished.
@@ -54,6 +55,7 @@ class ReplyReader:
         "informational",
         "is_complete",
         "is_started",
+        "received",
         "tunnelled",
     )
 
@@ -70,6 +72,7 @@ class ReplyReader:
         self.chunks: list[bytes] = []
         self.informational: list[tuple[int, Headers]] = []
         self.tunnelled: bytes | None = None
+        self.received = 0
         self.is_started = False
         self.is_complete = True
         self.has_surplus = False
@@ -81,6 +84,7 @@ class ReplyReader:
         self._fields = []
         self.head = None
         self.chunks = []
+        self.received = 0
         self.is_started = False
         self.is_complete = False
 
@@ -152,6 +156,7 @@ class ReplyReader:
             self.has_surplus = True
             data = data[:left]
         self.chunks.append(data)
+        self.received += len(data)
         self._left = max(left, 0)
         if left <= 0:
             self._parser = httptools.HttpResponseParser(self)
@@ -221,6 +226,7 @@ class ReplyReader:
             self.has_surplus = True
         else:
             self.chunks.append(data)
+            self.received += len(data)
 
     def on_message_complete(self) -> None:
         """The end of an answer, interim ones included."""

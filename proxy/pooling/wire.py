@@ -39,6 +39,7 @@ _HOP_BY_HOP = frozenset(
     )
 )
 _BODILESS = frozenset((204, 304))
+_COLON = b": "
 _SAYS_EMPTY = frozenset((b"POST", b"PUT", b"PATCH"))  # RFC 9110 §8.6: a bodiless one should say so
 
 
@@ -49,7 +50,7 @@ def request_head(call: Call, authority: bytes) -> bytes:
     `authority` becomes the ``Host`` of a call that has none (an HTTP/1.0 client need not send it).
     """
     headers = call.headers
-    fields = b"\r\n".join([name + b": " + value for name, value in headers])
+    fields = b"\r\n".join(map(_COLON.join, headers))
     if not headers or (headers[0][0].lower() != b"host" and call.header(b"host") is None):
         fields = b"Host: " + authority + (b"\r\n" + fields if fields else b"")
     return b"%b %b HTTP/1.1\r\n%b%b\r\n\r\n" % (call.method, call.target, fields, _framing(call))

@@ -23,7 +23,7 @@ from proxy.streaming.flow import StallJudge
 
 if TYPE_CHECKING:
     from proxy.errors import ProxyError
-    from proxy.exchange import Stream
+    from proxy.exchange import Headers, Stream
     from proxy.timing import Clock, Timer
 
 __all__ = ("Relay",)
@@ -39,24 +39,33 @@ class Relay:
         "_body",
         "_clock",
         "_done",
-        "_frames",
         "_held",
         "_held_at",
         "_is_chunked",
         "_is_finished",
         "_judge",
         "_sizer",
+        "_takes_trailers",
         "_timer",
         "_transport",
         "_write",
     )
 
-    def __init__(self, body: Stream, transport: asyncio.Transport, clock: Clock, *, is_chunked: bool) -> None:
+    def __init__(
+        self,
+        body: Stream,
+        transport: asyncio.Transport,
+        clock: Clock,
+        *,
+        is_chunked: bool = False,
+        takes_trailers: bool = False,
+    ) -> None:
         self._body = body
         self._transport = transport
         self._write = transport.write
         self._clock = clock
         self._is_chunked = is_chunked
+        self._takes_trailers = takes_trailers
         self._is_finished = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sizer: ChunkSizer | None = None
@@ -108,7 +117,7 @@ class Relay:
             return
         self._is_finished = True
         if self._is_chunked and not self._transport.is_closing():
-            self._write(_last_chunk(self._body))
+            self._write(_last_chunk(self._body.trailers if self._takes_trailers else ()))
         if not self._held:
             self._done.set_result(None)
 
@@ -151,7 +160,5 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _last_chunk(body: Stream) -> bytes:
-    if not body.trailers:
-        return b"0\r\n\r\n"
-    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in body.trailers])
+def _last_chunk(trailers: Headers) -> bytes:
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in trailers])

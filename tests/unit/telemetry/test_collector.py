@@ -40,6 +40,11 @@ def busy() -> Metrics:
     pool.answered(200, 0.008)
     metrics.stream.paused("response")
     metrics.stream.first_byte("iris", 0.02)
+    metrics.stream.passed("response", 100)
+    metrics.stream.interrupted("response", "client")
+    metrics.stream.stalled()
+    metrics.stream.gap("iris", 0.02)
+    metrics.stream.pace("iris", 40.0)
     metrics.loop_lag.observe(0.002)
     for entry in CATALOGUE:
         if entry.name in _SAMPLED_ELSEWHERE:
@@ -58,7 +63,11 @@ _SAMPLED_ELSEWHERE = {
     "batch_inflight_limit",
     "upstream_connections",
     "endpoint_healthy",
+    "endpoint_waiting",
+    "endpoint_idle_limit_seconds",
+    "endpoint_concurrency_limit",
     "stream_buffered_bytes",
+    "stream_paused",
     "access_log_dropped_total",
 }
 
@@ -127,6 +136,7 @@ async def test_what_counted_nothing_is_left_out() -> None:
     _, text = await page_of(Metrics("1.2.3"))
     assert {family.name for family in parse_text(text) if family.name.startswith(PREFIX)} == {
         "pillion_stream_active",
+        "pillion_stream_stalls",
         "pillion_config_last_reload_successful",
         "pillion_build_info",
     }

@@ -1,0 +1,114 @@
+"""``python -m bench``: one verb for each suite, and ``load`` for a server of one's own.
+
+Suites write ``bench/results/<suite>.json`` and ``.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import uvloop
+
+from bench.load import LoadFailed
+from bench.report import RESULTS
+from bench.suites.batching import batching
+from bench.suites.common import Options
+from bench.suites.load import LoadOptions, load
+from bench.suites.passthrough import passthrough
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from bench.report import Report
+
+__all__ = ("main",)
+
+EXIT_UPSTREAM = 4
+EXIT_OBJECTIVE = 5
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measurements over loopback.")
+    verbs = parser.add_subparsers(metavar="SUITE", required=True)
+    suite = argparse.ArgumentParser(add_help=False)
+    suite.add_argument("--seconds", type=float, default=8.0, help="length of one measurement (default 8)")
+    suite.add_argument("--rounds", type=int, default=3, help="rounds, interleaved (default 3)")
+    suite.add_argument("--strict", action="store_true", help="exit code 5 when an objective is missed")
+    suite.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+
+    verb = verbs.add_parser("passthrough", parents=[suite], help="what one core forwards, and what it adds")
+    verb.add_argument("--idle", type=int, default=10_000, help="idle connections (default 10000)")
+    verb.set_defaults(run=lambda given: passthrough(_options(given), idle=given.idle))
+
+    verb = verbs.add_parser("batching", parents=[suite], help="throughput and latency of coalesced inference")
+    verb.add_argument("--without-mlserver", action="store_true", help="only the demo server")
+    verb.set_defaults(run=lambda given: batching(_options(given), with_mlserver=not given.without_mlserver))
+
+    verb = verbs.add_parser("load", help="drive any URL with the same generators")
+    verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")
+    verb.add_argument("--connections", type=int, default=64)
+    verb.add_argument("--rate", type=float, default=0.0, help="requests per second; 0: a closed loop")
+    verb.add_argument("--constant", action="store_true", help="even spacing instead of Poisson arrivals")
+    verb.add_argument("--seconds", type=float, default=10.0)
+    verb.add_argument("--method", help="default: POST with a body, GET without")
+    verb.add_argument("--body", default="", metavar="TEXT|@FILE")
+    verb.add_argument("-H", "--header", action="append", default=[], metavar="NAME: VALUE")
+    verb.set_defaults(run=lambda given: load(_load_options(given)), out=None)
+    return parser
+
+
+def _http_url(text: str) -> str:
+    if not re.match(r"http://[^/\s]+(/\S*)?$", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not http://host:port/path")
+    return text
+
+
+def _options(given: argparse.Namespace) -> Options:
+    return Options(seconds=given.seconds, rounds=given.rounds)
+
+
+def _load_options(given: argparse.Namespace) -> LoadOptions:
+    body = Path(given.body[1:]).read_bytes() if given.body.startswith("@") else given.body.encode()
+    parts = urlsplit(given.url)
+    return LoadOptions(
+        server=f"{parts.scheme}://{parts.netloc}",
+        target=given.url[len(f"{parts.scheme}://{parts.netloc}") :] or "/",
+        method=given.method or ("POST" if body else "GET"),
+        headers=tuple(given.header),
+        body=body,
+        connections=given.connections,
+        rate=given.rate,
+        is_constant=given.constant,
+        seconds=given.seconds,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments name; the exit code.
+
+    0, or 1: a bad load, 4: nobody listens, 5: an objective was missed (``--strict``).
+    """
+    given = _parser().parse_args(arguments)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited by every process that is started
+    run: Coroutine[object, object, Report | int] = given.run(given)
+    try:
+        outcome = uvloop.run(run)
+    except LoadFailed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_UPSTREAM
+    if isinstance(outcome, int):
+        return outcome
+    print(f"written: {outcome.write(given.out)}")
+    is_missed = any(not aim.is_met for aim in outcome.objectives)
+    return EXIT_OBJECTIVE if given.strict and is_missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

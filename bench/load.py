@@ -1,0 +1,82 @@
+"""Running one measurement: our own generator, or wrk where a maximum is sought."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bench.generator.spec import LoadResult, LoadSpec
+
+__all__ = ("LoadFailed", "WrkResult", "generated", "parse_wrk", "wrk")
+
+
+class LoadFailed(Exception):
+    """The generator said why on standard error."""
+
+
+async def generated(spec: LoadSpec) -> LoadResult:
+    """Measure with a generator in a process of its own; `LoadFailed` when it cannot reach the server."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.generator",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate(msgspec.json.encode(spec))
+    if process.returncode:
+        raise LoadFailed(f"the generator ended with exit code {process.returncode}")
+    return msgspec.json.decode(output, type=LoadResult)
+
+
+@dataclass(frozen=True, slots=True)
+class WrkResult:
+    """What wrk says: good answers per second, errors of any kind."""
+
+    rate: float
+    errors: int
+
+
+async def wrk(
+    url: str, path: str, body: bytes | None, *, connections: int, seconds: float, core: int
+) -> WrkResult:
+    """Measure a maximum with wrk, one thread; raises `FileNotFoundError` when it is not installed."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise FileNotFoundError("wrk is not installed (apt-get install wrk): maxima are measured with it")
+    with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
+        options: tuple[str, ...] = ()
+        if body is not None:
+            script = Path(folder) / "post.lua"
+            script.write_text(_lua(body), encoding="ascii")
+            options = ("-s", str(script))
+        process = await asyncio.create_subprocess_exec(
+            "taskset", "-c", str(core), program, "-t1", f"-c{connections}", f"-d{seconds:g}s", *options,
+            url + path,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+    return parse_wrk(output.decode())
+
+
+def parse_wrk(output: str) -> WrkResult:
+    """The figures in wrk's report."""
+    rate = re.search(r"^Requests/sec:\s+([\d.]+)", output, re.MULTILINE)
+    if rate is None:
+        raise ValueError(f"not a report of wrk: {output!r}")
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    errors = sum(int(number) for found in (bad, broken) if found for number in found.groups())
+    return WrkResult(float(rate[1]), errors)
+
+
+def _lua(body: bytes) -> str:
+    escaped = "".join(f"\\{byte:03d}" for byte in body)
+    return f'wrk.method = "POST"\nwrk.body = "{escaped}"\nwrk.headers["Content-Type"] = "application/json"\n'

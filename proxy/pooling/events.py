@@ -1,0 +1,41 @@
+"""What a pool and a cluster report while they work; the application's recorder implements it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ("PoolEvents",)
+
+
+class PoolEvents(Protocol):
+    """Called synchronously, most of it on the hot path; must not fail."""
+
+    def connected(self, result: str) -> None:
+        """A dial ended: ``ok``, or the error's reason slug."""
+
+    def closed(self, why: str) -> None:
+        """A connection ended; `why` is a `connection.Ended`."""
+
+    def reused(self) -> None:
+        """A call took a connection that had been used before."""
+
+    def stale(self) -> None:
+        """A pooled connection turned out to be dead when it was taken or used."""
+
+    def waited(self, span_s: float) -> None:
+        """A call got its connection, or gave up, after waiting `span_s` seconds."""
+
+    def answered(self, status: int, span_s: float) -> None:
+        """The upstream answered `status` in `span_s` seconds (to the head, for a stream)."""
+
+    def retried(self) -> None:
+        """A call is sent again."""
+
+    def hedged(self) -> None:
+        """A second copy of a slow call is sent."""
+
+    def probed(self, result: str) -> None:
+        """A health probe ended: ``ok``, or why not."""
+
+    def ejected(self) -> None:
+        """An endpoint was taken out of use because calls to it failed."""

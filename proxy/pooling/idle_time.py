@@ -1,0 +1,129 @@
+"""How long an idle connection to one backend can be trusted, learned from the backend itself (pure).
+
+Backends close idle connections after times of their own (uvicorn after 5 s) that every pool default exceeds.
+A connection taken just when its backend closes it costs the caller an error, so three things are learned:
+
+1. `limit_s`, after which this side closes an idle connection: the smallest of what is configured, what the
+   backend announces (``Keep-Alive: timeout=n`` gives n - 1 s), and 0.8 of the 5th percentile of the idle ages
+   at which it was seen to close or to send bytes that nobody asked for. Never below half a second.
+   Observations are forgotten after ten minutes, because backends are reconfigured too.
+2. `is_trusted`. Some backends close, or send a stray 408, right after an answer without announcing it. Until
+   a used connection has been seen to rest silently for `REST_S`, and again after any that did not,
+   connections must rest that long before they are reused; meanwhile calls get new ones. Each breach doubles
+   the number of peaceful rests that restore trust. A backend that behaves costs a few extra dials once.
+3. `is_safe`, for calls that must not be sent twice. No backend's timer is shorter than half a second, so
+   after that short a rest a trusted backend's connection is safe. Beyond it, only an idle age that other
+   connections have survived is, and only below 0.8 of the earliest close seen.
+
+Many connections closed at once are either a restart (their idle ages differ) or the backend's timer hitting
+connections that became idle together (they agree): `looks_like_restart` tells the two apart, and the ages of
+a restart teach nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("REST_S", "IdleTime", "looks_like_restart")
+
+REST_S: Final = 0.005
+"""Span after an answer in which a misbehaving backend shows itself."""
+
+_FLOOR_S: Final = 0.5
+_SURE_S: Final = 0.5
+_MARGIN: Final = 0.8
+_MEMORY_S: Final = 600.0
+_MOST_RESTS: Final = 64
+
+
+class IdleTime:
+    """What is known about one backend's patience."""
+
+    __slots__ = (
+        "_announced_s",
+        "_closings",
+        "_configured_s",
+        "_rests",
+        "_rests_needed",
+        "_safe_s",
+        "_survived_s",
+        "limit_s",
+    )
+
+    def __init__(self, configured_s: float) -> None:
+        self._configured_s = configured_s
+        self._announced_s: float | None = None
+        self._closings: deque[tuple[float, float]] = deque(maxlen=64)
+        self._rests = 0
+        self._rests_needed = 1
+        self._survived_s = 0.0
+        self._safe_s = configured_s
+        self.limit_s = configured_s
+
+    @property
+    def is_trusted(self) -> bool:
+        """True when a connection may be reused at once after its answer."""
+        return self._rests >= self._rests_needed
+
+    @property
+    def learned_s(self) -> float | None:
+        """The limit that the backend's behaviour sets, None when only the configuration does."""
+        return self.limit_s if self.limit_s < self._configured_s else None
+
+    def is_safe(self, age_s: float) -> bool:
+        """Whether a connection idle for `age_s` may carry a call that must not be sent twice."""
+        return age_s <= self._safe_s and (age_s <= _SURE_S or age_s <= self._survived_s)
+
+    def announced(self, timeout_s: float) -> None:
+        """The backend said ``Keep-Alive: timeout=timeout_s``."""
+        if timeout_s != self._announced_s:
+            self._announced_s = timeout_s
+            self._settle()
+
+    def survived(self, age_s: float) -> None:
+        """A connection was still silent after `age_s` of idleness."""
+        self._survived_s = max(self._survived_s, age_s)
+        if age_s >= REST_S and not self.is_trusted:
+            self._rests += 1
+
+    def closed(self, now: float, age_s: float) -> None:
+        """The backend ended a connection, by FIN or unasked bytes, after `age_s` of idleness."""
+        if age_s < REST_S:
+            if self.is_trusted:
+                self._rests_needed = min(_MOST_RESTS, self._rests_needed * 2)
+            self._rests = 0
+            return
+        self._closings.append((now, age_s))
+        self._survived_s = min(self._survived_s, age_s)
+        self._settle()
+
+    def forget(self, now: float) -> None:
+        """Drop what was observed too long ago."""
+        while self._closings and self._closings[0][0] <= now - _MEMORY_S:
+            self._closings.popleft()
+            self._settle()
+
+    def _settle(self) -> None:
+        spans = [self._configured_s]
+        if self._announced_s is not None:
+            spans.append(max(_FLOOR_S, self._announced_s - 1))
+        ages = sorted(age for _, age in self._closings)
+        if ages:
+            spans.append(max(_FLOOR_S, _MARGIN * ages[len(ages) // 20]))
+        self.limit_s = min(spans)
+        self._safe_s = min(self.limit_s, _MARGIN * ages[0]) if ages else self.limit_s
+
+
+def looks_like_restart(ages: Sequence[float], idle_before: int) -> bool:
+    """Whether connections closed together, at these idle `ages`, mean that the backend went away.
+
+    `idle_before` is how many were idle before. It does when at least half of them (and three) went and their
+    ages differ by more than a timer would explain.
+    """
+    if len(ages) < max(3, (idle_before + 1) // 2):
+        return False
+    return max(ages) - min(ages) > max(0.5, 0.2 * max(ages))

@@ -1,0 +1,187 @@
+"""One endpoint of a cluster: its pool, its probes, its circuit, and whether calls should go to it.
+
+Owned by a cluster. It joins what the prober sees to what calls experience; `is_plain` says that calls may be
+sent without reserve, and `on_change` runs when that may have changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from proxy.errors import UpstreamError
+from proxy.exchange import Reply, Stream
+from proxy.pooling.balancing import ramp
+from proxy.pooling.dial import Dialer
+from proxy.pooling.ejection import Ejection
+from proxy.pooling.health import Health
+from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.prober import Prober
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from proxy.exchange import Call
+    from proxy.pooling.endpoint import Endpoint
+    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.policy import UpstreamPolicy
+    from proxy.timing import Clock
+
+__all__ = ("Member", "Outcome", "discard")
+
+log = logging.getLogger(__name__)
+
+Outcome = Reply | UpstreamError
+"""What a try comes to: an answer, or why there is none."""
+
+
+def discard(outcome: Outcome) -> None:
+    """Nobody wants this outcome."""
+    if isinstance(outcome, Reply) and isinstance(outcome.body, Stream):
+        outcome.body.abandon()
+
+
+class Member:
+    """See the module's text; implements `balancing.Candidate`."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        protocol: str,
+        policy: UpstreamPolicy,
+        clock: Clock,
+        *,
+        tls: ssl.SSLContext | None,
+        events: PoolEvents,
+        random: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        dialer = Dialer(endpoint, clock, tls, server_name=policy.tls.server_name)
+        self.endpoint = endpoint
+        self.health = Health(policy.health, clock.now())
+        self.ejection = Ejection(policy.eject)
+        self.prober = Prober(
+            endpoint,
+            protocol,
+            self.health,
+            dialer,
+            clock,
+            events=events,
+            random=random,
+            on_probed=self._probed,
+        )
+        self.pool = HttpPool(
+            endpoint, policy, dialer, clock, events=events, random=random, on_trouble=self.prober.suspect
+        )
+        self._now = clock.now
+        self._random = random
+        self._events = events
+        self._on_change = on_change
+        self._was_away = False
+        self._was_usable = True
+        self._recovered_at = -math.inf
+
+        self._probes = bool(policy.health.every)
+
+    def start(self) -> None:
+        """Begin to probe; without probes the endpoint counts as healthy from the start."""
+        self.prober.start()
+        if not self._probes:
+            self.pool.keep_warm()
+
+    async def stop(self) -> None:
+        """Stop probing and close every connection."""
+        await self.prober.stop()
+        await self.pool.close()
+
+    async def attempt(self, call: Call) -> Outcome:
+        """Send `call` here; whatever is not this endpoint's doing is raised."""
+        try:
+            return await self.pool.exchange(call)
+        except UpstreamError as error:
+            return error
+
+    async def try_out(self, call: Call) -> Outcome:
+        """The same, as the one call that an endpoint on trial gets."""
+        self.ejection.is_on_trial = True
+        try:
+            return await self.attempt(call)
+        finally:
+            self.ejection.is_on_trial = False
+
+    # ------------------------------------------------------------- state
+    @property
+    def is_ready(self) -> bool:
+        """True when the endpoint is known to be healthy and not ejected."""
+        return self.is_plain and self.health.state != "starting"
+
+    @property
+    def why(self) -> str:
+        """Why it is not ready."""
+        return (
+            "ejected, calls to it fail" if self.ejection.is_ejected else self.prober.why or "not probed yet"
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """True while calls may be sent without reserve."""
+        return self.health.is_usable and not self.ejection.is_ejected
+
+    @property
+    def load(self) -> int:
+        """Calls in flight or waiting for a connection."""
+        return self.pool.load
+
+    def weight(self, now: float) -> float:
+        """The share of a full load that this endpoint should get, less while it warms up."""
+        return ramp(self._recovered_at, now)
+
+    def snapshot(self) -> dict[str, object]:
+        """The endpoint's state for the status page."""
+        return {
+            "endpoint": self.endpoint.url,
+            "health": self.health.state,
+            "why": self.prober.why,
+            "ejected": self.ejection.is_ejected,
+            "failures": self.ejection.failures,
+            "weight": round(self.weight(self._now()), 3),
+            **self.pool.snapshot(),
+        }
+
+    # ------------------------------------------------------------- what calls experience
+    def failed(self, *, on_trial: bool = False) -> None:
+        """A call failed in a way that counts."""
+        # While probes fail too, ejecting would only delay the return.
+        if self.health.is_usable and self.ejection.failed(self._now(), self._random(), on_trial=on_trial):
+            self._was_away = True
+            self._events.ejected()
+            log.warning("%s is ejected: %d calls in a row failed", self.endpoint.url, self.ejection.failures)
+            self._on_change()
+
+    def succeeded(self, *, on_trial: bool = False) -> None:
+        """A call succeeded."""
+        if self.ejection.succeeded(self._now(), on_trial=on_trial):
+            self._reinstated()
+            log.info("%s is reinstated", self.endpoint.url)
+            self._on_change()
+
+    # ------------------------------------------------------------- what probes see
+    def _probed(self) -> None:
+        if self.health.state == "up":
+            self.pool.keep_warm()
+        if self.health.is_usable == self._was_usable:
+            return
+        self._was_usable = self.health.is_usable
+        if self._was_usable:
+            self.ejection.reset()
+            self._reinstated()
+        else:
+            self._was_away = True
+        self._on_change()
+
+    def _reinstated(self) -> None:
+        if self._was_away:
+            self._was_away = False
+            self._recovered_at = self._now()

@@ -1,0 +1,104 @@
+"""Whether a failed call is sent again, and when (pure).
+
+A call may be sent again when that cannot execute it twice, or when executing it twice does no harm:
+
+* nothing reached the backend (`ConnectFailed`, `ConnectTimeout`): always;
+* the connection broke before a byte of the answer (`Reset`): only an idempotent call;
+* the backend answered 502, 503 or 504: only an idempotent call, and the answer's body is dropped.
+
+Never when the answer has begun, never for a time-out (the work is probably still going on), never when the
+body was a stream of which something was sent. A reused connection that proved dead is repeated by the pool
+itself, once, and does not count here.
+
+The budget keeps retries from multiplying an overload: at most `share` of the calls in flight may be retries,
+three are always allowed. Retries to the same endpoint wait for 25 ms, doubling to 250 ms, with full jitter; a
+`Retry-After` of up to two seconds is waited for instead, a longer one means no.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import Reset
+from proxy.exchange import field
+from proxy.pooling.backoff import backoff_s
+
+if TYPE_CHECKING:
+    from proxy.errors import UpstreamError
+    from proxy.exchange import Call, Headers
+    from proxy.pooling.policy import RetryPolicy
+
+__all__ = (
+    "RetryBudget",
+    "is_idempotent",
+    "is_retryable_error",
+    "is_retryable_status",
+    "retry_after_s",
+    "wait_s",
+)
+
+_IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 §9.2.2
+_UNAVAILABLE: Final = frozenset((502, 503, 504))
+_ALWAYS_ALLOWED: Final = 3
+_BASE_S: Final = 0.025
+_MOST_S: Final = 0.25
+_MOST_RETRY_AFTER_S: Final = 2.0
+
+
+def is_idempotent(call: Call, policy: RetryPolicy) -> bool:
+    """Whether `call` may be executed twice and can be: its body is at hand."""
+    if policy.idempotent == "never" or not isinstance(call.body, bytes) or call.upgrade:
+        return False
+    return call.idempotent or policy.idempotent == "always" or call.method in _IDEMPOTENT
+
+
+def is_retryable_error(error: UpstreamError, call: Call, policy: RetryPolicy) -> bool:
+    """Whether `call` may be sent again after `error`."""
+    if error.retry == "if_unsent":
+        return True
+    return isinstance(error, Reset) and is_idempotent(call, policy)
+
+
+def is_retryable_status(status: int, call: Call, policy: RetryPolicy) -> bool:
+    """Whether `call` may be sent again although the backend answered with `status`."""
+    return status in _UNAVAILABLE and is_idempotent(call, policy)
+
+
+def retry_after_s(headers: Headers) -> float | None:
+    """The span that a ``Retry-After`` field asks for; inf for one that names a date, None without one."""
+    value = field(headers, b"retry-after")
+    if value is None:
+        return None
+    return float(value) if value.strip().isdigit() else math.inf
+
+
+def wait_s(attempt: int, asked_s: float | None, jitter: float) -> float | None:
+    """The span before try number `attempt` + 1 at the same endpoint, or None when it is not worth waiting.
+
+    `asked_s` is what `retry_after_s` said; `jitter` is in [0, 1).
+    """
+    if asked_s is not None:
+        return asked_s if asked_s <= _MOST_RETRY_AFTER_S else None
+    return backoff_s(attempt, _BASE_S, _MOST_S) * jitter
+
+
+class RetryBudget:
+    """How many retries may be in flight."""
+
+    __slots__ = ("_share", "active")
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self.active = 0
+
+    def take(self, in_flight: int) -> bool:
+        """Begin a retry, `in_flight` being all calls under way; False when the budget is spent."""
+        if self.active >= max(_ALWAYS_ALLOWED, self._share * in_flight):
+            return False
+        self.active += 1
+        return True
+
+    def give_back(self) -> None:
+        """A retry that was begun has ended."""
+        self.active -= 1

@@ -1,0 +1,309 @@
+"""The connections of one pool and everything that happens to them: dialed, leased, given back, aged out.
+
+The shell around `pool_core` and `upkeep`: it executes what they decide. Owned by one `HttpPool`; it owns the
+tasks that dial and the one alarm that looks after leases, tickets and idle connections. It waits for dials
+only, and ends with `close`, after which it holds no task, timer or socket. One event loop owns it; nothing
+needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import ConnectFailed, LeaseTimeout, NoHealthyEndpoint, ProxyError, QueueFull, UpstreamError
+from proxy.exchange import Call, Stream
+from proxy.pooling.alarm import Alarm
+from proxy.pooling.connection import Connection
+from proxy.pooling.pool_core import PoolCore, Ticket
+from proxy.pooling.upkeep import TICK_S, Upkeep
+from proxy.timing import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.pooling.dial import Dialer
+    from proxy.pooling.endpoint import Endpoint
+    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.policy import UpstreamPolicy
+    from proxy.pooling.reply_reader import HeadTable
+    from proxy.timing import Clock
+
+__all__ = ("Claim", "Stock")
+
+Claim = asyncio.Future[Connection]
+"""How a ticket's call is told of its connection, or why there is none."""
+
+_CLOSED_BY_BACKEND: Final = frozenset(("fin", "unsolicited"))
+_LOOK_SOON_S: Final = 0.1
+
+
+class Stock:
+    """Owner of connections; see the module's text.
+
+    `random` draws from [0, 1). `on_trouble` is called when dials fail or connections vanish together: the
+    endpoint should be probed.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        policy: UpstreamPolicy,
+        dialer: Dialer,
+        clock: Clock,
+        *,
+        events: PoolEvents,
+        random: Callable[[], float],
+        on_trouble: Callable[[], None],
+    ) -> None:
+        self.clock = clock
+        self.timeouts = policy.timeouts
+        self.authority = endpoint.authority
+        self.heads: HeadTable = {}
+        self.alarm = Alarm(clock, self._look_after)
+        self._now = clock.now
+        self._url = endpoint.url
+        self._policy = policy.pool.http
+        self._dialer = dialer
+        self._events = events
+        self._random = random
+        self._on_trouble = on_trouble
+        self.core: PoolCore[Connection, Claim] = PoolCore(self._policy.max, self._policy.queue)
+        self.upkeep: Upkeep[Connection, Claim] = Upkeep(self._policy, self.core, clock.now())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+        self._is_serving = False
+        dialer.on_gone = self._retire_addresses
+
+    # ------------------------------------------------------------- leasing
+    def take(self, now: float) -> Connection | None:
+        """Lease an idle connection that is fit for use, without waiting."""
+        while (connection := self.core.take(now)) is not None:
+            if self._check(connection, now):
+                return connection
+        return None
+
+    def take_safe(self, now: float) -> Connection | None:
+        """The same for a call that must not meet a dying connection."""
+        return None if self.is_risky(now) else self.take(now)
+
+    def is_risky(self, now: float) -> bool:
+        """Whether the connection that would be taken next has rested for too long to be sure of it."""
+        candidate = self.core.peek(now)
+        return candidate is not None and not self.upkeep.is_safe(candidate, now)
+
+    def queue(self, ticket: Ticket[Claim], now: float) -> None:
+        """Let `ticket` wait for a connection. Raises `QueueFull`, `ConnectFailed` or `NoHealthyEndpoint`."""
+        if self._is_closed:
+            raise NoHealthyEndpoint("the upstream was closed")
+        if self.core.is_hopeless(now):
+            raise ConnectFailed(f"{self._url}: the last dials failed")
+        if not self.core.enqueue(ticket):
+            raise QueueFull("too many calls wait for a connection", retry_after_s=1)
+        self.alarm.arm(ticket.give_up_at)
+        self.serve_waiting()
+
+    def withdraw(self, ticket: Ticket[Claim]) -> None:
+        """The call of `ticket` was cancelled: free what it may have been given meanwhile."""
+        claim = ticket.claim
+        if self.core.withdraw(ticket) or claim.cancelled() or claim.exception() is not None:
+            return
+        if claim.result().is_open:
+            self._place(claim.result())
+
+    def serve_waiting(self) -> None:
+        """Give tickets what is idle, and dial for the rest."""
+        if self._is_serving:  # closing a connection below leads back here
+            return
+        self._is_serving = True
+        now, core = self._now(), self.core
+        while core.waiting and (connection := self.take(now)) is not None:
+            if not self._give(connection, core.assign(connection)):
+                break
+        self._is_serving = False
+        self._dial_for_waiting(now)
+
+    def keep_warm(self) -> None:
+        """The endpoint is healthy: dial without back-off, and keep spare connections."""
+        self.core.reconsider()
+        self.upkeep.keep_warm()
+        self.serve_waiting()
+        self.alarm.arm(self.upkeep.next_at(self._now()))
+
+    async def close(self) -> None:
+        """Close every connection and fail whoever waits; returns when nothing is left."""
+        self._is_closed = True
+        self.alarm.cancel()
+        for ticket in self.core.give_up(math.inf):
+            _fail(ticket, NoHealthyEndpoint("the upstream was closed"))
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in (*self.core.idle, *self.core.leased):
+            connection.close("shutdown")
+
+    # ------------------------------------------------------------- Owner of connections
+    def announced(self, timeout_s: float) -> None:
+        """The backend says how long it keeps idle connections."""
+        self.upkeep.announced(timeout_s)
+
+    def streaming(self, connection: Connection) -> None:
+        """A lease will last."""
+        self.core.streams.add(connection)
+
+    def released(self, connection: Connection) -> None:
+        """A clean connection comes back."""
+        now = self._now()
+        self.upkeep.rests(connection, now)
+        spent = self.upkeep.is_spent(connection, now)
+        if spent is None:
+            self._place(connection)
+        else:
+            connection.close(spent)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone; whoever waits may get a new one in its place."""
+        now = self._now()
+        if connection.ended in _CLOSED_BY_BACKEND and self.upkeep.ended(connection, now):
+            self._on_trouble()
+        self.core.forget(connection)
+        self._events.closed(connection.ended)
+        if not self._is_closed:
+            self.alarm.arm(now + _LOOK_SOON_S)
+            if self.core.waiting:
+                self.serve_waiting()
+
+    # ------------------------------------------------------------- placing
+    def _place(self, connection: Connection) -> None:
+        """End a lease: the oldest ticket gets the connection, or it becomes idle."""
+        if self._give(connection, self.core.give_back(connection)):
+            return
+        if connection.idle_since + TICK_S < self.alarm.armed_for:
+            self.alarm.arm(min(connection.fit_until, connection.idle_since + TICK_S))
+        if self.core.waiting:
+            self.serve_waiting()
+
+    def _give(self, connection: Connection, ticket: Ticket[Claim] | None) -> bool:
+        """Wake `ticket`, or the next one if its call has left meanwhile; False when nobody wants it."""
+        while ticket is not None:
+            if not ticket.claim.done():
+                ticket.claim.set_result(connection)
+                return True
+            ticket = self.core.assign(connection)
+        return False
+
+    def _check(self, connection: Connection, now: float) -> bool:
+        """Whether a connection just leased may be used; it is closed if not."""
+        if now >= connection.fit_until or now >= connection.retire_at:
+            connection.close(self.upkeep.is_over(connection, now) or "age")
+            return False
+        if not connection.is_silent():
+            self._events.stale()
+            connection.close("fin")
+            return False
+        if self.core.must_rest:
+            self.upkeep.rested(connection, now)
+        return True
+
+    def _retire_addresses(self, gone: frozenset[str]) -> None:
+        for connection in self.core.leased:
+            if connection.address in gone:
+                connection.retire_at = -math.inf
+        for connection in [one for one in self.core.idle if one.address in gone]:
+            connection.close("moved")
+
+    # ------------------------------------------------------------- dialing
+    def _dial_for_waiting(self, now: float) -> None:
+        core = self.core
+        if self._is_closed or not core.waiting:
+            return
+        coldest = core.make_room()
+        if coldest is not None:
+            coldest.close("room")
+        self._start_dials(core.dials_wanted(now))
+        if core.dial_at > now:
+            self.alarm.arm(core.dial_at)
+        if core.must_rest:
+            self.alarm.arm(self.upkeep.next_at(now))
+
+    def _start_dials(self, count: int, *, is_spare: bool = False) -> None:
+        for _ in range(count):
+            self.core.dialing += 1
+            task = asyncio.get_running_loop().create_task(self._dial(is_spare=is_spare))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _dial(self, *, is_spare: bool) -> None:
+        try:
+            connection = await self._connect()
+        except UpstreamError as error:
+            self._dial_failed(error)
+            return
+        except BaseException:
+            self.core.dialing -= 1
+            raise
+        self._events.connected("ok")
+        self.core.dialed(connection)
+        self.upkeep.dialed(connection, self._now(), self._random())
+        if is_spare and self._policy.warm_with and not self.core.waiting:
+            await self._warm_up(connection)
+        else:
+            self._place(connection)
+
+    async def _connect(self) -> Connection:
+        connection, address = await self._dialer.dial(lambda: Connection(self), self._policy.connect)
+        connection.address = address
+        if not connection.is_open:
+            raise ConnectFailed(f"{self._url}: closed the new connection at once")
+        return connection
+
+    async def _warm_up(self, connection: Connection) -> None:
+        """Send one request on a spare connection; it is given back, or lost, like any other."""
+        now = self._now()
+        call = Call(
+            b"GET", self._policy.warm_with.encode(), (), deadline=Deadline(now + self._policy.connect)
+        )
+        waiter = connection.send(call, now)
+        try:
+            reply = await waiter
+        except ProxyError:
+            return
+        except BaseException:
+            connection.forsake(waiter)
+            raise
+        if isinstance(reply.body, Stream):
+            reply.body.abandon()
+
+    def _dial_failed(self, error: UpstreamError) -> None:
+        now = self._now()
+        self._events.connected(error.reason)
+        for ticket in self.core.dial_failed(now, self._random()):
+            _fail(ticket, error)
+        self._on_trouble()
+        self._dial_for_waiting(now)
+
+    # ------------------------------------------------------------- the alarm
+    def _look_after(self, now: float) -> float:
+        """Do what is due; the instant at which something will be due next."""
+        core = self.core
+        for ticket in core.give_up(now):
+            _fail(ticket, LeaseTimeout("no connection became free in time", retry_after_s=1))
+        for connection in tuple(core.leased):
+            if connection.overdue_at() <= now:
+                connection.expire(now)
+        chores = self.upkeep.chores(now, self._random())
+        for connection, why in chores.close:
+            connection.close(why)
+        self._start_dials(chores.dials, is_spare=True)
+        self.serve_waiting()
+        instants = [self.upkeep.next_at(now)]
+        instants += [ticket.give_up_at for ticket in core.waiting]
+        instants += [connection.overdue_at() for connection in core.leased]
+        return min(instants)
+
+
+def _fail(ticket: Ticket[Claim], error: ProxyError) -> None:
+    if not ticket.claim.done():
+        ticket.claim.set_exception(error)

@@ -1,0 +1,246 @@
+"""What a pool does when nobody is looking: age out, shrink, keep warm, learn (pure).
+
+The shell says what happened to connections (`dialed`, `rests`, `ended`) and asks once in a while (`next_at`)
+which `chores` are due: connections to close and why, and how many spare ones to dial. It decides by
+
+* the idle limit (`idle_time`), one for used connections and one for those on which nothing was ever sent,
+  because some servers close the latter early (nginx after 60 s) and others only the former;
+* age and number of requests, both to follow load balancers and DNS; ages are spread by 10 % either way;
+* the sizing rule (`sizing`), once a second while there is traffic;
+* spare connections, one every 10 to 50 ms, so that a restarted backend is not met by a volley of handshakes.
+
+Closings by the backend are collected for a tenth of a second and then judged together. If they look like a
+restart, every connection is of the past: idle ones are closed, leased ones not reused, and no spare is dialed
+until the endpoint is known to be healthy again (`keep_warm`). Otherwise their ages teach the idle limit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from proxy.pooling.idle_time import REST_S, IdleTime, looks_like_restart
+from proxy.pooling.sizing import Sizing
+
+if TYPE_CHECKING:
+    from proxy.pooling.policy import HttpPoolPolicy
+    from proxy.pooling.pool_core import PoolCore
+
+__all__ = ("TICK_S", "Aged", "Chores", "Retired", "Upkeep")
+
+Retired = Literal["idle", "age", "requests", "surplus", "room", "restart", "moved"]
+"""Why this side gave a connection up although it worked: unused for too long, too old, used too often, more
+than wanted, to make room for a fresh one, the backend restarted, or its name stands for other addresses
+now."""
+
+_JUDGE_AFTER_S: Final = 0.1
+TICK_S: Final = 1.0
+_WARM_LEAST_S: Final = 0.01
+_WARM_SPREAD_S: Final = 0.04
+_AGE_SPREAD: Final = 0.1
+
+
+class Aged(Protocol):
+    """What the upkeep knows of a connection: it may rest until `fit_until`, and live until `retire_at`."""
+
+    idle_since: float
+    fit_until: float
+    retire_at: float
+    uses: int
+
+
+C = TypeVar("C", bound=Aged)
+W = TypeVar("W")
+
+
+class Chores(NamedTuple, Generic[C]):
+    """What to do now: connections to close, spare ones to dial."""
+
+    close: list[tuple[C, Retired]]
+    dials: int
+
+
+class Upkeep(Generic[C, W]):
+    """See the module's text."""
+
+    __slots__ = (
+        "_calls",
+        "_closings",
+        "_core",
+        "_idle_before",
+        "_is_warm",
+        "_judge_at",
+        "_least",
+        "_max_age_s",
+        "_max_uses",
+        "_next_warm_at",
+        "_rate",
+        "_sizing",
+        "_ticked_at",
+        "_unused",
+        "_used",
+    )
+
+    def __init__(self, policy: HttpPoolPolicy, core: PoolCore[C, W], now: float) -> None:
+        self._core = core
+        self._max_age_s = policy.max_age or math.inf
+        self._max_uses = policy.max_requests or math.inf
+        self._least = policy.min
+        self._sizing = Sizing(policy.min, policy.max)
+        self._used = IdleTime(policy.idle)
+        self._unused = IdleTime(policy.idle)
+        self._closings: list[tuple[float, int]] = []
+        self._idle_before = 0
+        self._judge_at = math.inf
+        self._ticked_at = now
+        self._calls = 0
+        self._rate = 0.0
+        self._is_warm = False
+        self._next_warm_at = now
+        core.must_rest = True
+
+    # ------------------------------------------------------------- what happened
+    def dialed(self, connection: C, now: float, jitter: float) -> None:
+        """A connection is new; `jitter` in [0, 1) spreads its end."""
+        connection.retire_at = now + self._max_age_s * (1 - _AGE_SPREAD + 2 * _AGE_SPREAD * jitter)
+        self.rests(connection, now)
+
+    def rests(self, connection: C, now: float) -> None:
+        """A connection has nothing to do from `now`: until when may it be used?"""
+        connection.idle_since = now
+        self._calls += 1
+        connection.fit_until = now + (self._used if connection.uses else self._unused).limit_s
+
+    def announced(self, timeout_s: float) -> None:
+        """The backend says how long it keeps idle connections."""
+        self._used.announced(timeout_s)
+
+    def ended(self, connection: C, now: float) -> bool:
+        """The backend ended an idle connection. True when so many went that it should be probed."""
+        age_s = now - connection.idle_since
+        if connection.uses and age_s < REST_S:
+            self._used.closed(now, age_s)
+            self._core.must_rest = True
+            return False
+        if not self._closings:
+            self._idle_before = len(self._core.idle) + 1
+            self._judge_at = now + _JUDGE_AFTER_S
+        self._closings.append((age_s, connection.uses))
+        return len(self._closings) * 2 >= self._idle_before
+
+    def restarted(self) -> list[C]:
+        """The backend went away: the idle connections to close; the leased ones end with their exchange."""
+        self._is_warm = False
+        for connection in self._core.leased:
+            connection.retire_at = -math.inf
+        return list(self._core.idle)
+
+    def keep_warm(self) -> None:
+        """The endpoint is healthy: spare connections are worth having."""
+        self._is_warm = True
+
+    # ------------------------------------------------------------- what is allowed
+    def is_spent(self, connection: C, now: float) -> Retired | None:
+        """Why a connection must not be used again, if so."""
+        if connection.uses >= self._max_uses:
+            return "requests"
+        if now >= connection.retire_at:
+            return "age" if connection.retire_at > -math.inf else "restart"
+        return None
+
+    def is_over(self, connection: C, now: float) -> Retired | None:
+        """Why an idle connection must be closed, if so."""
+        if now >= connection.fit_until:
+            return "idle"
+        return "age" if now >= connection.retire_at else None
+
+    def is_safe(self, connection: C, now: float) -> bool:
+        """Whether a call that must not be sent twice may take this idle, silent connection."""
+        return (self._used if connection.uses else self._unused).is_safe(now - connection.idle_since)
+
+    def rested(self, connection: C, now: float) -> None:
+        """A connection taken while all must rest was still silent."""
+        self._survived(connection, now - connection.idle_since)
+
+    def _survived(self, connection: C, age_s: float) -> None:
+        (self._used if connection.uses else self._unused).survived(age_s)
+        self._core.must_rest = not self._used.is_trusted
+
+    # ------------------------------------------------------------- what is due
+    def chores(self, now: float, jitter: float) -> Chores[C]:
+        """What to do at `now`; `jitter` in [0, 1)."""
+        close: list[tuple[C, Retired]] = []
+        if now >= self._judge_at:
+            close += [(connection, "restart") for connection in self._judge(now)]
+        close += [
+            (connection, why)
+            for connection in self._core.idle
+            if (why := self.is_over(connection, now)) is not None
+        ]
+        if now >= self._ticked_at + TICK_S:
+            close += [(connection, "surplus") for connection in self._tick(now)]
+        return Chores(close, self._spares(now, jitter))
+
+    def next_at(self, now: float) -> float:
+        """The next instant at which chores may be due; inf: not before something happens."""
+        core = self._core
+        instants = [self._judge_at]
+        instants += [min(connection.fit_until, connection.retire_at) for connection in core.idle]
+        if self._calls or core.leased or len(core.idle) > self._least:
+            instants.append(self._ticked_at + TICK_S)
+        if core.must_rest and core.waiting:
+            instants += [
+                rested_at for connection in core.idle if (rested_at := connection.idle_since + REST_S) > now
+            ]
+        if self._is_warm and core.spares_wanted(math.inf, self._spare):
+            instants.append(max(now, self._next_warm_at, core.dial_at))
+        return min(instants)
+
+    @property
+    def idle_limit_s(self) -> float:
+        """How long a used connection may rest."""
+        return self._used.limit_s
+
+    def snapshot(self) -> dict[str, object]:
+        """What was learned and decided, for the status page."""
+        return {
+            "target": self._sizing.target,
+            "spare": self._spare if self._is_warm else 0,
+            "idle_limit_s": self._used.limit_s,
+            "learned_idle_s": self._used.learned_s,
+            "is_trusted": self._used.is_trusted,
+        }
+
+    @property
+    def _spare(self) -> int:
+        return self._sizing.spare(self._used.limit_s, self._rate)
+
+    def _spares(self, now: float, jitter: float) -> int:
+        if not self._is_warm or now < self._next_warm_at:
+            return 0
+        wanted = min(1, self._core.spares_wanted(now, self._spare))
+        if wanted:
+            self._next_warm_at = now + _WARM_LEAST_S + _WARM_SPREAD_S * jitter
+        return wanted
+
+    def _tick(self, now: float) -> list[C]:
+        idle = self._core.idle
+        untouched = sum(1 for connection in idle if connection.idle_since <= self._ticked_at)
+        self._sizing.tick(now, self._core.total - untouched)
+        self._rate = self._calls / (now - self._ticked_at)
+        self._calls = 0
+        self._ticked_at = now
+        for time in (self._used, self._unused):
+            time.forget(now)
+        for connection in idle[:1]:
+            self._survived(connection, now - connection.idle_since)
+        return idle[: self._sizing.surplus(now, len(idle), len(self._core.leased))]
+
+    def _judge(self, now: float) -> list[C]:
+        closings, self._closings = self._closings, []
+        self._judge_at = math.inf
+        if looks_like_restart([age for age, _ in closings], self._idle_before):
+            return self.restarted()
+        for age_s, uses in closings:
+            (self._used if uses else self._unused).closed(now, age_s)
+        return []
