@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from proxy import __version__
+from proxy.admin.cache import cache_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
+from proxy.batching.codecs import CODECS
+from proxy.batching.keys import HeaderRules, shared_fields
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
@@ -36,9 +39,11 @@ from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from proxy.batching.policy import BatchPolicy
+    from proxy.caching.cache import Cache
+    from proxy.caching.policy import CachePolicy
     from proxy.config.load import Loaded
     from proxy.config.model import Config
     from proxy.lifecycle import Component
@@ -107,6 +112,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
     telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
 
+    cache = _cache(config, telemetry, clock, wall)
     services: dict[str, Service] = {}
     upstreams: list[Component] = []
     checks: list[Check] = []
@@ -114,7 +120,7 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         events = telemetry.metrics.pool(name)
         cluster = Cluster(name, upstream.http, upstream, clock, events=events, protocol=upstream.protocol)
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
-        services[name] = Service(cluster, batcher, _batch_policy(config))
+        services[name] = Service(cluster, batcher, _batch_policy(config), cache, _cache_policy(config))
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
         checks.append(Check(f"upstream {name}", cluster.readiness))
@@ -141,8 +147,10 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         checks,
         place=config.server.admin.listen,
         token=token.reveal() if token is not None else "",
+        more=() if cache is None else cache_routes(cache),
     )
-    components: list[Component] = [telemetry, admin, *upstreams, http]
+    kept: list[Component] = [] if cache is None else [cache]
+    components: list[Component] = [telemetry, admin, *kept, *upstreams, http]
     life.on_change(partial(_announce, http, admin, status))
     return App(life, components, http, admin)
 
@@ -167,6 +175,52 @@ def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
 
 def _stream_policy(config: Config) -> Callable[[str], StreamPolicy]:
     return lambda model: config.model_policy(model).stream
+
+
+def _cache_policy(config: Config) -> Callable[[str], CachePolicy]:
+    """Items are looked up one by one only where batching relies on their independence too."""
+    together: dict[int, CachePolicy] = {}  # a policy lives as long as its configuration, and so does this
+
+    def policy(model: str) -> CachePolicy:
+        found = config.model_policy(model)
+        if found.batch.mode != "off" or not found.cache.items:
+            return found.cache
+        whole = together.get(id(found.cache))
+        if whole is None:
+            whole = together[id(found.cache)] = found.cache.model_copy(update={"items": False})
+        return whole
+
+    return policy
+
+
+def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
+    """The cache, or None when the configuration keeps nothing."""
+    if not config.cache.metadata and all(model.cache.mode == "off" for model in config.models.values()):
+        return None
+    from proxy.caching.assembly import assemble  # noqa: PLC0415  loads aiohttp-client-cache, for those who use it
+
+    cache = assemble(
+        config.cache,
+        clock=clock,
+        wall=wall,
+        rules=_field_rules,
+        codecs=CODECS,
+        share=shared_fields,
+        upstreams=tuple(config.upstreams),
+    )
+    lru, sample = cache.store.memory.lru, telemetry.metrics.sample
+    sample("cache_lookups_total", lambda: [((result,), count) for result, count in cache.results.items()])
+    sample("cache_entries", lambda: [((), len(lru))])
+    sample("cache_bytes", lambda: [((), lru.nbytes)])
+    sample("cache_evictions_total", lambda: [(("size",), lru.evicted), (("age",), lru.expired)])
+    sample("cache_errors_total", lambda: [((name,), count) for name, count in cache.store.errors.items()])
+    return cache
+
+
+def _field_rules(ignore: Sequence[str]) -> HeaderRules:
+    """What keeps callers out of each other's batches keeps them out of each other's answers."""
+    is_shared = "authorization" in (name.lower() for name in ignore)
+    return HeaderRules(() if is_shared else ("authorization",), ignore)
 
 
 def _named_models(config: Config) -> tuple[str, ...]:

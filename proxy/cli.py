@@ -79,7 +79,22 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", help="print the status document of a running proxy")
     _add_admin(status)
     status.set_defaults(verb=_status)
+
+    _add_cache(verbs.add_parser("cache", help="look at the answers a running proxy keeps, or forget them"))
     return parser
+
+
+def _add_cache(cache: argparse.ArgumentParser) -> None:
+    verbs = cache.add_subparsers(metavar="VERB", required=True)
+    stats = verbs.add_parser("stats", help="print what is kept and what came of lookups")
+    _add_admin(stats)
+    stats.set_defaults(verb=_cache_stats)
+    purge = verbs.add_parser("purge", help="forget answers: all, or those of a model or an upstream")
+    _add_admin(purge)
+    purge.add_argument("--model", default="", metavar="NAME")
+    purge.add_argument("--upstream", default="", metavar="NAME")
+    purge.add_argument("--token-file", metavar="FILE", help="holds the admin port's token, if it has one")
+    purge.set_defaults(verb=_cache_purge)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -153,12 +168,25 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    status, body = _ask_admin(arguments.admin, "/status.json")
-    if status != 200:
-        print(body.strip(), file=sys.stderr)
+    return _print_answer(*_ask_admin(arguments.admin, "/status.json"))
+
+
+def _cache_stats(arguments: argparse.Namespace) -> int:
+    return _print_answer(*_ask_admin(arguments.admin, "/cache"))
+
+
+def _cache_purge(arguments: argparse.Namespace) -> int:
+    from pathlib import Path  # noqa: PLC0415  for this verb only
+    from urllib.parse import urlencode  # noqa: PLC0415
+
+    chosen = {name: vars(arguments)[name] for name in ("model", "upstream") if vars(arguments)[name]}
+    target = f"/cache/purge?{urlencode(chosen)}" if chosen else "/cache/purge"
+    try:
+        token = Path(arguments.token_file).read_text("utf-8").strip() if arguments.token_file else ""
+    except OSError as error:
+        print(f"{arguments.token_file}: {error.strerror}", file=sys.stderr)
         return EXIT_RUNTIME
-    print(json.dumps(json.loads(body), indent=2))
-    return EXIT_OK
+    return _print_answer(*_ask_admin(arguments.admin, target, "POST", token))
 
 
 # ----------------------------------------------------------------- shared
@@ -182,8 +210,16 @@ def _load(arguments: argparse.Namespace) -> Loaded | None:
     return loaded
 
 
-def _ask_admin(base: str, path: str) -> tuple[int, str]:
-    """(status, body) of a GET on the admin port; status 0 with the reason when nobody answers."""
+def _print_answer(status: int, body: str) -> int:
+    if status != 200:
+        print(body.strip(), file=sys.stderr)
+        return EXIT_RUNTIME
+    print(json.dumps(json.loads(body), indent=2))
+    return EXIT_OK
+
+
+def _ask_admin(base: str, path: str, method: str = "GET", token: str = "") -> tuple[int, str]:
+    """(status, body) of a request to the admin port; status 0 with the reason when nobody answers."""
     import http.client  # noqa: PLC0415  only these verbs talk to a running proxy
     from urllib.parse import urlsplit  # noqa: PLC0415
 
@@ -192,7 +228,7 @@ def _ask_admin(base: str, path: str) -> tuple[int, str]:
         url.hostname or "127.0.0.1", url.port or 9901, timeout=_ADMIN_TIMEOUT_S
     )
     try:
-        connection.request("GET", path)
+        connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.reservoir import Ledger
 from proxy.timing import NEVER, Deadline
-from proxy.transit import Flow, Headers, Ledger, Sink, Stream, Watch
+from proxy.transit import Flow, Headers, Sink, Stream, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,8 @@ Left alone, TCP grows its buffers to many megabytes on a fast path (measured: a 
 client that had stopped reading). That memory is invisible to watermarks and to cgroup-aware people alike, and
 bytes in it are bytes that a model computed for nobody. Two bounds are enough:
 
-* towards the reader, ``TCP_NOTSENT_LOWAT``: the kernel accepts no more once this much waits unsent. What is on its
-  way is not limited, so a distant reader keeps its bandwidth;
+* towards the reader, ``TCP_NOTSENT_LOWAT``: the kernel accepts no more once this much waits unsent. What is
+  on its way is not limited, so a distant reader keeps its bandwidth;
 * from the producer, ``SO_RCVBUF``: the window that a paused source may still fill.
 
 Sockets without these options (Unix sockets, other systems) keep their own, smaller defaults.

@@ -11,6 +11,7 @@ from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.routing.deadline import tightest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
+    from proxy.caching.cache import Cache
     from proxy.exchange import Upstream
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from proxy.timing import Clock
 
 __all__ = ("Pipeline", "Recorder", "Service")
+
+_OFF = CachePolicy()
 
 
 class Recorder(Protocol):
@@ -38,15 +42,22 @@ class Recorder(Protocol):
         """`call` ended as `ended` says."""
 
 
+def _nothing_kept(_model: str) -> CachePolicy:
+    return _OFF
+
+
 class Service(NamedTuple):
     """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
 
-    `policy` gives the batching policy of a model by name ("" where the path names none).
+    `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
+    None where nothing is kept.
     """
 
     upstream: Upstream
     batcher: Batcher
     policy: Callable[[str], BatchPolicy]
+    cache: Cache | None = None
+    cache_policy: Callable[[str], CachePolicy] = _nothing_kept
 
 
 class Pipeline:
@@ -60,9 +71,9 @@ class Pipeline:
         services: Mapping[str, Service],
         *,
         admission: Admission,
-        streams: Streams,
         telemetry: Recorder,
         clock: Clock,
+        streams: Streams | None = None,
     ) -> None:
         self._routes = routes
         self._services = services
@@ -92,11 +103,11 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
-            # 4 batched, or direct and streamed
-            if isinstance(call.body, Stream):
+            # 4 kept, batched, or direct and streamed
+            if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
             reply = await self._dispatch(call, match)
-            if isinstance(reply.body, Stream):
+            if isinstance(reply.body, Stream) and self._streams is not None:
                 self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
             self._admission.leave()
@@ -118,6 +129,13 @@ class Pipeline:
 
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
+        if service.cache is not None:
+            fetch = partial(self._send, service, match)
+            return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
+        return await self._send(service, match, call)
+
+    @staticmethod
+    async def _send(service: Service, match: Match, call: Call) -> Reply:
         if match.route.codec is None:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)

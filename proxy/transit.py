@@ -1,18 +1,20 @@
-"""Bodies in transit: one producer, one consumer, watermarks between them, a ledger over all of them."""
+"""Bodies in transit: one producer, one consumer, and watermarks between them."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
+
+from proxy.reservoir import Reservoir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.errors import ProxyError
+    from proxy.reservoir import Ledger
 
-__all__ = ("Flow", "Headers", "Ledger", "Reservoir", "Sink", "Stream", "Watch")
+__all__ = ("Flow", "Headers", "Sink", "Stream", "Watch")
 
 _CHUNK: Final = 64 * 1024
 
@@ -31,31 +33,6 @@ class Flow(Protocol):
 
     def abandon(self) -> None:
         """Nobody reads any more: free the source."""
-
-
-class Ledger:
-    """How many bytes of bodies are held in memory, over all calls of a listener or a process.
-
-    `used` counts what waits in streams, in gathered bodies and behind slow readers; it may pass `limit` by what
-    one read brings. Above three quarters of it every stream is kept to one read at a time; at `limit` no new
-    call is admitted.
-    """
-
-    __slots__ = ("limit", "used")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    @property
-    def is_full(self) -> bool:
-        """True when no new call may come in."""
-        return self.used >= self.limit
-
-    @property
-    def is_tight(self) -> bool:
-        """True when streams may hold one read only."""
-        return 4 * self.used > 3 * self.limit
 
 
 class Sink(Protocol):
@@ -84,86 +61,23 @@ class Watch(Protocol):
         """The consumer is done, one way or the other."""
 
 
-class Reservoir:
-    """Bytes that wait for a consumer, in the pieces in which they came, counted on a ledger if there is one.
-
-    `size` is what waits here, `held` what the consumer has taken and could not pass on yet.
-    """
-
-    __slots__ = ("held", "ledger", "pieces", "size")
-
-    def __init__(self) -> None:
-        self.pieces: deque[bytes] = deque()
-        self.size = 0
-        self.held = 0
-        self.ledger: Ledger | None = None
-
-    def add(self, data: bytes) -> None:
-        """Behind what waits."""
-        self.pieces.append(data)
-        self._count(len(data))
-
-    def put_back(self, data: bytes) -> None:
-        """Before what waits."""
-        self.pieces.appendleft(data)
-        self._count(len(data))
-
-    def take(self) -> bytes:
-        """Everything that waits."""
-        pieces = self.pieces
-        data = pieces.popleft() if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._count(-self.size)
-        return data
-
-    def take_some(self, most: int) -> bytes:
-        """Whole pieces of at most `most` bytes together, but at least one: a piece is never cut."""
-        pieces = self.pieces
-        taken = [pieces.popleft()]
-        size = len(taken[0])
-        while pieces and size + len(pieces[0]) <= most:
-            size += len(pieces[0])
-            taken.append(pieces.popleft())
-        self._count(-size)
-        return taken[0] if len(taken) == 1 else b"".join(taken)
-
-    @property
-    def is_tight(self) -> bool:
-        """True when so much waits over all bodies that this one is to be kept to one read."""
-        return self.ledger is not None and self.ledger.is_tight
-
-    def hold(self, size: int) -> None:
-        """The consumer holds `size` bytes now."""
-        if self.ledger is not None:
-            self.ledger.used += size - self.held
-        self.held = size
-
-    def open(self, ledger: Ledger) -> None:
-        """Count on `ledger` from now on."""
-        self.ledger = ledger
-        ledger.used += self.size + self.held
-
-    def _count(self, size: int) -> None:
-        self.size += size
-        if self.ledger is not None:
-            self.ledger.used += size
-
-
 class Stream:
     """A body in transit: one producer feeds it, one consumer takes it, and neither can outrun the other.
 
     The producer calls `feed`, then exactly one of `end` and `fail`. The consumer awaits `read` until it
     returns ``b""``; or it attaches a `Sink`, which gets every piece within the producer's own call (no task
-    wakes up, no piece waits for a turn of the loop), says `hold` and `go_on`, and `complete` at the end. Either
-    kind calls `abandon` when it loses interest, and says why when it was not the client who left.
+    wakes up, no piece waits for a turn of the loop), says `hold` and `go_on`, and `complete` at the end.
+    Either kind calls `abandon` when it loses interest, and says why when it was not the client who left.
 
     What the consumer cannot take waits here. Above `high` waiting bytes the producer is paused; at or below
-    `low` it is resumed. With a `ledger` the bytes count there, and a tight ledger pauses the producer earlier.
+    `low` it is resumed. With a `ledger` the bytes count there, and a tight ledger pauses the producer
+    earlier.
 
-    `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
-    consumer took. `trailers` is complete once the end was seen. `has_last_word` says that a body which breaks off
-    ends with words for its reader: they are to reach it. `stall_s` is how long the consumer's own
-    reader may take nothing before it is given up; `chunk` is how many waiting bytes are handed over at once to begin with.
+    `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what
+    the consumer took. `trailers` is complete once the end was seen. `has_last_word` says that a body which
+    breaks off ends with words for its reader: they are to reach it. `stall_s` is how long the consumer's
+    own reader may take nothing before it is given up; `chunk` is how many waiting bytes are handed over at
+    once to begin with.
     """
 
     __slots__ = (

@@ -7,12 +7,13 @@ misspelt keys all read the structs themselves.
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Annotated, Literal
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from proxy.batching.policy import BatchPolicy
+from proxy.caching.policy import CachePolicy, StorePolicy
 from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
@@ -30,6 +31,9 @@ from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
 from proxy.streaming.policy import StreamPolicy
 from proxy.telemetry.policy import AccessLogPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = (
     "AdminConfig",
@@ -101,6 +105,7 @@ class ModelConfig(Policy):
 
     batch: BatchPolicy = BatchPolicy()
     stream: StreamPolicy = StreamPolicy()
+    cache: CachePolicy = CachePolicy()
 
 
 class ObserveConfig(Policy):
@@ -108,6 +113,8 @@ class ObserveConfig(Policy):
 
     access_log: AccessLogPolicy = AccessLogPolicy()
 
+
+_REMEMBERED_NAMES = 1024
 
 UpstreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 ModelGlob = Annotated[str, AfterValidator(check_glob)]
@@ -126,6 +133,7 @@ class Config(Policy):
     models: dict[ModelGlob, ModelConfig] = Field(default_factory=lambda: {"*": ModelConfig()})
     """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
     rest."""
+    cache: StorePolicy = StorePolicy()
     observe: ObserveConfig = ObserveConfig()
 
     @field_validator("models", mode="after")
@@ -141,11 +149,16 @@ class Config(Policy):
     def _merged(self) -> dict[tuple[str, ...], ModelConfig]:
         return {}
 
-    def model_policy(self, name: str) -> ModelConfig:
-        """What applies to the model `name`: the most specific glob's fields over those of less specific ones.
+    @cached_property
+    def model_policy(self) -> Callable[[str], ModelConfig]:
+        """What applies to a model by name: the most specific glob's fields over those of less specific ones.
 
         Values that contradict what they would inherit (``least`` above an inherited ``most``) stand alone.
+        The names come from clients, so only so many answers are kept.
         """
+        return lru_cache(maxsize=_REMEMBERED_NAMES)(self._policy_of)
+
+    def _policy_of(self, name: str) -> ModelConfig:
         matching = self._globs.matching(name)
         merged = self._merged.get(matching)  # one entry for each set of globs, however many names there are
         if merged is None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Reply
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.policy import ServerTimeoutPolicy, ServerTlsPolicy
-    from proxy.ingress.presence import PeerState
+    from proxy.ingress.presence import Glance, PeerState
     from proxy.ingress.rules import HeadRules
 
 __all__ = ("HttpServer", "Serve")
@@ -131,6 +131,8 @@ class HttpServer(Server):
         if self._listener is not None:
             self._listener.close()
         self.pre_shutdown()  # idle connections go at once
+        for connection in self._connections:
+            cast("ClientConnection", connection).leave()
         remaining = max(0.0, deadline - self._loop.time())
         await self.shutdown(remaining)
 
@@ -144,6 +146,11 @@ class HttpServer(Server):
                 timer.cancel()
         self._scan_timer = self._watch_timer = None
         self._probe.close()
+
+    def refresh_tls(self) -> None:
+        """Use the TLS files as they are now, for new connections."""
+        if self._tls is not None:
+            self._tls.refresh()
 
     # ------------------------------------------------------------- for its connections
     @property
@@ -177,6 +184,10 @@ class HttpServer(Server):
         except OSError:
             return "gone"
 
+    def glance(self, transport: asyncio.BaseTransport) -> Glance:
+        """What has reached us of the client's leaving, although nobody reads from it."""
+        return self._probe.glance(transport.get_extra_info("socket"))
+
     def watch(self, connection: ClientConnection) -> None:
         """Look after `connection`, which nobody reads from or which may have left."""
         self._watched.add(connection)
@@ -201,8 +212,7 @@ class HttpServer(Server):
         self.heads.date = formatdate(usegmt=True).encode()
         for connection in tuple(self._connections):
             cast("ClientConnection", connection).inspect(now)
-        if self._tls is not None:
-            self._tls.refresh()
+        self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
 
     def _limit_descriptors(self) -> None:

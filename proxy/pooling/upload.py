@@ -1,9 +1,10 @@
 """Sending a request body that is still arriving.
 
-Owned by one connection for one exchange. It is the body's `Sink`: what the client's read brought goes to the
-backend within that read. When the kernel does not take everything, the body is held, and its watermarks
-pause the client, until the backend has caught up. It ends when the body is sent or breaks off (`on_end` gets
-the reason), or by `cancel`. It runs beside the answer, because a backend may answer before it has read everything.
+Owned by one connection for one exchange. It is the body's `Sink`: what the client's read brought goes to
+the backend within that read. When the kernel does not take everything, the body is held, and its watermarks
+pause the client, until the backend has caught up. It ends when the body is sent or breaks off (`on_end`
+gets the reason), or by `cancel`. It runs beside the answer, because a backend may answer before it has read
+everything.
 """
 
 from __future__ import annotations

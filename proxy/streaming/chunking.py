@@ -2,16 +2,17 @@
 
 Theory of operation
 -------------------
-As long as a reader keeps up nothing is chunked: what one read brought is one write. Chunking matters only when
-bytes wait for the reader. Then each time the kernel has taken everything, the next chunk is handed to it. The
-bytes of that chunk wait in the transport, where watermarks cannot see them, until the reader has made room for the
-last of them. Large chunks cost fewer system calls and small ones less memory and coarse-grained waiting.
+As long as a reader keeps up nothing is chunked: what one read brought is one write. Chunking matters only
+when bytes wait for the reader. Then each time the kernel has taken everything, the next chunk is handed to
+it. The bytes of that chunk wait in the transport, where watermarks cannot see them, until the reader has
+made room for the last of them. Large chunks cost fewer system calls and small ones less memory and
+coarse-grained waiting.
 
 The right size follows from the reader's bandwidth: a chunk should last it about 10 ms. That is 50 KB for a
-reader of 5 MB/s and the largest chunk for one above 100 MB/s. The bandwidth is measured from the chunks themselves:
-bytes handed over, divided by the time until the kernel wanted more, smoothed so that half of what is known is
-new. Sizes are powers of two between 16 KiB, below which system calls cost more than the memory is worth, and
-1 MiB, above which throughput was not seen to grow.
+reader of 5 MB/s and the largest chunk for one above 100 MB/s. The bandwidth is measured from the chunks
+themselves: bytes handed over, divided by the time until the kernel wanted more, smoothed so that half of
+what is known is new. Sizes are powers of two between 16 KiB, below which system calls cost more than the
+memory is worth, and 1 MiB, above which throughput was not seen to grow.
 
 A chunk gathers whole pieces that are already there. It never waits for more, and it never cuts a piece.
 """

@@ -2,21 +2,23 @@
 
 Theory of operation
 -------------------
-Encoding is the operator's choice, never the default: it costs the proxy's core what it saves on the wire, and beside
-the model on one host there is no wire. Where it is on, an answer is encoded only if nothing forbids it:
+Encoding is the operator's choice, never the default: it costs the proxy's core what it saves on the wire,
+and beside the model on one host there is no wire. Where it is on, an answer is encoded only if nothing
+forbids it:
 
 * the client accepts one of our codings (RFC 9110 §12.5.3: the highest weight wins, ours breaks ties by how
   well it does at this speed: zstd, br, gzip; ``q=0`` and ``identity`` are respected);
-* the body is text of some kind, is not encoded already and is not a part of something (206, ``Content-Range``);
+* the body is text of some kind, is not encoded already and is not a part of something (206,
+  ``Content-Range``);
 * nobody said ``no-transform`` (RFC 9111 §5.2.2.6).
 
 The encoded answer is another representation: its length is unknown, its ``ETag`` becomes weak, ranges are
 not offered, and ``Vary`` says what the choice depended on, also where the choice was not to encode.
 
-**Nothing is held back.** After each piece the encoder is flushed, so the client can decode every byte that the
-backend has sent. That costs a few bytes for each event (about 5 with gzip, 3 with zstd, 1 with br). Windows are
-small: a chat does not repeat itself over megabytes, and the memory is per stream (gzip 130 KB, br 200 KB,
-zstd 310 KB, measured for these settings).
+**Nothing is held back.** After each piece the encoder is flushed, so the client can decode every byte that
+the backend has sent. That costs a few bytes for each event (about 5 with gzip, 3 with zstd, 1 with br).
+Windows are small: a chat does not repeat itself over megabytes, and the memory is per stream (gzip 130 KB,
+br 200 KB, zstd 310 KB, measured for these settings).
 """
 
 from __future__ import annotations

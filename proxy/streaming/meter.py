@@ -1,7 +1,8 @@
 """What is measured of one body in transit.
 
-Owned by the `Streams` that opened it; it is the body's `Watch` and ends when the body closes. It runs inside
-every piece's way through the proxy, so it only adds to counters: names and histograms are made at scrape time.
+Owned by the `Streams` that opened it; it is the body's `Watch` and ends when the body closes. It runs
+inside every piece's way through the proxy, so it only adds to counters: names and histograms are made at
+scrape time.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ class Meter:
 class EventMeter(Meter):
     """Also the time to an answer's first byte and, with a `scanner`, the gaps between its events.
 
-    Events per second are those of a finished stream from its first event to its last: a model's servers send one
-    event for each token.
+    Events per second are those of a finished stream from its first event to its last: a model's servers
+    send one event for each token.
     """
 
     __slots__ = ("_count", "_first_at", "_last_at", "_model", "_now", "_scanner", "_started_at")

@@ -25,4 +25,4 @@ class StreamPolicy(Policy):
     heartbeat: Duration = 0.0
     """Silence after which an event stream gets a comment, also while its model loads; 0s: never."""
     error_event: bool = False
-    """Tell the reader of an event stream in a last event why it breaks off, before its connection is aborted."""
+    """Tell the reader of an event stream in a last event why it breaks off; its connection is then closed."""

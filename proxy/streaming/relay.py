@@ -1,9 +1,9 @@
 """Passing a body on to an HTTP/1.1 client, at the client's pace.
 
-Owned by the client's connection, for one answer. It is a `Sink`: each piece goes to the transport within the
-read that brought it, so an event costs no task switch and never waits for a turn of the loop. The transport is
-set to report as soon as the kernel does not take everything (`pause`); from then on pieces wait in the
-body's `Stream`, whose watermarks pause the backend, until the kernel has taken all (`resume`).
+Owned by the client's connection, for one answer. It is a `Sink`: each piece goes to the transport within
+the read that brought it, so an event costs no task switch and never waits for a turn of the loop. The
+transport is set to report as soon as the kernel does not take everything (`pause`); from then on pieces
+wait in the body's `Stream`, whose watermarks pause the backend, until the kernel has taken all (`resume`).
 
 `run` waits for the body's end and for its last byte to reach the kernel. It ends with it, with the body's
 own error, with `ReaderStalled`, or by being cancelled when the client has gone. A timer exists only while the
@@ -74,6 +74,11 @@ class Relay:
         self._held = 0
         self._held_at = math.inf
 
+    @property
+    def judges_reader(self) -> bool:
+        """True when a reader that takes nothing is given up here."""
+        return self._body.stall_s < math.inf
+
     async def run(self, head: bytes) -> None:
         """Write `head`, then the body as it comes.
 
@@ -127,7 +132,7 @@ class Relay:
         self._held = max(self._transport.get_write_buffer_size(), 1)
         self._held_at = now = self._clock.now()
         self._body.hold(self._held)
-        if self._timer is None and self._body.stall_s < math.inf:
+        if self._timer is None and self.judges_reader:
             self._judge = StallJudge(self._body.stall_s, now)
             self._timer = self._clock.call_at(self._judge.next_look(now), self._look)
 

@@ -2,15 +2,17 @@
 
 Theory of operation
 -------------------
-A server-sent event ends with an empty line, a line with CRLF, LF or CR (WHATWG HTML §9.2.5); in newline-delimited
-JSON each line is an event. Bytes are passed on as they come, so an event may lie in several pieces and
-a piece may hold several events, or a part of a UTF-8 sequence. Nothing here changes that. A scanner only counts
-the events that are complete, and knows whether the stream is *between* two events: the one place where
-a comment or an error event of our own may stand without tearing another one apart.
+A server-sent event ends with an empty line, a line with CRLF, LF or CR (WHATWG HTML §9.2.5); in
+newline-delimited JSON each line is an event. Bytes are passed on as they come, so an event may lie in
+several pieces and a piece may hold several events, or a part of a UTF-8 sequence. Nothing here changes
+that. A scanner only counts the events that are complete, and knows whether the stream is *between* two
+events: the one place where a comment or an error event of our own may stand without tearing another one
+apart.
 
-Nearly every piece of a real model's stream is one whole event with LF line ends. That case is two comparisons
-and a count. In all others the last three bytes of the previous piece are looked at again, because the two line
-ends of an empty line may be in two pieces. CR LF is one line end also when it is split.
+Nearly every piece of a real model's stream is one whole event with LF line ends. That case is two
+comparisons and a count. In all others the last three bytes of the previous piece are looked at again,
+because the two line ends of an empty line may be in two pieces. CR LF is one line end also when it is
+split.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A stage between a backend's answer and its client: encodes it, keeps it alive, says why it broke off.
 
-Owned by the answer that it changes; it exists only for answers of which the policy asks one of these things. It is the
-source's `Sink` and the `Flow` of `out`, so it adds a call to each piece's way and no wait: pauses pass through it
-in one direction, pieces in the other, both at once. What it adds of its own stands between two events.
+Owned by the answer that it changes; it exists only for answers of which the policy asks one of these
+things. It is the source's `Sink` and the `Flow` of `out`, so it adds a call to each piece's way and no
+wait: pauses pass through it in one direction, pieces in the other, both at once. What it adds of its own
+stands between two events.
 
 It ends with its source, or when `out` is abandoned. While heartbeats are on it holds one timer.
 """
@@ -26,7 +27,8 @@ __all__ = ("Stage",)
 class Stage:
     """Feeds `out` with what it makes of its source.
 
-    `scanner` is given where the source is an event stream. Without it there are no heartbeats and no error event.
+    `scanner` is given where the source is an event stream. Without it there are no heartbeats and no error
+    event.
     """
 
     __slots__ = (

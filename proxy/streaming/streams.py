@@ -1,15 +1,14 @@
 """Every body in transit, and what the policy makes of it.
 
-Owned by the app, called by the pipeline: once for a request whose body is still arriving, once for an answer. It
-sets the watermarks, the budget and the meter of each, and puts a stage before the answers that ask for one.
-It waits for nothing and holds what is open only to show it in the metrics.
+Owned by the app, called by the pipeline: once for a request whose body is still arriving, once for an
+answer. It sets the watermarks, the budget and the meter of each, and puts a stage before the answers that
+ask for one. It waits for nothing and holds what is open only to show it in the metrics.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.exchange import Stream
 from proxy.streaming.compression import choose_coding, encoded_headers, encoder, may_encode
 from proxy.streaming.flow import high_water
 from proxy.streaming.meter import EventMeter, Meter
@@ -19,7 +18,7 @@ from proxy.streaming.stage import Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from proxy.exchange import Call, Ledger, Reply
+    from proxy.exchange import Call, Ledger, Reply, Stream
     from proxy.streaming.policy import StreamPolicy
     from proxy.telemetry.metrics import StreamRecorder
     from proxy.timing import Clock

@@ -114,6 +114,27 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     Metric("batch_inflight_limit", "gauge", ("model",), "Batches that may be in flight at once."),
     Metric(
+        "cache_lookups_total",
+        "counter",
+        ("result",),
+        "Requests that asked the cache, by result: hit, miss, partial (some items were known), collapsed"
+        " (shared another's upstream call), stale, bypass.",
+    ),
+    Metric("cache_entries", "gauge", (), "Answers kept in memory."),
+    Metric("cache_bytes", "gauge", (), "Bytes of answers kept in memory."),
+    Metric(
+        "cache_evictions_total",
+        "counter",
+        ("reason",),
+        "Answers removed from memory, by reason: size (to make room), age.",
+    ),
+    Metric(
+        "cache_errors_total",
+        "counter",
+        ("operation",),
+        "Failed or late operations on the cache's storage, by operation; requests went on without it.",
+    ),
+    Metric(
         "upstream_requests_total",
         "counter",
         ("upstream", "code"),

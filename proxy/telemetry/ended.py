@@ -60,10 +60,10 @@ _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], Outcome], ...] = (
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """One call's end. `model` and `route` are empty where the call had none.
 
-    `status` is what the client was sent (499 when it had left). `duration_s` runs from the request's head to
-    the last byte of the answer, in seconds; `bytes_out` counts body bytes sent. `reason` is the `ProxyError`
-    slug when Pillion made the answer, else empty. `ended_by` is who broke the call off (``client``, ``upstream`` or
-    ``proxy``), empty when its answer was whole.
+    `status` is what the client was sent (499 when it had left). `duration_s` runs from the request's head
+    to the last byte of the answer, in seconds; `bytes_out` counts body bytes sent. `reason` is the
+    `ProxyError` slug when Pillion made the answer, else empty. `ended_by` is who broke the call off
+    (``client``, ``upstream`` or ``proxy``), empty when its answer was whole.
     """
 
     route: str

@@ -44,6 +44,7 @@ __all__ = (
     "check_text",
     "digest",
     "has_empty",
+    "join_text",
     "pieces",
     "quotes",
     "rows_signature",
@@ -179,6 +180,10 @@ def veil(text: bytes) -> bytes:
     return veiled
 
 
+def _has_bare(text: bytes) -> bool:
+    return any(match[0] in _VEILED for match in _TOKEN.finditer(text))
+
+
 def unveil(text: bytes) -> bytes:
     """The bytes that `veil` was given, or the part of them that `text` is."""
     for token, veiled in _VEILED.items():
@@ -201,10 +206,23 @@ def split_text(cut: Cut, text: bytes, members: Sequence[Prepared]) -> list[bytes
             raise SplitMismatch(f"the answer is not usable JSON: {error}") from None
 
 
+def join_text(join: Callable[[Sequence[bytes]], bytes], texts: Sequence[bytes]) -> bytes:
+    """`join(texts)`, through a veil if one of them needs it; raises `SplitMismatch` like `split_text`."""
+    try:
+        return join(texts)
+    except NOT_JSON as error:
+        try:
+            return unveil(join([veil(text) if _has_bare(text) else text for text in texts]))
+        except (ValueError, *NOT_JSON):
+            raise SplitMismatch(f"an answer is not usable JSON: {error}") from None
+
+
 def pieces(
     rows: Sequence[bytes | msgspec.Raw], members: Sequence[Prepared], stride: int = 1
 ) -> list[bytes | msgspec.Raw]:
     """The elements of each member joined by commas: `stride` of them for each of its items."""
+    if len(rows) == len(members):
+        return list(rows)
     parts = []
     start = 0
     for member in members:

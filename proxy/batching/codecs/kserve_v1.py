@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxy.batching.codecs.base import Part, Prepared
-from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, pieces, quotes, rows_signature, split_text
+from proxy.batching.codecs.json_bytes import (
+    NOT_JSON,
+    check_text,
+    join_text,
+    pieces,
+    quotes,
+    rows_signature,
+    split_text,
+)
 from proxy.errors import MergeRefused, SplitMismatch
 
 if TYPE_CHECKING:
@@ -72,13 +80,30 @@ class KServeV1:
         """The predictions of each member; see `Codec.split`."""
         return [(body, ()) for body in split_text(_cut, answer[0], members)]
 
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """One request for each instance; see `Cutter.cut`."""
+        rows = _rows(b"[%b]" % prepared.payload[0])
+        return [Prepared(prepared.key, 1, (bytes(row),), prepared.frame) for row in rows]
+
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """All predictions in one list; see `Cutter.join`."""
+        return join_text(_joined, answers)
+
+
+def _joined(answers: Sequence[bytes]) -> bytes:
+    parts = [_predictions(answer) for answer in answers]
+    if any(len(rows) != 1 or rest != parts[0][1] for rows, rest in parts):
+        raise SplitMismatch("answers to one item each do not fit together")
+    return b'{"predictions":[%b]%b}' % (b",".join([rows[0] for rows, _ in parts]), parts[0][1])
+
 
 def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
     rows, rest = _predictions(body)
     total = sum(member.items for member in members)
     if len(rows) != total:
         raise SplitMismatch(f"{len(rows)} predictions for {total} instances")
-    return [b'{"predictions":[%b]%b}' % (piece, rest) for piece in pieces(rows, members)]
+    end = b"]" + rest + b"}"
+    return [b"".join((b'{"predictions":[', piece, end)) for piece in pieces(rows, members)]
 
 
 def _with_rest(body: bytes) -> tuple[list[msgspec.Raw], bytes, int]:

@@ -33,6 +33,7 @@ from proxy.batching.codecs.json_bytes import (
     NOT_JSON,
     check_text,
     has_empty,
+    join_text,
     pieces,
     quotes,
     skeleton,
@@ -61,12 +62,12 @@ _WORDS = re.compile(rb'"(?:[^"\\]|\\.)*"|true|false', re.DOTALL)
 _NESTED = re.compile(rb"\[[ \t\r\n]*\[")
 _MOST_DIMENSIONS = 16
 
-_Head = tuple[bytes, bytes, bool]
-"""What goes around the rows of one input: before the row count, after it, and whether the rows are nested."""
+_Kind = tuple[str, str, tuple[int, ...], bytes, bool]
+"""What members' inputs have in common: name, datatype, shape of a row, parameters, whether data is nested."""
 
 
 class _Input(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    name: Raw
+    name: str
     shape: list[int]
     datatype: str
     data: Raw
@@ -99,6 +100,7 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _request = msgspec.json.Decoder(_Request).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 _rows = msgspec.json.Decoder(list[Raw]).decode
+_ONE_ROW = Prepared((), 1, (b"",))
 
 
 class OpenInference:
@@ -108,36 +110,33 @@ class OpenInference:
 
     def prepare(self, body: bytes, headers: Headers) -> Prepared:
         """Rows of every input, proved to fill their shapes; see `Codec.prepare`."""
-        if field(headers, _BINARY_LENGTH) is not None:
-            raise MergeRefused("binary_tensors")
         try:
             request = _request(body)
-        except msgspec.ValidationError:
-            raise MergeRefused("form") from None
-        except NOT_JSON:
-            raise MergeRefused("not_json") from None
+        except NOT_JSON as error:
+            raise MergeRefused(_why(error, headers)) from None
         if not request.inputs:
             raise MergeRefused("empty")
         items = request.inputs[0].shape[0] if request.inputs[0].shape else 0
-        payload, key, marks = [], [], 2
+        payload, kinds, marks = [], [], 2
         for tensor in request.inputs:
-            rows, part, count = _rows_of(tensor, items)
+            rows, kind, count = _rows_of(tensor, items)
             payload.append(rows)
-            key.append(part)
+            kinds.append(kind)
             marks += count
         ident, tail, count = _rest_of(request)
         if quotes(body) != marks + count:
             raise MergeRefused("duplicate_keys")
         check_text(body)
-        return Prepared((tuple(key), tail), items, tuple(payload), (key, tail), ident)
+        key = (tuple(kinds), tail)
+        return Prepared(key, items, tuple(payload), key, ident)
 
     def merge(self, members: Sequence[Prepared]) -> Part:
         """One request with the rows of all; see `Codec.merge`."""
-        heads, tail = members[0].frame
+        kinds, tail = members[0].frame
         total = sum(member.items for member in members)
         tensors = [
-            b"%b%d%b%b]}" % (before, total, after, b",".join([member.payload[index] for member in members]))
-            for index, (before, after, _) in enumerate(heads)
+            _tensor(kind, total, b",".join([member.payload[index] for member in members]))
+            for index, kind in enumerate(kinds)
         ]
         return b'{"inputs":[%b]%b}' % (b",".join(tensors), tail), ()
 
@@ -147,43 +146,79 @@ class OpenInference:
             raise SplitMismatch("binary tensors were not asked for")
         return [(body, ()) for body in split_text(_cut, answer[0], members)]
 
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """One request for each row; see `Cutter.cut`."""
+        heads, _ = prepared.frame
+        columns = [
+            _items(rows, prepared.items, is_nested=is_nested)
+            for rows, (_, _, is_nested) in zip(prepared.payload, heads, strict=True)
+        ]
+        return [Prepared(prepared.key, 1, row, prepared.frame) for row in zip(*columns, strict=True)]
 
-def _rows_of(tensor: _Input, items: int) -> tuple[bytes, _Head, int]:
-    """The bytes of all rows, what goes around them, and how many quotation marks the tensor has."""
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """The rows of all in one answer; see `Cutter.join`."""
+        return join_text(_joined, answers)
+
+
+def _why(error: Exception, headers: Headers) -> str:
+    """Why a body that was not understood is not merged."""
+    if field(headers, _BINARY_LENGTH) is not None:
+        return "binary_tensors"
+    return "form" if isinstance(error, msgspec.ValidationError) else "not_json"
+
+
+def _rows_of(tensor: _Input, items: int) -> tuple[bytes, _Kind, int]:
+    """The bytes of all rows, what their kind is, and how many quotation marks the tensor has."""
     shape = tensor.shape
     if not shape or shape[0] != items or min(shape) < 1 or len(shape) > _MOST_DIMENSIONS:
         raise MergeRefused("batch_dimension")
     data = bytes(tensor.data)
-    is_nested = _fills(data, shape)
-    extra = b"" if tensor.parameters is UNSET else _checked(b',"parameters":%b' % tensor.parameters)
-    name = bytes(tensor.name)
-    head = (
-        b'{"name":%b,"shape":[' % name,
-        b'%b],"datatype":%b%b,"data":['
-        % (b"".join([b",%d" % size for size in shape[1:]]), msgspec.json.encode(tensor.datatype), extra),
-        is_nested,
+    is_nested, marks = _fills(data, shape)
+    extra = b""
+    if tensor.parameters is not UNSET:
+        extra = _checked(b',"parameters":%b' % tensor.parameters)
+        marks += quotes(extra)
+    # Four keys, a name and a datatype: a string has two marks, however its text is escaped.
+    return data[1:-1], (tensor.name, tensor.datatype, tuple(shape[1:]), extra, is_nested), 12 + marks
+
+
+def _tensor(kind: _Kind, items: int, rows: bytes) -> bytes:
+    name, datatype, row_shape, extra, _ = kind
+    sizes = b"".join([b",%d" % size for size in row_shape])
+    encode = msgspec.json.encode
+    return b'{"name":%b,"shape":[%d%b],"datatype":%b%b,"data":[%b]}' % (
+        encode(name),
+        items,
+        sizes,
+        encode(datatype),
+        extra,
+        rows,
     )
-    return data[1:-1], head, 10 + quotes(name) + quotes(data) + quotes(extra)
 
 
-def _fills(data: bytes, shape: list[int]) -> bool:
-    """Whether `data` is nested; raises `MergeRefused` unless its elements are exactly those of `shape`."""
+def _fills(data: bytes, shape: list[int]) -> tuple[bool, int]:
+    """Whether `data` is nested, and its quotation marks.
+
+    Raises `MergeRefused` unless its elements are exactly those of `shape`.
+    """
     count = math.prod(shape)
     if not data.startswith(b"[") or len(data) < 2 * count + 1:  # so the outline is no longer than the body
         raise MergeRefused("shape")
     is_nested = len(shape) > 1 and _NESTED.match(data) is not None
     outline = skeleton(data)
+    marks = 0
     if outline.strip(b"[],"):
+        marks = quotes(data)
         data = _WORDS.sub(b"1", data)
         outline = skeleton(data)
     if outline != _outline(shape if is_nested else [count]) or has_empty(data, outline):
         raise MergeRefused("shape")
-    return is_nested
+    return is_nested, marks
 
 
 def _outline(shape: list[int]) -> bytes:
     """The skeleton of an array of `shape`, brackets and commas only."""
-    outline = b"[%b]" % (b"," * (shape[-1] - 1))
+    outline = b"[" + b"," * (shape[-1] - 1) + b"]"
     for size in reversed(shape[:-1]):
         outline = b"[%b]" % b",".join([outline] * size)
     return outline
@@ -220,10 +255,40 @@ def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
     before, after = _around(answer)
     parts = []
     for index, member in enumerate(members):
-        ident = b',"id":%b' % member.ident if member.ident else b""
-        tensors = [b"%b%d%b%b]}" % (head, member.items, tail, rows[index]) for head, tail, rows in columns]
-        parts.append(b'{%b"outputs":[%b]%b%b}' % (before, b",".join(tensors), after, ident))
+        items = b"%d" % member.items
+        tensors = b"]},".join([b"".join((head, items, tail, rows[index])) for head, tail, rows in columns])
+        ident = b',"id":' + member.ident if member.ident else b""
+        parts.append(b"".join((before, tensors, b"]}]", after, ident, b"}")))
     return parts
+
+
+def _items(rows: bytes, items: int, *, is_nested: bool) -> list[bytes]:
+    """The bytes of each item's part of one input."""
+    elements: Sequence[bytes | Raw] = (
+        rows.split(b",") if not is_nested and b'"' not in rows else _rows(b"[%b]" % rows)
+    )
+    stride = len(elements) // items
+    return [b",".join(elements[start : start + stride]) for start in range(0, items * stride, stride)]
+
+
+def _joined(answers: Sequence[bytes]) -> bytes:
+    parts = [_decode_answer(answer) for answer in answers]
+    around = {(_around(part), tuple(map(_form, part.outputs))) for part in parts}
+    if len(around) != 1:
+        raise SplitMismatch("answers to one item each do not fit together")
+    ((before, after), forms) = around.pop()
+    tensors = [
+        b"%b%d%b%b]}"
+        % (head, len(parts), tail, b",".join([bytes(part.outputs[index].data)[1:-1] for part in parts]))
+        for index, (head, tail, _) in enumerate(forms)
+    ]
+    return b'{%b"outputs":[%b]%b}' % (before, b",".join(tensors), after)
+
+
+def _form(tensor: _Output) -> tuple[bytes, bytes, bool]:
+    """What goes around the one row of an output, and whether it is nested."""
+    head, tail, _ = _column(tensor, 1, (_ONE_ROW,))
+    return head, tail, len(tensor.shape) > 1 and _NESTED.match(bytes(tensor.data)) is not None
 
 
 def _decode_answer(body: bytes) -> _Answer:
@@ -238,11 +303,12 @@ def _decode_answer(body: bytes) -> _Answer:
 
 def _around(answer: _Answer) -> tuple[bytes, bytes]:
     """The fields of the answer that are the same for every member, before and after its outputs."""
-    before = b""
+    before = b"{"
     if answer.model_name is not UNSET:
-        before = b'"model_name":%b,' % answer.model_name
+        before += b'"model_name":%b,' % answer.model_name
     if answer.model_version is not UNSET:
         before += b'"model_version":%b,' % answer.model_version
+    before += b'"outputs":['
     after = b"" if answer.parameters is UNSET else b',"parameters":%b' % answer.parameters
     return before, after
 

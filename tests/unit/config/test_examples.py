@@ -41,6 +41,7 @@ def plain(text: str) -> object:
 def test_there_are_examples() -> None:
     assert [path.name for path in EXAMPLES] == [
         "batching.yaml",
+        "caching.yaml",
         "generic.yaml",
         "kserve-v1.yaml",
         "minimal.yaml",
@@ -86,13 +87,13 @@ def test_generating_brings_files_up_to_date(tmp_path: Path) -> None:
     (tmp_path / "config/schema").mkdir(parents=True)
     (tmp_path / "docs").mkdir()
     stale = "".join(
-        f"<!-- {name}: begin -->\nstale\n<!-- {name}: end -->\n" for name in ("keys", "protocols")
+        f"<!-- {name}: begin -->\nout of date\n<!-- {name}: end -->\n" for name in ("keys", "protocols")
     )
     (tmp_path / "docs/configuration.md").write_text(stale, encoding="utf-8")
     generate(tmp_path)
     for path, text in generated(tmp_path).items():
         assert path.read_text(encoding="utf-8") == text
-    assert "stale" not in (tmp_path / "docs/configuration.md").read_text(encoding="utf-8")
+    assert "out of date" not in (tmp_path / "docs/configuration.md").read_text(encoding="utf-8")
 
 
 def test_the_environment_reaches_the_value() -> None:
