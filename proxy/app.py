@@ -18,6 +18,7 @@ import uvloop
 
 from proxy import __version__
 from proxy.admin.cache import cache_routes
+from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
 from proxy.batching.codecs import CODECS
@@ -29,6 +30,11 @@ from proxy.exchange import Ledger
 from proxy.ingress.rules import HeadRules
 from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
+from proxy.loading.control.connect import Connector
+from proxy.loading.gate import Gate
+from proxy.loading.gauges import samplers
+from proxy.loading.history import History
+from proxy.loading.loader import Loader
 from proxy.pipeline import Pipeline, Service
 from proxy.pooling.cluster import Cluster
 from proxy.routing.admission import Admission
@@ -113,6 +119,8 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
 
     cache = _cache(config, telemetry, clock, wall)
+    loader = _loader(config, telemetry, clock, wall)
+    gate = None if loader is None else _gate(config, loader, clock)
     services: dict[str, Service] = {}
     upstreams: list[Component] = []
     checks: list[Check] = []
@@ -120,7 +128,14 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         events = telemetry.metrics.pool(name)
         cluster = Cluster(name, upstream.http, upstream, clock, events=events, protocol=upstream.protocol)
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
-        services[name] = Service(cluster, batcher, _batch_policy(config), cache, _cache_policy(config))
+        services[name] = Service(
+            cluster,
+            batcher,
+            _batch_policy(config),
+            cache,
+            _cache_policy(config),
+            gate if name == _managed_upstream(config) else None,
+        )
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
         checks.append(Check(f"upstream {name}", cluster.readiness))
@@ -140,6 +155,9 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     )
     http = _http_server(config, pipeline, ledger)
     token = config.server.admin.token
+    if loader is not None:
+        status.set_loading(loader.snapshot)
+        checks.append(Check("preload", loader.readiness))
     admin = AdminServer(
         life,
         telemetry.page,
@@ -147,12 +165,38 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         checks,
         place=config.server.admin.listen,
         token=token.reveal() if token is not None else "",
-        more=() if cache is None else cache_routes(cache),
+        more=(
+            *(() if cache is None else cache_routes(cache)),
+            *(() if loader is None else model_routes(loader)),
+        ),
     )
     kept: list[Component] = [] if cache is None else [cache]
+    if loader is not None:
+        upstreams.append(loader)
     components: list[Component] = [telemetry, admin, *kept, *upstreams, http]
     life.on_change(partial(_announce, http, admin, status))
     return App(life, components, http, admin)
+
+
+def _managed_upstream(config: Config) -> str:
+    """The upstream whose models are loaded and unloaded."""
+    return config.loading.control.upstream or next(iter(config.upstreams))
+
+
+def _loader(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Loader | None:
+    if config.loading.mode == "off":
+        return None
+    places = config.upstreams[_managed_upstream(config)].http
+    connector = Connector(config.loading, places)
+    loader = Loader(config.loading, History(), connector, telemetry.metrics.load, clock=clock, wall=wall)
+    for name, sampler in samplers(loader.planner).items():
+        telemetry.metrics.sample(name, sampler)
+    return loader
+
+
+def _gate(config: Config, loader: Loader, clock: Clock) -> Gate:
+    header = config.loading.session_header.lower().encode()
+    return Gate(loader, lambda model: config.model_policy(model).fallback, clock, header)
 
 
 def _http_server(config: Config, pipeline: Pipeline, ledger: Ledger) -> HttpServer:

@@ -26,6 +26,7 @@ __all__ = (
     "ExpectationFailed",
     "HeadersTooLarge",
     "LeaseTimeout",
+    "LoadFailed",
     "LoopDetected",
     "MergeRefused",
     "MethodNotAllowed",
@@ -267,6 +268,12 @@ class BadReply(UpstreamError):
     """The backend's answer is not HTTP."""
 
     reason = "bad_reply"
+
+
+class LoadFailed(UpstreamError):
+    """The backend could not load the model."""
+
+    status, reason = 503, "load_failed"
 
 
 class BatchError(ProxyError):

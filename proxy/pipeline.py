@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
     from proxy.exchange import Upstream
+    from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
     from proxy.streaming.streams import Streams
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ("Pipeline", "Recorder", "Service")
 
 _OFF = CachePolicy()
+_NEEDS_MODEL = frozenset({"infer", "stream"})
 
 
 class Recorder(Protocol):
@@ -50,7 +52,7 @@ class Service(NamedTuple):
     """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
-    None where nothing is kept.
+    None where nothing is kept, `gate` where no models are managed.
     """
 
     upstream: Upstream
@@ -58,6 +60,7 @@ class Service(NamedTuple):
     policy: Callable[[str], BatchPolicy]
     cache: Cache | None = None
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
+    gate: Gate | None = None
 
 
 class Pipeline:
@@ -103,7 +106,7 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
-            # 4 kept, batched, or direct and streamed
+            # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
             reply = await self._dispatch(call, match)
@@ -134,8 +137,17 @@ class Pipeline:
             return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
         return await self._send(service, match, call)
 
+    async def _send(self, service: Service, match: Match, call: Call) -> Reply:
+        if service.gate is not None and match.route.kind in _NEEDS_MODEL:
+            return await service.gate.serve(call, match.model, partial(self._forward_to, service))
+        return await self._forward(service, match, call)
+
+    async def _forward_to(self, service: Service, call: Call) -> Reply:
+        """Forward a call that may ask for another model by now."""
+        return await self._forward(service, self._routes.match(call.method, call.target), call)
+
     @staticmethod
-    async def _send(service: Service, match: Match, call: Call) -> Reply:
+    async def _forward(service: Service, match: Match, call: Call) -> Reply:
         if match.route.codec is None:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)

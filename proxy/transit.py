@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.reservoir import Reservoir
@@ -59,6 +60,11 @@ class Watch(Protocol):
 
     def closed(self) -> None:
         """The consumer is done, one way or the other."""
+
+
+def _in_turn(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()
 
 
 class Stream:
@@ -185,6 +191,11 @@ class Stream:
         return self._ended
 
     @property
+    def is_whole(self) -> bool:
+        """True when the end has come, cleanly, and every byte has been taken."""
+        return self._ended and self._error is None and not self._reservoir.size
+
+    @property
     def is_paused(self) -> bool:
         """True while the producer is told to wait."""
         return self._paused
@@ -306,11 +317,13 @@ class Stream:
         self._close()
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once, when the consumer has taken the end or left."""
+        """Run `callback` once, when the consumer has taken the end or left; several run in order."""
         if self._closed:
             callback()
-        else:
+        elif self._on_close is None:
             self._on_close = callback
+        else:
+            self._on_close = partial(_in_turn, self._on_close, callback)
 
     # ------------------------------------------------------------- internals
     def _end(self) -> None:

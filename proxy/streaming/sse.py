@@ -49,14 +49,17 @@ class Scanner(Protocol):
 class SseScanner:
     """Events of ``text/event-stream``."""
 
-    __slots__ = ("_tail", "is_between")
+    __slots__ = ("_ends_with_cr", "_tail", "is_between")
 
     def __init__(self) -> None:
         self._tail = b""
+        self._ends_with_cr = False
         self.is_between = True
 
     def feed(self, data: bytes) -> int:
         """The number of events that end in `data` (not empty)."""
+        if self._ends_with_cr and data.startswith(b"\n"):
+            data = data[1:]
         text = self._tail + data if self._tail else data
         if b"\r" in text:
             ends = [match.end() for match in _EVENT_END.finditer(text)]
@@ -66,6 +69,7 @@ class SseScanner:
             end = text.rfind(b"\n\n") + 2 if count else 0
         self._tail = text[max(end, len(text) - 3) :]
         self.is_between = not self._tail
+        self._ends_with_cr = self.is_between and text.endswith(b"\r")
         return count
 
 

@@ -51,10 +51,14 @@ class ModelSeries:
     __slots__ = (
         "batch_items",
         "batch_wait",
+        "cold_starts",
+        "cold_wait",
         "event_gap",
         "event_rate",
         "first_byte",
         "isolations",
+        "load_time",
+        "loads",
         "queue_wait",
         "refused",
         "triggers",
@@ -70,6 +74,10 @@ class ModelSeries:
         self.triggers: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.isolations = 0
+        self.loads: Counter[tuple[str, str]] = Counter()
+        self.load_time = _histogram("model_load_seconds")
+        self.cold_starts = 0
+        self.cold_wait = _histogram("cold_wait_seconds")
 
     def absorb(self, other: ModelSeries) -> None:
         """Add everything that `other` counted."""
@@ -82,6 +90,10 @@ class ModelSeries:
         self.triggers.update(other.triggers)
         self.refused.update(other.refused)
         self.isolations += other.isolations
+        self.loads.update(other.loads)
+        self.load_time.absorb(other.load_time)
+        self.cold_starts += other.cold_starts
+        self.cold_wait.absorb(other.cold_wait)
 
 
 class UpstreamSeries:
