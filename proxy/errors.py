@@ -43,6 +43,8 @@ __all__ = (
     "RouteNotFound",
     "Shed",
     "SplitMismatch",
+    "StreamRefused",
+    "StreamReset",
     "TargetTooLong",
     "TooManyConnections",
     "Unauthorized",
@@ -256,6 +258,22 @@ class Reset(UpstreamError):
     """The backend broke the connection before its answer was whole."""
 
     retry, reason = "if_reused", "reset"
+
+
+class StreamReset(UpstreamError):
+    """The backend reset one HTTP/2 stream; `code` is the error code it gave (RFC 9113 §7)."""
+
+    reason = "stream_reset"
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StreamRefused(UpstreamError):
+    """The backend said that it has not looked at the HTTP/2 stream (REFUSED_STREAM, GOAWAY)."""
+
+    status, retry, reason = 503, "if_unsent", "stream_refused"
 
 
 class ReadTimeout(UpstreamError):

@@ -53,6 +53,8 @@ class Call:
     telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
     whose words Pillion reports its own errors, known once the call has its route.
 
+    `is_grpc` says that the client speaks gRPC: errors must reach it as gRPC statuses.
+
     `idempotent` allows a repetition when a pooled connection turns out to be dead (routing knows the
     inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
@@ -70,6 +72,7 @@ class Call:
         "http_version",
         "idempotent",
         "identity",
+        "is_grpc",
         "method",
         "on_informational",
         "peer",
@@ -94,6 +97,7 @@ class Call:
         self.scheme = b"http"
         self.peer = b""
         self.idempotent = False
+        self.is_grpc = False
         self.identity = b""
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
@@ -122,10 +126,11 @@ class Reply:
 
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
     `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
-    HEAD and a 304 say with it how long the body would have been.
+    HEAD and a 304 say with it how long the body would have been. `trailers` follow a
+    complete body; a `Stream` has its own.
     """
 
-    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status")
+    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status", "trailers")
 
     def __init__(
         self,
@@ -138,6 +143,7 @@ class Reply:
         declared_length: int | None = None,
     ) -> None:
         self.declared_length = declared_length
+        self.trailers: Headers = ()
         self.status = status
         self.headers = headers
         self.body = body

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
@@ -122,7 +123,10 @@ class Pipeline:
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
         else:
             self._admission.leave()
-            self._account(call, match, _Ending(reply.status, len(body)))
+            status = (
+                http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
+            )
+            self._account(call, match, _Ending(status, len(body)))
         return reply
 
     def refuse(self, call: Call, error: ProxyError) -> None:
@@ -161,6 +165,8 @@ class Pipeline:
         body, head_at = relayed
         call.upstream_s += self._now() - head_at
         self._admission.leave()
+        if call.is_grpc:
+            status = http_status(status, body.trailers)
         error = body.error
         if error is None and not body.is_complete:
             error = body.left_because or ClientGone()
@@ -174,7 +180,7 @@ class Pipeline:
             call,
             Ended(
                 route=match.route.name if match is not None else "",
-                protocol="http",
+                protocol="grpc" if call.is_grpc else "http",
                 model=match.model if match is not None else "",
                 outcome=outcome_of_status(ending.status) if error is None else outcome_of_error(error),
                 status=ending.status,

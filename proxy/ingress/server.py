@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from proxy.ingress.presence import Glance, PeerState
     from proxy.ingress.rules import HeadRules
 
-__all__ = ("HttpServer", "Serve")
+__all__ = ("HttpServer", "Serve", "new_ids")
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class HttpServer(Server):
         self.timeouts = timeouts
         self.ledger = ledger or Ledger(rules.limits.buffered)
         self.heads = HeadWriter(rules.via)
-        self.new_ids = _new_ids().__next__
+        self.new_ids = new_ids().__next__
         self.clock = LoopClock(self._loop)
         self.is_draining = False
         self.address = ""
@@ -230,7 +230,7 @@ class HttpServer(Server):
             self._most_connections = max(1, most)
 
 
-def _new_ids() -> Iterator[tuple[bytes, bytes]]:
+def new_ids() -> Iterator[tuple[bytes, bytes]]:
     """Trace ids (32 hexadecimal digits) and span ids (16), from the system's randomness, many at a time."""
     while True:
         digits = urandom(24 * _IDS_AT_ONCE).hex().encode()

@@ -6,13 +6,13 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tests.support.waiting import until
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
 __all__ = ("redis_server",)
+
+_STARTUP_S = 10.0
 
 
 @asynccontextmanager
@@ -25,8 +25,20 @@ async def redis_server(directory: Path) -> AsyncIterator[str]:
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        await until(socket.exists)
+        async with asyncio.timeout(_STARTUP_S):
+            while not await _answers(socket):  # noqa: ASYNC110  Redis does not say when it listens
+                await asyncio.sleep(0.01)
         yield f"unix://{socket}"
     finally:
         process.kill()
         await process.wait()
+
+
+async def _answers(socket: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True

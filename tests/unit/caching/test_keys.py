@@ -17,7 +17,7 @@ def test_equal_questions_have_equal_keys() -> None:
 
 @pytest.mark.parametrize("part", ["upstream", "protocol", "model", "version", "generation"])
 def test_each_part_of_a_question_matters(part: str) -> None:
-    other = QUESTION._replace(**{part: b"x" if part == "generation" else "x"})
+    other = Question(**(QUESTION._asdict() | {part: b"x" if part == "generation" else "x"}))
     assert pack(other, CALL, (), None) != pack(QUESTION, CALL, (), None)
 
 
