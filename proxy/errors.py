@@ -37,6 +37,7 @@ __all__ = (
     "ProxyError",
     "QueueFull",
     "ReadTimeout",
+    "ReaderStalled",
     "RequestTimeout",
     "Reset",
     "RouteNotFound",
@@ -161,6 +162,12 @@ class ClientGone(DownstreamError):
     """The client left before its answer: recorded, never sent."""
 
     status, grpc_code, reason = 499, 1, "client_gone"
+
+
+class ReaderStalled(ClientGone):
+    """The client stopped reading its answer and was given up: recorded, never sent."""
+
+    reason = "reader_stalled"
 
 
 class RouteNotFound(ProxyError):

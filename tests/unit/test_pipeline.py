@@ -10,11 +10,14 @@ import pytest
 from proxy.batching.lane import Batcher
 from proxy.batching.policy import BatchPolicy
 from proxy.errors import BadRequest, Overloaded, ProxyError, Reset, RouteNotFound
-from proxy.exchange import Call, Reply, Stream
+from proxy.exchange import Call, Ledger, Reply, Stream
 from proxy.pipeline import Pipeline, Service
 from proxy.routing.admission import Admission
 from proxy.routing.policy import Route, Rule
 from proxy.routing.table import RouteTable
+from proxy.streaming.policy import StreamPolicy
+from proxy.streaming.streams import Streams
+from proxy.telemetry.metrics import Metrics
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ class Bench:
             ROUTES,
             {"model": service},
             admission=self.admission,
+            streams=Streams(lambda _model: StreamPolicy(), Metrics("0").stream, clock, Ledger(1 << 30)),
             telemetry=self.recorder,
             clock=clock,
         )
