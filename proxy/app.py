@@ -18,6 +18,7 @@ import uvloop
 
 from proxy import __version__
 from proxy.admin.cache import cache_routes
+from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
 from proxy.batching.codecs import CODECS
@@ -26,11 +27,18 @@ from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
 from proxy.exchange import Ledger
+from proxy.ingress.http2 import Http2Server
 from proxy.ingress.rules import HeadRules
 from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
+from proxy.loading.control.connect import Connector
+from proxy.loading.gate import Gate
+from proxy.loading.gauges import samplers
+from proxy.loading.history import History
+from proxy.loading.loader import Loader
 from proxy.pipeline import Pipeline, Service
 from proxy.pooling.cluster import Cluster
+from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import StatusReport
@@ -46,6 +54,7 @@ if TYPE_CHECKING:
     from proxy.config.load import Loaded
     from proxy.config.model import Config
     from proxy.lifecycle import Component
+    from proxy.pooling.endpoint import Endpoint
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "run")
@@ -58,10 +67,16 @@ class App:
     """One proxy: its lifecycle and its components in the order in which they start."""
 
     def __init__(
-        self, life: Lifecycle, components: list[Component], http: HttpServer, admin: AdminServer
+        self,
+        life: Lifecycle,
+        components: list[Component],
+        http: HttpServer,
+        admin: AdminServer,
+        grpc: Http2Server | None,
     ) -> None:
         self.life = life
         self.http = http
+        self.grpc = grpc
         self.admin = admin
         self._components = components
 
@@ -73,7 +88,7 @@ class App:
 class UpstreamComponent:
     """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
 
-    def __init__(self, cluster: Cluster, batcher: Batcher) -> None:
+    def __init__(self, cluster: Transports, batcher: Batcher) -> None:
         self._cluster = cluster
         self._batcher = batcher
 
@@ -111,26 +126,47 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
     telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
 
     cache = _cache(config, telemetry, clock, wall)
+    loader = _loader(config, telemetry, clock, wall)
+    gate = None if loader is None else _gate(config, loader, clock)
     services: dict[str, Service] = {}
     upstreams: list[Component] = []
     checks: list[Check] = []
-    for name, upstream in config.upstreams.items():
-        events = telemetry.metrics.pool(name)
-        cluster = Cluster(name, upstream.http, upstream, clock, events=events, protocol=upstream.protocol)
+    doors = _doors(config, telemetry, clock)
+    for name, cluster in doors.items():
         batcher = Batcher(cluster, clock, telemetry.metrics.batch)
-        services[name] = Service(cluster, batcher, _batch_policy(config), cache, _cache_policy(config))
+        services[name] = Service(
+            cluster,
+            batcher,
+            _batch_policy(config),
+            cache,
+            _cache_policy(config),
+            gate if name == _managed_upstream(config) else None,
+        )
         upstreams.append(UpstreamComponent(cluster, batcher))
         status.add_pool(name, cluster.snapshot)
         checks.append(Check(f"upstream {name}", cluster.readiness))
-        for gauge, sampler in cluster.gauges().items():
-            telemetry.metrics.sample(gauge, sampler)
+        for door in cluster.clusters:
+            for gauge, sampler in door.gauges().items():
+                telemetry.metrics.sample(gauge, sampler)
         telemetry.metrics.sample("queue_depth", partial(_queue_depths, batcher))
 
     pipeline = Pipeline(
         RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
     )
-    http = _http_server(config, pipeline, ledger)
+    rules = _head_rules(config)
+    http = HttpServer(
+        pipeline,
+        config.server.http.listen,
+        rules,
+        config.server.timeouts,
+        ledger=ledger,
+        tls=config.server.http.tls,
+    )
+    grpc = _grpc_server(config, pipeline, rules, clock, ledger) if config.serves_http2 else None
     token = config.server.admin.token
+    if loader is not None:
+        status.set_loading(loader.snapshot)
+        checks.append(Check("preload", loader.readiness))
     admin = AdminServer(
         life,
         telemetry.page,
@@ -138,25 +174,75 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
         checks,
         place=config.server.admin.listen,
         token=token.reveal() if token is not None else "",
-        more=() if cache is None else cache_routes(cache),
+        more=(
+            *(() if cache is None else cache_routes(cache)),
+            *(() if loader is None else model_routes(loader)),
+        ),
     )
     kept: list[Component] = [] if cache is None else [cache]
-    components: list[Component] = [telemetry, admin, *kept, *upstreams, http]
-    life.on_change(partial(_announce, http, admin, status))
-    return App(life, components, http, admin)
+    if loader is not None:
+        upstreams.append(loader)
+    listeners: list[Component] = [http] if grpc is None else [http, grpc]
+    app = App(life, [telemetry, admin, *kept, *upstreams, *listeners], http, admin, grpc)
+    life.on_change(partial(_announce, app, status))
+    return app
 
 
-def _http_server(config: Config, pipeline: Pipeline, ledger: Ledger) -> HttpServer:
+def _managed_upstream(config: Config) -> str:
+    """The upstream whose models are loaded and unloaded."""
+    return config.loading.control.upstream or next(iter(config.upstreams))
+
+
+def _loader(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Loader | None:
+    if config.loading.mode == "off":
+        return None
+    places = config.upstreams[_managed_upstream(config)].http
+    connector = Connector(config.loading, places)
+    loader = Loader(config.loading, History(), connector, telemetry.metrics.load, clock=clock, wall=wall)
+    for name, sampler in samplers(loader.planner).items():
+        telemetry.metrics.sample(name, sampler)
+    return loader
+
+
+def _gate(config: Config, loader: Loader, clock: Clock) -> Gate:
+    header = config.loading.session_header.lower().encode()
+    return Gate(loader, lambda model: config.model_policy(model).fallback, clock, header)
+
+
+def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
+    """The clusters of each upstream."""
+
+    def cluster(name: str, endpoints: tuple[Endpoint, ...], protocol: str) -> Cluster | None:
+        if not endpoints:
+            return None
+        policy, events = config.upstreams[name], telemetry.metrics.pool(name)
+        return Cluster(name, endpoints, policy, clock, events=events, protocol=protocol)
+
+    grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
+    first = next(filter(None, grpc.values()), None)
+    return {
+        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
+        for name, upstream in config.upstreams.items()
+    }
+
+
+def _grpc_server(
+    config: Config, pipeline: Pipeline, rules: HeadRules, clock: Clock, ledger: Ledger
+) -> Http2Server:
     server = config.server
-    rules = HeadRules(
+    return Http2Server(
+        pipeline, server.grpc.listen, rules, server.timeouts, clock, ledger=ledger, tls=server.grpc.tls
+    )
+
+
+def _head_rules(config: Config) -> HeadRules:
+    server = config.server
+    return HeadRules(
         server.limits,
         auth=server.auth,
         forwarding=server.forwarding,
         trusted=server.trusted_proxies,
         name=f"pillion-{secrets.token_hex(4)}",
-    )
-    return HttpServer(
-        pipeline, server.http.listen, rules, server.timeouts, ledger=ledger, tls=server.http.tls
     )
 
 
@@ -219,11 +305,15 @@ def _queue_depths(batcher: Batcher) -> list[tuple[tuple[str, ...], float]]:
     return [((model,), depth) for model, depth in batcher.waiting()]
 
 
-def _announce(http: HttpServer, admin: AdminServer, status: StatusReport, state: State) -> None:
+def _announce(app: App, status: StatusReport, state: State) -> None:
     """One line for each listener when all are up: scripts and people wait for it."""
     if state is not State.READY:
         return
-    for name, address in (("http", http.address), ("admin", admin.address)):
+    listeners = [("http", app.http.address)]
+    if app.grpc is not None:
+        listeners.append(("grpc", app.grpc.address))
+    listeners.append(("admin", app.admin.address))
+    for name, address in listeners:
         status.add_listener(name, address)
         print(f"pillion {name} listening on {address}", flush=True)  # noqa: T201  the contract of `serve`
 

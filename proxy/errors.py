@@ -26,6 +26,7 @@ __all__ = (
     "ExpectationFailed",
     "HeadersTooLarge",
     "LeaseTimeout",
+    "LoadFailed",
     "LoopDetected",
     "MergeRefused",
     "MethodNotAllowed",
@@ -41,6 +42,8 @@ __all__ = (
     "RouteNotFound",
     "Shed",
     "SplitMismatch",
+    "StreamRefused",
+    "StreamReset",
     "TargetTooLong",
     "TooManyConnections",
     "Unauthorized",
@@ -250,6 +253,22 @@ class Reset(UpstreamError):
     retry, reason = "if_reused", "reset"
 
 
+class StreamReset(UpstreamError):
+    """The backend reset one HTTP/2 stream; `code` is the error code it gave (RFC 9113 §7)."""
+
+    reason = "stream_reset"
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StreamRefused(UpstreamError):
+    """The backend said that it has not looked at the HTTP/2 stream (REFUSED_STREAM, GOAWAY)."""
+
+    status, retry, reason = 503, "if_unsent", "stream_refused"
+
+
 class ReadTimeout(UpstreamError):
     """The backend was silent for too long."""
 
@@ -260,6 +279,12 @@ class BadReply(UpstreamError):
     """The backend's answer is not HTTP."""
 
     reason = "bad_reply"
+
+
+class LoadFailed(UpstreamError):
+    """The backend could not load the model."""
+
+    status, reason = 503, "load_failed"
 
 
 class BatchError(ProxyError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.timing import NEVER, Deadline
@@ -69,6 +70,11 @@ class Ledger:
     def is_tight(self) -> bool:
         """True when streams may hold one read only."""
         return 4 * self.used > 3 * self.limit
+
+
+def _in_turn(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()
 
 
 class Stream:
@@ -167,6 +173,11 @@ class Stream:
         return self._ended
 
     @property
+    def is_whole(self) -> bool:
+        """True when the end has come, cleanly, and every byte has been read."""
+        return self._ended and self._error is None and not self._chunks
+
+    @property
     def error(self) -> ProxyError | None:
         """Why the producer broke off, if it did."""
         return self._error
@@ -236,11 +247,13 @@ class Stream:
         self._finish()
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once, when the consumer has read the end or left."""
+        """Run `callback` once, when the consumer has read the end or left; several run in order."""
         if self._closed:
             callback()
-        else:
+        elif self._on_close is None:
             self._on_close = callback
+        else:
+            self._on_close = partial(_in_turn, self._on_close, callback)
 
     # ------------------------------------------------------------- internals
     def _take(self) -> bytes:
@@ -294,6 +307,8 @@ class Call:
     telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
     whose words Pillion reports its own errors, known once the call has its route.
 
+    `is_grpc` says that the client speaks gRPC: errors must reach it as gRPC statuses.
+
     `idempotent` allows a repetition when a pooled connection turns out to be dead (routing knows the
     inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
@@ -311,6 +326,7 @@ class Call:
         "http_version",
         "idempotent",
         "identity",
+        "is_grpc",
         "method",
         "on_informational",
         "peer",
@@ -335,6 +351,7 @@ class Call:
         self.scheme = b"http"
         self.peer = b""
         self.idempotent = False
+        self.is_grpc = False
         self.identity = b""
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
@@ -363,10 +380,11 @@ class Reply:
 
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
     `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
-    HEAD and a 304 say with it how long the body would have been.
+    HEAD and a 304 say with it how long the body would have been. `trailers` follow a
+    complete body; a `Stream` has its own.
     """
 
-    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status")
+    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status", "trailers")
 
     def __init__(
         self,
@@ -379,6 +397,7 @@ class Reply:
         declared_length: int | None = None,
     ) -> None:
         self.declared_length = declared_length
+        self.trailers: Headers = ()
         self.status = status
         self.headers = headers
         self.body = body

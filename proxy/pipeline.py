@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
     from proxy.exchange import Upstream
+    from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
     from proxy.timing import Clock
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ("Pipeline", "Recorder", "Service")
 
 _OFF = CachePolicy()
+_NEEDS_MODEL = frozenset({"infer", "stream"})
 
 
 class Recorder(Protocol):
@@ -48,7 +51,7 @@ class Service(NamedTuple):
     """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
-    None where nothing is kept.
+    None where nothing is kept, `gate` where no models are managed.
     """
 
     upstream: Upstream
@@ -56,6 +59,7 @@ class Service(NamedTuple):
     policy: Callable[[str], BatchPolicy]
     cache: Cache | None = None
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
+    gate: Gate | None = None
 
 
 class Pipeline:
@@ -99,7 +103,7 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
-            # 4 kept, batched, or direct and streamed
+            # 4 kept, or its model ready and then batched, or direct and streamed
             reply = await self._dispatch(call, match)
         except (Exception, CancelledError) as error:
             self._admission.leave()
@@ -111,7 +115,10 @@ class Pipeline:
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
         else:
             self._admission.leave()
-            self._account(call, match, _Ending(reply.status, len(body)))
+            status = (
+                http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
+            )
+            self._account(call, match, _Ending(status, len(body)))
         return reply
 
     def refuse(self, call: Call, error: ProxyError) -> None:
@@ -126,8 +133,17 @@ class Pipeline:
             return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
         return await self._send(service, match, call)
 
+    async def _send(self, service: Service, match: Match, call: Call) -> Reply:
+        if service.gate is not None and match.route.kind in _NEEDS_MODEL:
+            return await service.gate.serve(call, match.model, partial(self._forward_to, service))
+        return await self._forward(service, match, call)
+
+    async def _forward_to(self, service: Service, call: Call) -> Reply:
+        """Forward a call that may ask for another model by now."""
+        return await self._forward(service, self._routes.match(call.method, call.target), call)
+
     @staticmethod
-    async def _send(service: Service, match: Match, call: Call) -> Reply:
+    async def _forward(service: Service, match: Match, call: Call) -> Reply:
         if match.route.codec is None:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)
@@ -141,6 +157,8 @@ class Pipeline:
         body, head_at = relayed
         call.upstream_s += self._now() - head_at
         self._admission.leave()
+        if call.is_grpc:
+            status = http_status(status, body.trailers)
         ending = _Ending(status, body.delivered)
         if body.error is not None:
             ending = _Ending(status, body.delivered, body.error)
@@ -154,7 +172,7 @@ class Pipeline:
             call,
             Ended(
                 route=match.route.name if match is not None else "",
-                protocol="http",
+                protocol="grpc" if call.is_grpc else "http",
                 model=match.model if match is not None else "",
                 outcome=outcome_of_status(ending.status) if error is None else outcome_of_error(error),
                 status=ending.status,

@@ -25,7 +25,10 @@ class Expiring(Protocol):
     """What has a deadline and may be done before it."""
 
     deadline: float
-    is_done: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody needs to be told any more."""
 
 
 T = TypeVar("T", bound=Expiring)

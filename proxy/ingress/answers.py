@@ -20,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from proxy.errors import ProxyError
 from proxy.exchange import Stream
 from proxy.ingress.headers import body_allowed, interim_head, timing_fields
+from proxy.ingress.websocket import GOING_AWAY, FrameCounter
 
 if TYPE_CHECKING:
     from proxy.exchange import Call, Headers, Reply
@@ -37,7 +38,7 @@ _ONE_BUFFER: Final = 64 * 1024
 class AnsweringConnection(RequestHandler):
     """See the module's text. `_has_answered` says that the final answer to what is being served has begun."""
 
-    __slots__ = ("_has_answered", "_server")
+    __slots__ = ("_frames", "_has_answered", "_has_said_goodbye", "_is_leaving", "_server")
 
     def __init__(self, server: HttpServer, *, loop: asyncio.AbstractEventLoop) -> None:
         # No keep-alive timer of aiohttp's: the server's scan has one for all. access_log=None is how
@@ -45,6 +46,9 @@ class AnsweringConnection(RequestHandler):
         super().__init__(server, loop=loop, keepalive_timeout=0, access_log=None)  # type: ignore[arg-type]
         self._server = server
         self._has_answered = False
+        self._frames: FrameCounter | None = None  # of a WebSocket's tunnel
+        self._is_leaving = False
+        self._has_said_goodbye = False
 
     def _relay_interim(self, status: int, headers: Headers) -> None:
         if self.transport is not None and not self._has_answered:
@@ -130,23 +134,54 @@ class AnsweringConnection(RequestHandler):
         The client's bytes go the other way through `call.body`, without us.
         """
         body.account(self._server.ledger)
+        self._frames = FrameCounter() if call.upgrade.lower() == b"websocket" else None
         try:
             if self.transport is not None:
                 self.transport.write(self._server.heads.head(call, reply, None, keep_alive=True))
-            await self._relay(body, chunked=False)
+            await self._relay_raw(body)
             if (
                 self.transport is not None
                 and self.transport.can_write_eof()
                 and isinstance(call.body, Stream)
             ):
-                self.transport.write_eof()
+                if not self._has_said_goodbye:
+                    self.transport.write_eof()
                 client_is_done = asyncio.Event()
                 call.body.on_close(client_is_done.set)
                 await client_is_done.wait()
         except ProxyError:
             self._reset()
         finally:
+            self._frames = None
             body.abandon()
+
+    async def _relay_raw(self, body: Stream) -> None:
+        """Relay until the backend's end; once the client was told to go, what still comes is for nobody."""
+        while True:
+            if self.writing_paused:
+                await self._drained()
+            data = await body.read()
+            transport, frames = self.transport, self._frames
+            if transport is None or not data:
+                return
+            if self._has_said_goodbye:
+                continue
+            if frames is not None:
+                data = data[: frames.feed(data, only_one=self._is_leaving)]
+            transport.write(data)
+            if self._is_leaving:
+                self.leave()
+
+    def leave(self) -> None:
+        """The proxy shuts down: tell the client of a WebSocket, as soon as no frame is in hand."""
+        self._is_leaving = True
+        frames, transport = self._frames, self.transport
+        if frames is None or transport is None or not frames.is_between or self._has_said_goodbye:
+            return
+        self._has_said_goodbye = True
+        transport.write(GOING_AWAY)
+        if transport.can_write_eof():
+            transport.write_eof()
 
     def _reset(self) -> None:
         """Close by RST: a FIN would end a close-delimited body as if it were whole."""

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 __all__ = ("HeadWriter", "body_allowed", "interim_head", "timing_fields")
 
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus} | {
-    499: b"Client Closed Request"
+    413: b"Content Too Large",  # RFC 9110's words, whatever Python's version
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+    499: b"Client Closed Request",
 }
 _MOST_REMEMBERED: Final = 128
 _LONGEST_REMEMBERED: Final = 2048

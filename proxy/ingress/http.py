@@ -51,10 +51,12 @@ class ClientConnection(AnsweringConnection):
 
     __slots__ = (
         "_arrivals",
+        "_has_challenged",
         "_has_eof",
-        "_has_probed",
+        "_has_fin",
         "_hop",
         "_inform",
+        "_is_doubtful",
         "_is_held",
         "_is_lingering",
         "_patience",
@@ -68,8 +70,10 @@ class ClientConnection(AnsweringConnection):
         super().__init__(server, loop=loop)
         self._arrivals: deque[Arrival] = deque()
         self._serving: Arrival | None = None
-        self._has_eof = False
-        self._has_probed = False
+        self._has_eof = False  # the client's FIN was read
+        self._has_fin = False  # and, before that, seen to have come
+        self._has_challenged = False
+        self._is_doubtful = False  # a FIN came, and the kernel does not know the client's end
         self._is_held = False  # reading is paused for a slow backend
         self._is_lingering = False
 
@@ -114,7 +118,7 @@ class ClientConnection(AnsweringConnection):
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's own never half-closes
         """FIN: gone, or half-closed and waiting for answers. True keeps the connection open for these."""
         self._requests.eof()
-        self._has_eof = True
+        self._has_eof = self._has_fin = True
         is_busy = self._serving is not None or self._arrivals or self._requests.fault is not None
         if not is_busy or self._is_lingering or self._hop.scheme == b"https":  # TLS has no half-close here
             return False
@@ -198,12 +202,18 @@ class ClientConnection(AnsweringConnection):
         transport = self.transport
         if transport is None or not (self._has_eof or self._is_held or self._buffer_paused):
             return False
-        if is_deep or not self._has_probed:
-            state = self._server.peer_state(transport)
-            if state == "gone":
-                transport.abort()
-            elif state == "unknown" and self._has_eof:
-                self._challenge(transport)
+        if self._is_doubtful:
+            self._is_doubtful = False
+            self._challenge(transport)
+            return True
+        glance = self._server.glance(transport)
+        is_news = glance == "half-closed" and not self._has_fin
+        self._has_fin = self._has_fin or is_news
+        state = self._server.peer_state(transport) if is_deep or is_news else "unknown"
+        if glance == "broken" or state == "gone":
+            transport.abort()
+        elif is_deep and state == "unknown":
+            self._is_doubtful = self._has_eof and not self._has_challenged
         return True
 
     def _challenge(self, transport: asyncio.Transport) -> None:
@@ -214,13 +224,13 @@ class ClientConnection(AnsweringConnection):
         begun there is no such byte, and a client that stops sending then is taken to have left.
         """
         serving = self._serving
+        self._has_challenged = True
         if serving is None or serving.head.upgrade:
             return
         if self._has_answered:
             transport.abort()
-        elif serving.call.http_version > 10 and not self._has_probed:
+        elif serving.call.http_version > 10:
             transport.write(interim_head(100, ()))
-        self._has_probed = True
 
     # ------------------------------------------------------------- the request loop
     async def start(self) -> None:

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from proxy.exchange import Reply
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.policy import ServerTimeoutPolicy, ServerTlsPolicy
-    from proxy.ingress.presence import PeerState
+    from proxy.ingress.presence import Glance, PeerState
     from proxy.ingress.rules import HeadRules
 
-__all__ = ("HttpServer", "Serve")
+__all__ = ("HttpServer", "Serve", "new_ids")
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class HttpServer(Server):
         self.timeouts = timeouts
         self.ledger = ledger or Ledger(rules.limits.buffered)
         self.heads = HeadWriter(rules.via)
-        self.new_ids = _new_ids().__next__
+        self.new_ids = new_ids().__next__
         self.is_draining = False
         self.address = ""
         self._place = place
@@ -129,6 +129,8 @@ class HttpServer(Server):
         if self._listener is not None:
             self._listener.close()
         self.pre_shutdown()  # idle connections go at once
+        for connection in self._connections:
+            cast("ClientConnection", connection).leave()
         remaining = max(0.0, deadline - self._loop.time())
         await self.shutdown(remaining)
 
@@ -142,6 +144,11 @@ class HttpServer(Server):
                 timer.cancel()
         self._scan_timer = self._watch_timer = None
         self._probe.close()
+
+    def refresh_tls(self) -> None:
+        """Use the TLS files as they are now, for new connections."""
+        if self._tls is not None:
+            self._tls.refresh()
 
     # ------------------------------------------------------------- for its connections
     @property
@@ -175,6 +182,10 @@ class HttpServer(Server):
         except OSError:
             return "gone"
 
+    def glance(self, transport: asyncio.BaseTransport) -> Glance:
+        """What has reached us of the client's leaving, although nobody reads from it."""
+        return self._probe.glance(transport.get_extra_info("socket"))
+
     def watch(self, connection: ClientConnection) -> None:
         """Look after `connection`, which nobody reads from or which may have left."""
         self._watched.add(connection)
@@ -199,8 +210,7 @@ class HttpServer(Server):
         self.heads.date = formatdate(usegmt=True).encode()
         for connection in tuple(self._connections):
             cast("ClientConnection", connection).inspect(now)
-        if self._tls is not None:
-            self._tls.refresh()
+        self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
 
     def _limit_descriptors(self) -> None:
@@ -218,7 +228,7 @@ class HttpServer(Server):
             self._most_connections = max(1, most)
 
 
-def _new_ids() -> Iterator[tuple[bytes, bytes]]:
+def new_ids() -> Iterator[tuple[bytes, bytes]]:
     """Trace ids (32 hexadecimal digits) and span ids (16), from the system's randomness, many at a time."""
     while True:
         digits = urandom(24 * _IDS_AT_ONCE).hex().encode()

@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self) -> None:
         reader = self._reader
-        if reader.trailers:  # only a stream can carry them
+        if reader.has_trailers:  # only a stream can carry them
             self._open_download()
             return
         chunks = reader.chunks

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import httptools
 
 from proxy.errors import BadReply, Reset
-from proxy.pooling.wire import Head, answer_head
+from proxy.pooling.wire import Head, answer_head, trailer_section
 
 if TYPE_CHECKING:
     from proxy.exchange import Headers
@@ -83,6 +83,8 @@ class ReplyReader:
         self.received = 0
         self.is_started = False
         self.is_complete = False
+        if self._fields:
+            self._fields = []
 
     @property
     def is_clean(self) -> bool:
@@ -90,9 +92,14 @@ class ReplyReader:
         return self.is_complete and not self.has_surplus and self.head is not None and self.head.keep_alive
 
     @property
+    def has_trailers(self) -> bool:
+        """Whether a trailer section came; meaningful once the answer is complete."""
+        return bool(self._fields)
+
+    @property
     def trailers(self) -> Headers:
         """The trailer section; meaningful once the answer is complete."""
-        return tuple(self._fields)
+        return trailer_section(self._fields)
 
     def feed(self, data: bytes) -> None:
         """Take one read. Raises `BadReply` for what is not HTTP."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Call
     from proxy.telemetry.ended import Ended
 
-__all__ = ("BatchRecorder", "Metrics", "PoolRecorder", "Sampler", "StreamRecorder")
+__all__ = ("BatchRecorder", "LoadRecorder", "Metrics", "PoolRecorder", "Sampler", "StreamRecorder")
 
 Labels = tuple[str, ...]
 Sampler = Callable[[], Iterable[tuple[Labels, float]]]
@@ -50,6 +50,34 @@ class BatchRecorder:
     def isolated(self, model: str) -> None:
         """A failed batch was taken apart."""
         self._models.of(model).isolations += 1
+
+
+class LoadRecorder:
+    """What the loader reports. Its models are those that the backend lists, so each may have a label."""
+
+    __slots__ = ("_models",)
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def managed(self, model: str) -> None:
+        """`model` is one of the backend's own."""
+        self._models.settle(model, answered=True)
+
+    def loaded(self, model: str, cause: str, result: str, span_s: float) -> None:
+        """A load ended after `span_s`; `result` is ``ok`` or a slug that says why it failed."""
+        series = self._models.of(model)
+        series.loads[cause, result] += 1
+        if result == "ok":
+            series.load_time.observe(span_s)
+
+    def cold(self, model: str) -> None:
+        """A request found its model not loaded."""
+        self._models.of(model).cold_starts += 1
+
+    def waited(self, model: str, span_s: float) -> None:
+        """A request waited `span_s` for its model, until it was ready or the request was refused."""
+        self._models.of(model).cold_wait.observe(span_s)
 
 
 class PoolRecorder:
@@ -145,6 +173,7 @@ class Metrics:
         self._samplers: dict[str, list[Sampler]] = {}
         self.is_config_current = True
         self.batch = BatchRecorder(self.models)
+        self.load = LoadRecorder(self.models)
         self.stream = StreamRecorder(self.streaming, self.models)
         self.sample("stream_active", lambda: [((), self.streaming.active)])
         self.sample("config_last_reload_successful", lambda: [((), float(self.is_config_current))])

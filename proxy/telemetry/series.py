@@ -48,7 +48,19 @@ class CallSeries:
 class ModelSeries:
     """What is counted for one model, over all its lanes."""
 
-    __slots__ = ("batch_items", "batch_wait", "first_byte", "isolations", "queue_wait", "refused", "triggers")
+    __slots__ = (
+        "batch_items",
+        "batch_wait",
+        "cold_starts",
+        "cold_wait",
+        "first_byte",
+        "isolations",
+        "load_time",
+        "loads",
+        "queue_wait",
+        "refused",
+        "triggers",
+    )
 
     def __init__(self) -> None:
         self.queue_wait = _histogram("queue_wait_seconds")
@@ -58,6 +70,10 @@ class ModelSeries:
         self.triggers: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.isolations = 0
+        self.loads: Counter[tuple[str, str]] = Counter()
+        self.load_time = _histogram("model_load_seconds")
+        self.cold_starts = 0
+        self.cold_wait = _histogram("cold_wait_seconds")
 
     def absorb(self, other: ModelSeries) -> None:
         """Add everything that `other` counted."""
@@ -68,6 +84,10 @@ class ModelSeries:
         self.triggers.update(other.triggers)
         self.refused.update(other.refused)
         self.isolations += other.isolations
+        self.loads.update(other.loads)
+        self.load_time.absorb(other.load_time)
+        self.cold_starts += other.cold_starts
+        self.cold_wait.absorb(other.cold_wait)
 
 
 class UpstreamSeries:

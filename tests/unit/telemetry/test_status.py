@@ -58,6 +58,7 @@ def test_the_layout_is_a_promise(telemetry: Telemetry, clock: ManualClock) -> No
         "now": "1970-01-01T00:01:30.500Z",
         "uptime_s": 90.5,
         "config_hash": "abc",
+        "loading": None,
         "config_current": True,
         "in_flight": 4,
         "listeners": [{"name": "http", "address": "http://127.0.0.1:8080"}],
