@@ -19,10 +19,12 @@ from proxy.streaming.policy import StreamPolicy
 from proxy.streaming.streams import Streams
 from proxy.telemetry.metrics import Metrics
 from proxy.timing import LoopClock
+from tests.support.caching import DETERMINISTIC, a_cache
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from proxy.caching.cache import Cache
     from proxy.telemetry.ended import Ended
 
 ROUTES = RouteTable(
@@ -82,13 +84,18 @@ class Bench:
     """A pipeline with everything around it within reach."""
 
     def __init__(
-        self, answer: Callable[[Call], Awaitable[Reply]], policy: BatchPolicy = ADAPTIVE, limit: int = 10
+        self,
+        answer: Callable[[Call], Awaitable[Reply]],
+        policy: BatchPolicy = ADAPTIVE,
+        limit: int = 10,
+        cache: Cache | None = None,
     ) -> None:
         self.upstream = Upstream(answer)
         self.recorder = Recorder()
         self.admission = Admission(limit)
         clock = LoopClock()
-        service = Service(self.upstream, Batcher(self.upstream, clock, self.recorder), lambda _model: policy)
+        batcher = Batcher(self.upstream, clock, self.recorder)
+        service = Service(self.upstream, batcher, lambda _model: policy, cache, lambda _model: DETERMINISTIC)
         self.pipeline = Pipeline(
             ROUTES,
             {"model": service},
@@ -141,6 +148,16 @@ async def test_an_inference_goes_through_a_lane() -> None:
     assert call.batch.startswith(b"size=1")
     assert call.idempotent
     assert bench.last.model == "m"
+
+
+async def test_a_kept_answer_reaches_neither_lane_nor_upstream() -> None:
+    bench = Bench(fine, cache=a_cache())
+    for _ in range(2):
+        reply = await bench.pipeline.serve(predict())
+    assert (reply.body, reply.source) == (b'{"predictions":[1]}', "cache")
+    assert len(bench.upstream.calls) == 1
+    assert [ended.outcome for ended in bench.recorder.ended] == ["ok", "ok"]
+    assert bench.admission.in_flight == 0
 
 
 async def test_an_upstream_error_status_is_a_reply() -> None:
