@@ -158,7 +158,7 @@ class LatencyModel:
         self._fit()
 
     def _is_pause(self, items: int, seconds: float) -> bool:
-        """Whether `seconds` are out of all proportion to what is known, even if time grew with size throughout."""
+        """Whether `seconds` are out of all proportion to what is known, even if time grows with size."""
         if not self.is_ready:
             return False
         in_proportion_s = self.p95_s(self._size) * items / self._size
