@@ -26,7 +26,8 @@ def tightest(call: Call, now: float, timeout_s: float) -> Deadline:
 
     Raises `BadRequest` when the client's wish cannot be read.
     """
-    wish = call.header(b"x-request-timeout")
+    # A gRPC client has a field of its own for this, which its listener has read.
+    wish = None if call.is_grpc else call.header(b"x-request-timeout")
     if wish is not None:
         timeout_s = min(timeout_s, _parse(wish))
     return Deadline(min(call.deadline, now + timeout_s))
