@@ -257,7 +257,7 @@ class StreamReset(UpstreamError):
 
     reason = "stream_reset"
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str = "", code: int = 0x2) -> None:
         super().__init__(message)
         self.code = code
 
