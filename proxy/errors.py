@@ -26,7 +26,6 @@ __all__ = (
     "ExpectationFailed",
     "HeadersTooLarge",
     "LeaseTimeout",
-    "LoadFailed",
     "LoopDetected",
     "MergeRefused",
     "MethodNotAllowed",
@@ -37,7 +36,6 @@ __all__ = (
     "ProxyError",
     "QueueFull",
     "ReadTimeout",
-    "ReaderStalled",
     "RequestTimeout",
     "Reset",
     "RouteNotFound",
@@ -164,12 +162,6 @@ class ClientGone(DownstreamError):
     status, grpc_code, reason = 499, 1, "client_gone"
 
 
-class ReaderStalled(ClientGone):
-    """The client stopped reading its answer and was given up: recorded, never sent."""
-
-    reason = "reader_stalled"
-
-
 class RouteNotFound(ProxyError):
     """No route matches the request."""
 
@@ -265,7 +257,7 @@ class StreamReset(UpstreamError):
 
     reason = "stream_reset"
 
-    def __init__(self, message: str = "", code: int = 0) -> None:
+    def __init__(self, message: str = "", code: int = 0x2) -> None:
         super().__init__(message)
         self.code = code
 
@@ -286,12 +278,6 @@ class BadReply(UpstreamError):
     """The backend's answer is not HTTP."""
 
     reason = "bad_reply"
-
-
-class LoadFailed(UpstreamError):
-    """The backend could not load the model."""
-
-    status, reason = 503, "load_failed"
 
 
 class BatchError(ProxyError):
