@@ -41,6 +41,7 @@ from proxy.pooling.cluster import Cluster
 from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
+from proxy.streaming.streams import Streams
 from proxy.telemetry.status import StatusReport
 from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from proxy.config.model import Config
     from proxy.lifecycle import Component
     from proxy.pooling.endpoint import Endpoint
+    from proxy.streaming.policy import StreamPolicy
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "run")
@@ -151,8 +153,15 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
                 telemetry.metrics.sample(gauge, sampler)
         telemetry.metrics.sample("queue_depth", partial(_queue_depths, batcher))
 
+    streams = Streams(_stream_policy(config), telemetry.metrics.stream, clock, ledger)
+    telemetry.metrics.sample("stream_paused", streams.paused)
     pipeline = Pipeline(
-        RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
+        RouteTable(routes_of(config)),
+        services,
+        admission=admission,
+        streams=streams,
+        telemetry=telemetry,
+        clock=clock,
     )
     rules = _head_rules(config)
     http = HttpServer(
@@ -254,6 +263,10 @@ def _host(setting: str) -> bytes | None:
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
     return lambda model: config.model_policy(model).batch
+
+
+def _stream_policy(config: Config) -> Callable[[str], StreamPolicy]:
+    return lambda model: config.model_policy(model).stream
 
 
 def _cache_policy(config: Config) -> Callable[[str], CachePolicy]:

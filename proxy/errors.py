@@ -37,6 +37,7 @@ __all__ = (
     "ProxyError",
     "QueueFull",
     "ReadTimeout",
+    "ReaderStalled",
     "RequestTimeout",
     "Reset",
     "RouteNotFound",
@@ -163,6 +164,12 @@ class ClientGone(DownstreamError):
     status, grpc_code, reason = 499, 1, "client_gone"
 
 
+class ReaderStalled(ClientGone):
+    """The client stopped reading its answer and was given up: recorded, never sent."""
+
+    reason = "reader_stalled"
+
+
 class RouteNotFound(ProxyError):
     """No route matches the request."""
 
@@ -258,7 +265,7 @@ class StreamReset(UpstreamError):
 
     reason = "stream_reset"
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str = "", code: int = 0) -> None:
         super().__init__(message)
         self.code = code
 

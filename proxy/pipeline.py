@@ -16,6 +16,7 @@ from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
+    from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
 __all__ = ("Pipeline", "Recorder", "Service")
@@ -66,7 +68,7 @@ class Service(NamedTuple):
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_now", "_routes", "_services", "_telemetry")
+    __slots__ = ("_admission", "_now", "_routes", "_services", "_streams", "_telemetry")
 
     def __init__(
         self,
@@ -76,10 +78,12 @@ class Pipeline:
         admission: Admission,
         telemetry: Recorder,
         clock: Clock,
+        streams: Streams | None = None,
     ) -> None:
         self._routes = routes
         self._services = services
         self._admission = admission
+        self._streams = streams
         self._telemetry = telemetry
         self._now = clock.now
 
@@ -105,7 +109,11 @@ class Pipeline:
             raise
         try:
             # 4 kept, or its model ready and then batched, or direct and streamed
+            if isinstance(call.body, Stream) and self._streams is not None:
+                self._streams.request(call.body, match.model)
             reply = await self._dispatch(call, match)
+            if isinstance(reply.body, Stream) and self._streams is not None:
+                self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
             self._admission.leave()
             self._account(call, match, _failure(error))
@@ -162,12 +170,12 @@ class Pipeline:
         self._admission.leave()
         if call.is_grpc:
             status = http_status(status, body.trailers)
-        ending = _Ending(status, body.delivered)
-        if body.error is not None:
-            ending = _Ending(status, body.delivered, body.error)
-        elif not body.is_ended:
-            ending = _Ending(ClientGone.status, body.delivered, ClientGone())
-        self._account(call, match, ending)
+        error = body.error
+        if error is None and not body.is_complete:
+            error = body.left_because or ClientGone()
+        if isinstance(error, ClientGone):
+            status = error.status
+        self._account(call, match, _Ending(status, body.delivered, error, ended_by(body)))
 
     def _account(self, call: Call, match: Match | None, ending: _Ending) -> None:
         error = ending.error
@@ -182,6 +190,7 @@ class Pipeline:
                 duration_s=self._now() - call.started_at,
                 bytes_out=ending.bytes_out,
                 reason=error.reason if error is not None else "",
+                ended_by=ending.ended_by,
             ),
         )
 
@@ -197,6 +206,7 @@ class _Ending(NamedTuple):
     status: int
     bytes_out: int = 0
     error: ProxyError | None = None
+    ended_by: str = ""
 
 
 def _failure(error: BaseException) -> _Ending:
@@ -204,4 +214,4 @@ def _failure(error: BaseException) -> _Ending:
         error = ClientGone()
     elif not isinstance(error, ProxyError):
         error = ProxyError()
-    return _Ending(error.status, 0, error)
+    return _Ending(error.status, 0, error, culprit(error))

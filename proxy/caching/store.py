@@ -209,8 +209,8 @@ class Store:
                 await tier.write_tokens(news)
                 self._generations.saved(news)
 
-            await guard.ask("write_tokens", write, None)
-        tokens = await guard.ask("read_tokens", lambda tier: tier.read_tokens(), None)
+            await guard.ask("write_tokens", write, None, patience=_PATIENCE)
+        tokens = await guard.ask("read_tokens", lambda tier: tier.read_tokens(), None, patience=_PATIENCE)
         if tokens is not None:
             self._generations.adopt(tokens)
             self._has_tokens = True

@@ -30,6 +30,7 @@ from proxy.ingress.policy import (
 from proxy.loading.policy import LoadingPolicy
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
+from proxy.streaming.policy import StreamPolicy
 from proxy.telemetry.policy import AccessLogPolicy
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class ModelConfig(Policy):
     fallback: tuple[str, ...] = ()
     """Models that may answer in place of one that cannot be loaded in time: the first that is ready does."""
     batch: BatchPolicy = BatchPolicy()
+    stream: StreamPolicy = StreamPolicy()
     cache: CachePolicy = CachePolicy()
 
 

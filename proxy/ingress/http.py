@@ -25,6 +25,7 @@ from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.patience import Patience
 from proxy.ingress.replies import error_reply
 from proxy.ingress.supervision import SupervisedConnection
+from proxy.kernel_buffers import bound_receiving
 
 if TYPE_CHECKING:
     from proxy.ingress.server import HttpServer
@@ -183,6 +184,8 @@ class ClientConnection(SupervisedConnection):
         if call.http_version > 10:
             call.on_informational = self._inform
         body = call.body
+        if not isinstance(body, bytes) and self.transport is not None:
+            bound_receiving(self.transport)
         try:
             reply = await self._reply_to(arrival)
             self._has_answered = True

@@ -63,6 +63,7 @@ class Arrival:
         call.http_version = head.http_version
         call.upgrade = head.upgrade
         call.identity = head.identity
+        call.timeout_wish = head.timeout_wish
 
 
 class RequestParser:

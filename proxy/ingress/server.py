@@ -24,6 +24,7 @@ from proxy.ingress.http import ClientConnection
 from proxy.ingress.presence import PeerProbe
 from proxy.ingress.tls import TlsFront, server_name_of
 from proxy.telemetry.error_log import ErrorLog
+from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +87,7 @@ class HttpServer(Server):
         self.ledger = ledger or Ledger(rules.limits.buffered)
         self.heads = HeadWriter(rules.via)
         self.new_ids = new_ids().__next__
+        self.clock = LoopClock(self._loop)
         self.is_draining = False
         self.address = ""
         self._place = place

@@ -34,12 +34,12 @@ def plot(rows: Sequence[Row], title: str) -> str:
         f'<text x="{_LEFT}" y="24" font-size="15">{escape(title)}</text>',
     ]
     for step in range(5):
-        at_x, at_y = most_x * step / 4, most_y * step / 4
+        across, up = f"{x(most_x * step / 4):.1f}", y(most_y * step / 4)
         parts += [
-            f'<line x1="{x(at_x):.1f}" y1="{y(0):.1f}" x2="{x(at_x):.1f}" y2="{y(most_y):.1f}" stroke="#e3e6ea"/>',
-            f'<line x1="{x(0):.1f}" y1="{y(at_y):.1f}" x2="{x(most_x):.1f}" y2="{y(at_y):.1f}" stroke="#e3e6ea"/>',
-            f'<text x="{x(at_x):.1f}" y="{y(0) + 18:.1f}" text-anchor="middle">{at_x:,.0f}</text>',
-            f'<text x="{_LEFT - 8}" y="{y(at_y) + 4:.1f}" text-anchor="end">{at_y:.2f}</text>',
+            f'<path d="M{across} {y(0):.1f}V{_TOP}" stroke="#e3e6ea"/>',
+            f'<path d="M{_LEFT} {up:.1f}H{_WIDTH - _RIGHT}" stroke="#e3e6ea"/>',
+            f'<text x="{across}" y="{y(0) + 18:.1f}" text-anchor="middle">{most_x * step / 4:,.0f}</text>',
+            f'<text x="{_LEFT - 8}" y="{up + 4:.1f}" text-anchor="end">{most_y * step / 4:.2f}</text>',
         ]
     for row in rows:
         colour = _OURS if row.name.startswith("pillion") else _OTHERS
@@ -48,9 +48,10 @@ def plot(rows: Sequence[Row], title: str) -> str:
             f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="5" fill="{colour}"/>',
             f'<text x="{at_x + 9:.1f}" y="{at_y + 4:.1f}" fill="{colour}">{escape(row.name)}</text>',
         ]
+    middle_x, middle_y = (_WIDTH + _LEFT - _RIGHT) // 2, _HEIGHT // 2
     parts += [
-        f'<text x="{(_WIDTH + _LEFT - _RIGHT) / 2:.0f}" y="{_HEIGHT - 10}" text-anchor="middle">memory, GiB hours</text>',
-        f'<text x="16" y="{_HEIGHT / 2:.0f}" text-anchor="middle" transform="rotate(-90 16 {_HEIGHT / 2:.0f})">'
+        f'<text x="{middle_x}" y="{_HEIGHT - 10}" text-anchor="middle">memory, GiB hours</text>',
+        f'<text x="16" y="{middle_y}" text-anchor="middle" transform="rotate(-90 16 {middle_y})">',
         "mean wait over all requests, s</text>",
         "</svg>",
     ]

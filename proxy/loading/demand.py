@@ -59,7 +59,7 @@ class DemandScheduler:
             elif not room.fits:
                 self.state.is_blocked = True
                 drained |= self._drain_for(slot, oldest, now)
-            if oldest.aged_at() <= now and slot.state is not State.LOADING:
+            if self.state.queue.is_aged(model, now) and slot.state is not State.LOADING:
                 break
             self.state.wake(oldest.aged_at(), now)
         self._stop_draining(drained, now, actions)
@@ -122,6 +122,8 @@ class DemandScheduler:
             self.state.wake(oldest.arrived + patience, now)
             return set()
         room = self.state.residency.room(slot, self.state.residency.may_go, now)
+        if room.victims:
+            self.state.queue.hasten(slot.name)
         for victim in room.victims:
             if not victim.is_draining:
                 victim.is_draining = True
@@ -148,7 +150,7 @@ class DemandScheduler:
         if slot.name in order:
             return order[: order.index(slot.name)]
         score = slot.policy.priority / max(slot.cost.seconds, 1e-3)
-        return [m for m in order if self.state.queue.oldest(m).aged_at() <= now or self._score(m) >= score]
+        return [m for m in order if self.state.queue.is_aged(m, now) or self._score(m) >= score]
 
     def _score(self, model: str) -> float:
         slot = self.state.residency.slots[model]

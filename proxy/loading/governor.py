@@ -26,6 +26,7 @@ from math import ceil
 __all__ = ("Governor",)
 
 _LEAST_TRIED = 5
+_HALVE_AT = 40
 _PAUSE_S, _PAUSE_MOST_S = 3600.0, 86400.0
 _ALLOWANCE_S = 600.0
 _TOO_SLOW = 1.5
@@ -96,6 +97,9 @@ class Governor:
         """The prediction of `key` (model, cause) came true or not; `load_s` is what it drew."""
         record = self._records.setdefault(key, _Record())
         record.tried += 1
+        if record.tried >= _HALVE_AT:  # or a good past would excuse a thousand misses
+            record.tried //= 2
+            record.hits //= 2
         if is_hit:
             record.hits += 1
             self._allowance = min(_ALLOWANCE_S, self._allowance + load_s)

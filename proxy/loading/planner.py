@@ -47,6 +47,7 @@ __all__ = ("Planner",)
 _APART_S = 1.0
 _BACKOFF_MOST_S = 60.0
 _STRIKES = 3
+_LEAST_RESTART = 2  # one model alone that is gone may as well have been unloaded by someone else
 _FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
 _ORDER_LEAST_S = 60.0
 
@@ -226,7 +227,7 @@ class Planner:
             self.manage(model, now)
         ours = [s for s in slots.values() if s.state is State.READY and s.changed_at <= asked_at]
         lost = [s for s in ours if listing.get(s.name, Report("unknown")).state not in {"ready", "loading"}]
-        is_restart = bool(lost) and len(lost) == len(ours)
+        is_restart = len(lost) == len(ours) >= _LEAST_RESTART
         for slot in slots.values():
             if slot.changed_at <= asked_at:
                 self._adopt(slot, listing.get(slot.name, Report("unknown")), now)
@@ -317,7 +318,7 @@ class Planner:
             case "unloaded" | "failed" | "unknown" if slot.state is State.READY or slot.cause == "foreign":
                 if slot.is_resident:
                     self._lose(slot, now, "someone else unloaded it")
-            case "unloaded" if slot.state is State.UNKNOWN:
+            case "unloaded" | "failed" if slot.state is State.UNKNOWN:
                 self.state.residency.move(slot, State.UNLOADED, now)
             case _:
                 pass
@@ -332,6 +333,8 @@ class Planner:
         """What belongs in memory: the configured models, then by value density while memory lasts."""
         boot = self.state.boot
         boot.clear()
+        if not self.state.acts:
+            return
         for model in self.policy.preload:
             slot = self.manage(model, now)
             if slot.state is State.UNKNOWN:

@@ -5,8 +5,9 @@ Theory of operation
 Three kinds of forecast, each with the instant of the expected need and its probability:
 
 * ``periodic``: the gaps longer than the present idle age are narrow (`gaps`): timers, crons, batch jobs.
-  Re-examined at idle ages of 30 s, 5 min, 30 min and 2 h, so that bursts hide no longer rhythm. The load
-  starts so that it ends one second before the window opens, no earlier.
+  Re-examined as the model stays idle, so that bursts hide no longer rhythm. Every window is scored when the
+  next request comes, acted upon or not, and a model is forecast only while at least 80 % of its recent windows
+  held (five in a row, to begin with). The load starts so that it ends one second before the window opens.
 * ``successor``: another model has just been used after which, within a session, this one follows in at
   least 60 % of at least ten cases.
 * ``seasonal``: the rhythm of the day or week alone (not the present rate: a model that is busy is resident)
@@ -17,11 +18,13 @@ There is no forecast from plain rates: on aperiodic traffic they add nothing (0.
 best with free memory) and do harm when memory is full, because the eviction score already keeps what is
 often needed.
 
-Hints of idleness go the other way. In `auto`, a periodic model leaves one minute after its last request if
-its window is far off, since the forecast brings it back in time; any other stays for 1.1 times the 99th
-percentile of its own gaps, from 5 minutes to 4 hours, and for one hour until eight gaps are known.
+Hints of idleness go the other way. In `auto`, a model that a forecast will bring back leaves a minute after
+its last request, if that is more than eight minutes and two loads away. Any other leaves when its own gaps say
+that keeping it would cost more than 2,400 seconds of residency for each use it saves, after four hours in any
+case: a model without a past stays for ten minutes, a timer that shoots every half hour stays for good. On a
+day of 200 public functions this needs 5 % less memory than a fixed 20 minutes, with fewer cold starts.
 
-There is one pending timer for each model, in a heap; a request costs nothing here but a set look-up.
+There is one pending timer for each model, in a heap; a request costs nothing here but a look-up.
 """
 
 from __future__ import annotations
@@ -51,9 +54,9 @@ _LEAST_PROBABILITY = 0.3
 _LEAST_HORIZON_S = 60.0
 _LINGER_S = 60.0
 _LONGEST_KEEP_S = 4 * 3600.0
-_WORTH_KEEPING_S = 1800.0
+_WORTH_KEEPING_S = 2400.0
 _TRUSTED = 0.8
-_FAR_S, _FAR_LOADS = 240.0, 2.0
+_FAR_S, _FAR_LOADS = 480.0, 2.0
 _TICK_S = (
     1e-3  # an epoch in a double resolves 0.2 us: a timer may fire that much before the age it was set for
 )
@@ -143,8 +146,9 @@ class Foresight:
 
     def ended(self, model: str, now: float) -> None:
         """`model` is idle from now on."""
-        if model not in self._armed:
-            self._arm(model, now + self._first_check_s())
+        first = now + self._first_check_s()
+        if self._armed.get(model, inf) > first:  # a timer that is due sooner finds out by itself
+            self._arm(model, first)
 
     def advance(self, now: float) -> list[Hint]:
         """Forecasts and idle hints due at `now`."""

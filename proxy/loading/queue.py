@@ -44,6 +44,7 @@ class Demand:
     """The tickets that wait for one model, in arrival order."""
 
     weight: float = 0.0
+    is_hastened: bool = False
     tickets: dict[Ticket, None] = field(default_factory=dict)
 
     @property
@@ -75,6 +76,15 @@ class DemandQueue:
     def oldest(self, model: str) -> Ticket:
         """The ticket that has waited longest for `model`, which must be waited for."""
         return self._models[model].oldest
+
+    def hasten(self, model: str) -> None:
+        """Let `model` go before all that have not aged: others are made to wait for its sake."""
+        self._models[model].is_hastened = True
+
+    def is_aged(self, model: str, now: float) -> bool:
+        """Whether `model` goes before those that merely score better."""
+        demand = self._models[model]
+        return demand.is_hastened or demand.oldest.aged_at() <= now
 
     def add(self, ticket: Ticket) -> None:
         """Let `ticket` wait."""
@@ -115,7 +125,7 @@ class DemandQueue:
         def key(model: str) -> tuple[bool, float, float, str]:
             demand = self._models[model]
             oldest = demand.oldest
-            if oldest.aged_at() <= now:
+            if self.is_aged(model, now):
                 return False, oldest.deadline, oldest.arrived, model
             return True, -demand.weight / max(load_s(model), 1e-3), 0.0, model
 

@@ -16,6 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Refuse
+from proxy.loading.residency import State
 
 if TYPE_CHECKING:
     from proxy.loading.demand import DemandScheduler
@@ -66,6 +67,9 @@ class Scheduler:
         for slot in list(self.state.residency.loading.values()):
             if now >= slot.changed_at + slot.cost.timeout_s:
                 why = f"no answer for {slot.cost.timeout_s:.0f} s"
+                if slot.cause == "foreign":  # not ours to stop
+                    self.state.residency.move(slot, State.UNLOADED, now)
+                    continue
                 slot.detail = why
                 waiting = self.state.queue.take(slot.name)
                 actions += [Refuse(ticket, "failed", slot.cost.promise_s, why) for ticket in waiting]

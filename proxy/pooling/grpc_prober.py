@@ -23,8 +23,9 @@ __all__ = ("GrpcProber",)
 _HEALTH: Final = b"/grpc.health.v1.Health/Check"
 _READY: Final = b"/inference.GRPCInferenceService/ServerReady"
 _EMPTY_MESSAGE: Final = bytes(5)
-_YES: Final = b"\x00\x00\x00\x00\x02\x08\x01"
-"""A message whose first field is 1: `SERVING` of the one service, `ready` of the other."""
+_PREFIX: Final = 5
+_YES: Final = b"\x08\x01"
+"""A message's first field is 1: `SERVING` of the one service, `ready` of the other."""
 _OK: Final = b"0"
 _UNIMPLEMENTED: Final = b"12"
 
@@ -77,4 +78,4 @@ def _verdict(reply: Reply) -> str | None:
         return None
     if status != _OK:
         return f"grpc-status {status.decode()}" if status else f"no gRPC: status {reply.status}"
-    return "" if reply.body == _YES else "not serving"
+    return "" if reply.body[_PREFIX:].startswith(_YES) else "not serving"

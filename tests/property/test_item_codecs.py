@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
-from proxy.batching.codecs.open_inference import OpenInference
+from proxy.batching.codecs.open_inference_rest import OpenInference
 from proxy.errors import SplitMismatch
 
 V1, V2 = KServeV1(), OpenInference()

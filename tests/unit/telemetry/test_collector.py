@@ -41,6 +41,11 @@ def busy() -> Metrics:
     pool.answered(200, 0.008)
     metrics.stream.paused("response")
     metrics.stream.first_byte("iris", 0.02)
+    metrics.stream.passed("response", 100)
+    metrics.stream.interrupted("response", "client")
+    metrics.stream.stalled()
+    metrics.stream.gap("iris", 0.02)
+    metrics.stream.pace("iris", 40.0)
     metrics.loop_lag.observe(0.002)
     metrics.load.loaded("iris", "demand", "ok", 1.5)
     metrics.load.cold("iris")
@@ -120,6 +125,7 @@ async def test_what_counted_nothing_is_left_out() -> None:
     _, text = await page_of(Metrics("1.2.3"))
     assert {family.name for family in parse_text(text) if family.name.startswith(PREFIX)} == {
         "pillion_stream_active",
+        "pillion_stream_stalls",
         "pillion_config_last_reload_successful",
         "pillion_build_info",
     }
