@@ -137,10 +137,16 @@ class RequestParser:
 
         `fault` then says how; requests before it are good and to be answered first.
         """
-        if self._known is not None and self.is_idle and data.startswith(self._known_bytes):
+        known = self._known
+        if (
+            known is not None
+            and self._head is None
+            and not self._pending
+            and data.startswith(self._known_bytes)
+        ):
             body = data[len(self._known_bytes) :]
-            if len(body) == (self._known.length or 0) and self.fault is None:
-                return [Arrival(self._known, body, self._new_ids)]
+            if len(body) == (known.length or 0) and self.fault is None:
+                return [Arrival(known, body, self._new_ids)]
         arrivals: list[Arrival] = []
         if self.fault is None:
             try:
