@@ -206,7 +206,13 @@ class TestSnapshot:
 
     @pytest.mark.parametrize(
         "document",
-        [{}, {"version": 2}, [], {"version": 1, "models": {"a": {}}, "recent": []}, {"version": 1, "models": 3}],
+        [
+            {},
+            {"version": 2},
+            [],
+            {"version": 1, "models": {"a": {}}, "recent": []},
+            {"version": 1, "models": 3},
+        ],
     )
     def test_refuses_what_is_none_and_keeps_what_it_had(self, document: dict[str, object]) -> None:
         history = self.busy()

@@ -14,7 +14,9 @@ START = 20_000 * DAY
 class Watcher:
     """A predictor over one model's arrivals; requests take no time."""
 
-    def __init__(self, idle_unload: object = "off", *, load_s: float = 10.0, is_acted_on: bool = True) -> None:
+    def __init__(
+        self, idle_unload: object = "off", *, load_s: float = 10.0, is_acted_on: bool = True
+    ) -> None:
         self.history = History()
         self.ahead = Foresight(self.history, idle_unload, is_acted_on=is_acted_on)  # type: ignore[arg-type]  # as configured
         self.load_s = load_s

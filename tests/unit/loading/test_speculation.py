@@ -186,7 +186,9 @@ class TestEvictingForAGuess:
     def test_not_what_is_expected_or_was_just_foreseen(self) -> None:
         world = self.full()
         world.oracle.expected = {"a"}
-        world.planner.state.ledger.open(Forecast("b", "periodic", world.now, world.now + 99, 1.0), world.now, 1.0)
+        world.planner.state.ledger.open(
+            Forecast("b", "periodic", world.now, world.now + 99, 1.0), world.now, 1.0
+        )
         foresee(world, "c")
         assert world.decide() == []
 
