@@ -63,11 +63,13 @@ class HttpPoolMachine(RuleBasedStateMachine):
     )
     def build(self, least: int, adaptive: bool, max_requests: int, is_warm: bool, seasoned: int) -> None:
         """`seasoned` connections have carried a call and rested before the story begins."""
-        policy = UpstreamPolicy.model_validate({
-            "pool": {"http": {"min": least, "max": _MAX, "queue": _QUEUE, "max_requests": max_requests}},
-            "timeouts": {"first_byte": "5s", "idle": "5s"},
-            "concurrency": {"mode": "adaptive" if adaptive else "off", "least": 1, "most": 3},
-        })
+        policy = UpstreamPolicy.model_validate(
+            {
+                "pool": {"http": {"min": least, "max": _MAX, "queue": _QUEUE, "max_requests": max_requests}},
+                "timeouts": {"first_byte": "5s", "idle": "5s"},
+                "concurrency": {"mode": "adaptive" if adaptive else "off", "least": 1, "most": 3},
+            }
+        )
         endpoint = parse_endpoint("http://model:8000")
 
         def make() -> None:
@@ -131,7 +133,9 @@ class HttpPoolMachine(RuleBasedStateMachine):
         self.step(self.tasks[target].cancel)
 
     @precondition(lambda self: self.busy())
-    @rule(data=st.data(), order=st.permutations(["answer", "leave"]), who=st.sampled_from(["asker", "waiter"]))
+    @rule(
+        data=st.data(), order=st.permutations(["answer", "leave"]), who=st.sampled_from(["asker", "waiter"])
+    )
     def leave_while_answered(self, data: st.DataObject, order: list[str], who: str) -> None:
         """A caller leaves in the very turn of the loop in which its answer, or its connection, arrives."""
         transport = data.draw(st.sampled_from(self.busy()))
@@ -157,7 +161,8 @@ class HttpPoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.busy())
     @rule(
-        data=st.data(), how=st.sampled_from(["keep", "keep", "keep", "close", "announce", "surplus", "late surplus"])
+        data=st.data(),
+        how=st.sampled_from(["keep", "keep", "keep", "close", "announce", "surplus", "late surplus"]),
     )
     def answer(self, data: st.DataObject, how: str) -> None:
         transport = data.draw(st.sampled_from(self.busy()))
@@ -212,9 +217,7 @@ class HttpPoolMachine(RuleBasedStateMachine):
         actions: dict[str, Callable[[], object]] = {
             "fin": transport.hang_up,
             "unnoticed": transport.hang_up_unnoticed,
-            "unasked": lambda: transport.send_unasked(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nstolen!"
-            ),
+            "unasked": lambda: transport.send_unasked(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nstolen!"),
             "all": lambda: [one.hang_up() for one in self.quiet()],
         }
         self.step(actions[how])
@@ -310,6 +313,7 @@ class HttpPoolMachine(RuleBasedStateMachine):
         super().teardown()
 
 
-
 TestHttpPoolMachine = HttpPoolMachine.TestCase
-TestHttpPoolMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None, derandomize=True)
+TestHttpPoolMachine.settings = settings(
+    max_examples=200, stateful_step_count=50, deadline=None, derandomize=True
+)
