@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from dataclasses import asdict, dataclass, field
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 from bench.machine import describe
+from bench.statistics import spread
 from bench.tables import markdown
 
 __all__ = ("RESULTS", "Objective", "Report")
@@ -41,9 +43,22 @@ class Report:
     notes: list[str] = field(default_factory=list)
     objectives: list[Objective] = field(default_factory=list)
 
-    def objective(self, claim: str, found: str, *, is_met: bool) -> None:
-        """Say what was aimed at and what was found."""
-        self.objectives.append(Objective(claim, found, is_met))
+    def objective(
+        self,
+        claim: str,
+        values: Sequence[float],
+        *,
+        least: float = -math.inf,
+        most: float = math.inf,
+        unit: str = "",
+    ) -> None:
+        """Say what was aimed at, and whether the median of the `values` of valid rounds is within it."""
+        if not values:
+            self.objectives.append(Objective(claim, "no valid round", is_met=False))
+            return
+        found = spread(values)
+        text = f"{found.median:,.4g} ({found.least:,.4g} … {found.most:,.4g}) {unit}".rstrip()
+        self.objectives.append(Objective(claim, text, is_met=least <= found.median <= most))
 
     def section(self, title: str, text: str) -> None:
         """Add a section, and show it."""

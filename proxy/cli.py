@@ -28,7 +28,6 @@ EXIT_CONFIG = 3
 EXIT_UPSTREAM = 4
 
 _DEFAULT_ADMIN = "http://127.0.0.1:9901"
-_ADMIN_TIMEOUT_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", help="print the status document of a running proxy")
     _add_admin(status)
     status.set_defaults(verb=_status)
+
+    _add_cache(verbs.add_parser("cache", help="look at the answers a running proxy keeps, or forget them"))
     return parser
+
+
+def _add_cache(cache: argparse.ArgumentParser) -> None:
+    verbs = cache.add_subparsers(metavar="VERB", required=True)
+    stats = verbs.add_parser("stats", help="print what is kept and what came of lookups")
+    _add_admin(stats)
+    stats.set_defaults(verb=_cache_stats)
+    purge = verbs.add_parser("purge", help="forget answers: all, or those of a model or an upstream")
+    _add_admin(purge)
+    purge.add_argument("--model", default="", metavar="NAME")
+    purge.add_argument("--upstream", default="", metavar="NAME")
+    purge.set_defaults(verb=_cache_purge)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +120,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def _add_admin(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", default=_DEFAULT_ADMIN, metavar="URL", help=f"default {_DEFAULT_ADMIN}")
+    parser.add_argument("--token-file", metavar="FILE", help="holds the admin port's token, if it has one")
 
 
 def _positive(text: str) -> int:
@@ -160,7 +174,7 @@ def _schema(_arguments: argparse.Namespace) -> int:
 
 
 def _healthcheck(arguments: argparse.Namespace) -> int:
-    status, body = _ask_admin(arguments.admin, "/livez" if arguments.live else "/readyz")
+    status, body = _ask_admin(arguments, "/livez" if arguments.live else "/readyz")
     if status == 200:
         return EXIT_OK
     print(body.strip() or f"status {status}", file=sys.stderr)
@@ -168,12 +182,19 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    status, body = _ask_admin(arguments.admin, "/status.json")
-    if status != 200:
-        print(body.strip(), file=sys.stderr)
-        return EXIT_RUNTIME
-    print(json.dumps(json.loads(body), indent=2))
-    return EXIT_OK
+    return _print_answer(*_ask_admin(arguments, "/status.json"))
+
+
+def _cache_stats(arguments: argparse.Namespace) -> int:
+    return _print_answer(*_ask_admin(arguments, "/cache"))
+
+
+def _cache_purge(arguments: argparse.Namespace) -> int:
+    from urllib.parse import urlencode  # noqa: PLC0415  for this verb only
+
+    chosen = {name: vars(arguments)[name] for name in ("model", "upstream") if vars(arguments)[name]}
+    target = f"/cache/purge?{urlencode(chosen)}" if chosen else "/cache/purge"
+    return _print_answer(*_ask_admin(arguments, target, "POST"))
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -184,11 +205,11 @@ def _models(arguments: argparse.Namespace) -> int:
 
     name = quote(arguments.name, safe="")
     if arguments.action == "ls":
-        status, body = _ask_admin(arguments.admin, "/models")
+        status, body = _ask_admin(arguments, "/models")
     elif arguments.action == "why":
-        status, body = _ask_admin(arguments.admin, f"/models/{name}/why")
+        status, body = _ask_admin(arguments, f"/models/{name}/why")
     else:
-        status, body = _ask_admin(arguments.admin, f"/models/{name}/{arguments.action}", method="POST")
+        status, body = _ask_admin(arguments, f"/models/{name}/{arguments.action}", method="POST")
     if status not in {200, 202}:
         print(body.strip() or f"status {status}", file=sys.stderr)
         return EXIT_RUNTIME
@@ -251,20 +272,22 @@ def _load(arguments: argparse.Namespace) -> Loaded | None:
     return loaded
 
 
-def _ask_admin(base: str, path: str, method: str = "GET") -> tuple[int, str]:
-    """(status, body) of a request to the admin port; status 0 with the reason when nobody answers."""
-    import http.client  # noqa: PLC0415  only these verbs talk to a running proxy
-    from urllib.parse import urlsplit  # noqa: PLC0415
+def _print_answer(status: int, body: str) -> int:
+    if status != 200:
+        print(body.strip(), file=sys.stderr)
+        return EXIT_RUNTIME
+    print(json.dumps(json.loads(body), indent=2))
+    return EXIT_OK
 
-    url = urlsplit(base if "//" in base else f"//{base}")
-    connection = http.client.HTTPConnection(
-        url.hostname or "127.0.0.1", url.port or 9901, timeout=_ADMIN_TIMEOUT_S
-    )
+
+def _ask_admin(arguments: argparse.Namespace, path: str, method: str = "GET") -> tuple[int, str]:
+    """(status, body) from the running proxy that the arguments name; status 0 when nobody answers."""
+    from pathlib import Path  # noqa: PLC0415  only these verbs talk to a running proxy
+
+    from proxy.admin.client import ask  # noqa: PLC0415
+
     try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return 0, f"no answer from {base}: {error}"
-    finally:
-        connection.close()
+        token = Path(arguments.token_file).read_text("utf-8").strip() if arguments.token_file else ""
+    except OSError as error:
+        return 0, f"{arguments.token_file}: {error.strerror}"
+    return ask(arguments.admin, path, method, token=token)

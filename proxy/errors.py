@@ -37,11 +37,14 @@ __all__ = (
     "ProxyError",
     "QueueFull",
     "ReadTimeout",
+    "ReaderStalled",
     "RequestTimeout",
     "Reset",
     "RouteNotFound",
     "Shed",
     "SplitMismatch",
+    "StreamRefused",
+    "StreamReset",
     "TargetTooLong",
     "TooManyConnections",
     "Unauthorized",
@@ -161,6 +164,12 @@ class ClientGone(DownstreamError):
     status, grpc_code, reason = 499, 1, "client_gone"
 
 
+class ReaderStalled(ClientGone):
+    """The client stopped reading its answer and was given up: recorded, never sent."""
+
+    reason = "reader_stalled"
+
+
 class RouteNotFound(ProxyError):
     """No route matches the request."""
 
@@ -249,6 +258,22 @@ class Reset(UpstreamError):
     """The backend broke the connection before its answer was whole."""
 
     retry, reason = "if_reused", "reset"
+
+
+class StreamReset(UpstreamError):
+    """The backend reset one HTTP/2 stream; `code` is the error code it gave (RFC 9113 §7)."""
+
+    reason = "stream_reset"
+
+    def __init__(self, message: str = "", code: int = 0x2) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StreamRefused(UpstreamError):
+    """The backend said that it has not looked at the HTTP/2 stream (REFUSED_STREAM, GOAWAY)."""
+
+    status, retry, reason = 503, "if_unsent", "stream_refused"
 
 
 class ReadTimeout(UpstreamError):

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
-    from proxy.exchange import Upstream
+    from proxy.exchange import Headers, Upstream
     from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
+    from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
 __all__ = ("Pipeline", "Recorder", "Service")
@@ -50,8 +53,8 @@ class Service(NamedTuple):
     """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
-    None where nothing is kept, `gate` where no models are managed.
-    """
+    None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
+    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name."""
 
     upstream: Upstream
     batcher: Batcher
@@ -59,12 +62,13 @@ class Service(NamedTuple):
     cache: Cache | None = None
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
     gate: Gate | None = None
+    host: bytes | None = None
 
 
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_now", "_routes", "_services", "_telemetry")
+    __slots__ = ("_admission", "_now", "_routes", "_services", "_streams", "_telemetry")
 
     def __init__(
         self,
@@ -74,10 +78,12 @@ class Pipeline:
         admission: Admission,
         telemetry: Recorder,
         clock: Clock,
+        streams: Streams | None = None,
     ) -> None:
         self._routes = routes
         self._services = services
         self._admission = admission
+        self._streams = streams
         self._telemetry = telemetry
         self._now = clock.now
 
@@ -103,7 +109,11 @@ class Pipeline:
             raise
         try:
             # 4 kept, or its model ready and then batched, or direct and streamed
+            if isinstance(call.body, Stream) and self._streams is not None:
+                self._streams.request(call.body, match.model)
             reply = await self._dispatch(call, match)
+            if isinstance(reply.body, Stream) and self._streams is not None:
+                self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
             self._admission.leave()
             self._account(call, match, _failure(error))
@@ -114,7 +124,10 @@ class Pipeline:
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
         else:
             self._admission.leave()
-            self._account(call, match, _Ending(reply.status, len(body)))
+            status = (
+                http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
+            )
+            self._account(call, match, _Ending(status, len(body)))
         return reply
 
     def refuse(self, call: Call, error: ProxyError) -> None:
@@ -124,6 +137,8 @@ class Pipeline:
 
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
+        if service.host is not None:
+            call.headers = _with_host(call.headers, service.host)
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
@@ -153,12 +168,14 @@ class Pipeline:
         body, head_at = relayed
         call.upstream_s += self._now() - head_at
         self._admission.leave()
-        ending = _Ending(status, body.delivered)
-        if body.error is not None:
-            ending = _Ending(status, body.delivered, body.error)
-        elif not body.is_ended:
-            ending = _Ending(ClientGone.status, body.delivered, ClientGone())
-        self._account(call, match, ending)
+        if call.is_grpc:
+            status = http_status(status, body.trailers)
+        error = body.error
+        if error is None and not body.is_complete:
+            error = body.left_because or ClientGone()
+        if isinstance(error, ClientGone):
+            status = error.status
+        self._account(call, match, _Ending(status, body.delivered, error, ended_by(body)))
 
     def _account(self, call: Call, match: Match | None, ending: _Ending) -> None:
         error = ending.error
@@ -166,15 +183,21 @@ class Pipeline:
             call,
             Ended(
                 route=match.route.name if match is not None else "",
-                protocol="http",
+                protocol="grpc" if call.is_grpc else "http",
                 model=match.model if match is not None else "",
                 outcome=outcome_of_status(ending.status) if error is None else outcome_of_error(error),
                 status=ending.status,
                 duration_s=self._now() - call.started_at,
                 bytes_out=ending.bytes_out,
                 reason=error.reason if error is not None else "",
+                ended_by=ending.ended_by,
             ),
         )
+
+
+def _with_host(headers: Headers, host: bytes) -> Headers:
+    others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
+    return ((b"Host", host), *others) if host else others
 
 
 class _Ending(NamedTuple):
@@ -183,6 +206,7 @@ class _Ending(NamedTuple):
     status: int
     bytes_out: int = 0
     error: ProxyError | None = None
+    ended_by: str = ""
 
 
 def _failure(error: BaseException) -> _Ending:
@@ -190,4 +214,4 @@ def _failure(error: BaseException) -> _Ending:
         error = ClientGone()
     elif not isinstance(error, ProxyError):
         error = ProxyError()
-    return _Ending(error.status, 0, error)
+    return _Ending(error.status, 0, error, culprit(error))

@@ -29,6 +29,7 @@ __all__ = (
     "maximum",
     "measured",
     "open_loop",
+    "valid_pairs",
 )
 
 
@@ -76,6 +77,12 @@ class Measured:
             "generator_cpu": round(self.result.cpu_share, 3),
             "invalid": self.invalid,
         }
+
+
+def valid_pairs(these: list[Measured], those: list[Measured]) -> list[tuple[Measured, Measured]]:
+    """Round by round, where the generator can vouch for both."""
+    pairs = zip(these, those, strict=True)
+    return [(this, that) for this, that in pairs if this.invalid is None and that.invalid is None]
 
 
 async def enter_available(

@@ -44,6 +44,7 @@ _MOST_PATHS = 1024
 _SUSPENSION_S = 60.0
 _SICKNESS_S = 5.0
 _STRIKES_TO_SUSPEND = 3
+_QUICK_S = 0.002
 _TOO_MUCH = frozenset((413, 429))
 _OVERLOADED = frozenset((429, 503))
 
@@ -105,11 +106,11 @@ class Experience:
             profile.answered(record, was_alone=was_alone)
             lane.strikes = 0
             measured = Trip(
-                batch.items,
                 profile.work_s(batch.items),
                 outcome.seconds,
                 trip.others,
                 is_crowded=lane.plan.former.waiting > 0,
+                is_quick=batch.trigger != "full" and profile.work_s(1) < _QUICK_S,
             )
         self._adjust(lane.plan.slots, measured, status, now)
         if status in _TOO_MUCH and batch.items > 1:

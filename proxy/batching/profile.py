@@ -7,7 +7,8 @@ names the model. All lanes of a path share a `Profile`, so what one learned serv
 thousand lanes of one model need one model of it.
 
 `service_s` is what a batch of the usual size is expected to take at most; it says when a deadline becomes
-urgent and when a batch is late. It is 0 until something is known.
+urgent and when a batch is late. `item_cost_s` is the share of one item in a full batch. Both are 0 until
+something is known.
 
 The last batches are kept for whoever asks what the lanes are doing.
 """
@@ -46,7 +47,17 @@ class Profile:
     `name` is the model's, `target` the path; `is_known` once the model's own limit was asked for.
     """
 
-    __slots__ = ("_too_large", "cap", "is_known", "last", "model", "name", "service_s", "target")
+    __slots__ = (
+        "_too_large",
+        "cap",
+        "is_known",
+        "item_cost_s",
+        "last",
+        "model",
+        "name",
+        "service_s",
+        "target",
+    )
 
     def __init__(self, cap: ItemCap, name: str = "", target: bytes = b"") -> None:
         self.name = name
@@ -56,6 +67,7 @@ class Profile:
         self._too_large = False
         self.is_known = False
         self.service_s = 0.0
+        self.item_cost_s = 0.0
         self.last: deque[BatchRecord] = deque(maxlen=_REMEMBERED)
 
     def answered(self, record: BatchRecord, *, was_alone: bool) -> None:
@@ -65,6 +77,7 @@ class Profile:
         self.cap.answered(record.items, record.seconds, self.model)
         if self.model.is_ready:
             self.service_s = self.model.p95_s(record.items)
+            self.item_cost_s = self.model.expect_s(self.cap.items) / self.cap.items
 
     def was_too_large(self, largest_items: int) -> None:
         """A batch failed of which every part worked, groups of up to `largest_items` among them.
@@ -78,8 +91,3 @@ class Profile:
     def work_s(self, items: int) -> float:
         """How long a batch of `items` takes alone; 0 while that is not known."""
         return self.model.expect_s(items) if self.model.is_ready else 0.0
-
-    @property
-    def item_cost_s(self) -> float:
-        """The share of one item in a full batch; 0 while nothing is known."""
-        return self.work_s(self.cap.items) / self.cap.items

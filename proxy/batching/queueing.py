@@ -207,8 +207,9 @@ class Lane:
 
     def _mind(self, ticket: Ticket) -> None:
         self.window_ends_at = min(self.window_ends_at, ticket.leaves_at)
-        hurry_at = min(ticket.deadline - self.profile.service_s, ticket.presses_at)
+        hurry_at = ticket.deadline - self.profile.service_s
         self.hurry_at = min(self.hurry_at, hurry_at)
+        self.hurry_at = min(self.hurry_at, ticket.presses_at)
         self.urgency = min(self.urgency, ticket.urgency)
 
     def _foremost(self, now: float) -> deque[Ticket] | None:

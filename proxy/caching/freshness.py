@@ -80,11 +80,16 @@ class Lifespan(NamedTuple):
 
 def wish_of(headers: Headers) -> Wish | None:
     """The demands in a request's fields; None when there are none, which is nearly always."""
-    said = _joined(headers, b"cache-control")
+    said, pragma = [], b""
+    for name, value in headers:  # once: this is paid for every hit
+        length = len(name)
+        if length == 13 and name.lower() == b"cache-control":
+            said.append(value)
+        elif length == 6 and name.lower() == b"pragma":
+            pragma = value
     if not said:
-        pragma = field(headers, b"pragma")
-        return Wish(reads=False) if pragma is not None and b"no-cache" in pragma.lower() else None
-    directives = _directives(said)
+        return Wish(reads=False) if b"no-cache" in pragma.lower() else None
+    directives = _directives(b",".join(said))
     wish = Wish(
         stores=b"no-store" not in directives,
         reads=not directives.keys() & {b"no-store", b"no-cache"},
@@ -107,7 +112,8 @@ def lifespan_of(
     refusal = _refusal(headers, is_keyed)
     if refusal is not None:
         return refusal
-    directives = _directives(_joined(headers, b"cache-control"))
+    said = [value for name, value in headers if name.lower() == b"cache-control"]
+    directives = _directives(b",".join(said))
     if directives.keys() & {b"no-store", b"private", b"no-cache"}:
         return "response_directive"
     age = _number(field(headers, b"age") or b"0", malformed=0.0)
@@ -167,12 +173,6 @@ def _seconds(directives: dict[bytes, bytes], name: bytes, default: float, *, mal
 def _number(text: bytes, *, malformed: float) -> float:
     text = text.strip()
     return min(float(text), _LONGEST) if text.isdigit() else malformed
-
-
-def _joined(headers: Headers, name: bytes) -> bytes:
-    """The values of all fields `name` (lower case) as one list."""
-    length = len(name)
-    return b",".join([value for key, value in headers if len(key) == length and key.lower() == name])
 
 
 def _directives(text: bytes) -> dict[bytes, bytes]:

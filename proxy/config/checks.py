@@ -52,7 +52,7 @@ def _listen_addresses(config: Config) -> list[tuple[Path, Address]]:
     return [
         (("server", name, "listen"), section.listen)
         for name, section in sections
-        if isinstance(getattr(section, "listen", None), Address)
+        if isinstance(getattr(section, "listen", None), Address) and (name != "grpc" or config.serves_http2)
     ]
 
 
@@ -68,12 +68,19 @@ def _listeners(config: Config) -> Iterator[Finding]:
 def _loops(config: Config) -> Iterator[Finding]:
     for path, address in _listen_addresses(config):
         for name, upstream in config.upstreams.items():
-            for index, endpoint in enumerate(upstream.http):
+            endpoints = (("http", upstream.http), ("grpc", upstream.grpc))
+            for key, index, endpoint in _numbered(endpoints):
                 if _is_same(address, endpoint):
                     listener = ".".join(map(str, path))
-                    yield Finding(
-                        ("upstreams", name, "http", index), f"this is the proxy itself ({listener})"
-                    )
+                    yield Finding(("upstreams", name, key, index), f"this is the proxy itself ({listener})")
+
+
+def _numbered(
+    lists: tuple[tuple[str, tuple[Endpoint, ...]], ...],
+) -> Iterator[tuple[str, int, Endpoint]]:
+    for key, endpoints in lists:
+        for index, endpoint in enumerate(endpoints):
+            yield key, index, endpoint
 
 
 def _is_same(address: Address, endpoint: Endpoint) -> bool:

@@ -24,7 +24,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import BadRequest, BodyTooLarge, CodingNotSupported, ExpectationFailed, MethodNotAllowed
+from proxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    CodingNotSupported,
+    ExpectationFailed,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    TargetTooLong,
+)
 from proxy.ingress.forwarding import FORWARDED, check_loop, forwarded_fields, read_request_id, read_trace
 from proxy.ingress.grammar import Fields, read_fields, read_request_line
 from proxy.ingress.rules import IDENTITY, ORDINARY
@@ -33,10 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxy.exchange import Headers
+    from proxy.http2.headers import RequestHead
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.rules import HeadRules
 
-__all__ = ("Head", "read_head")
+__all__ = ("Head", "read_head", "read_http2_head")
 
 _ENDS_HERE: Final = FORWARDED | {
     b"traceparent",
@@ -60,7 +69,9 @@ _NOTED: Final = _ENDS_HERE | {
     b"tracestate",
     b"via",
     b"x-request-id",
+    b"x-request-timeout",
 }
+_NO_WISH: Final = [b""]
 _FRAMING_TWINS: Final = frozenset(
     (b"content-length", b"transfer-encoding", b"proxy-connection", b"keep-alive")
 )
@@ -96,6 +107,7 @@ class Head:
         "method",
         "request_id",
         "target",
+        "timeout_wish",
         "trace",
         "upgrade",
         "wants_debug",
@@ -118,6 +130,7 @@ class Head:
         self.trace: tuple[bytes, bytes] | None = None
         self.wants_trailers = False
         self.wants_debug = False
+        self.timeout_wish = b""
 
     @property
     def has_body(self) -> bool:
@@ -131,16 +144,41 @@ def read_head(block: bytes, hop: Hop, rules: HeadRules) -> Head:
     Raises `DownstreamError` or `LoopDetected` for what must not go on.
     """
     line, _, rest = block.partition(b"\r\n")
-    method, target, version = read_request_line(line, rules.limits)
-    kept, noted = _sort(read_fields(rest, rules.limits), hop, rules)
+    head = Head(*read_request_line(line, rules.limits))
+    _judge(head, read_fields(rest, rules.limits), hop, rules, block=rest)
+    return head
+
+
+def read_http2_head(request: RequestHead, hop: Hop, rules: HeadRules) -> Head:
+    """Judge a head that came over HTTP/2, whose framing its session has seen to; raises the same.
+
+    The body of a gRPC call has no bound as a whole: it is a sequence of messages, never held.
+    """
+    limits = rules.limits
+    if len(request.target) > limits.target:
+        raise TargetTooLong(f"request target over {limits.target} bytes")
+    if len(request.headers) > limits.headers:
+        raise HeadersTooLarge(f"more than {limits.headers} header fields")
+    head = Head(request.method, request.target, 20)
+    head.length = None if request.is_grpc else request.content_length
+    head.expects_continue = request.expects_continue
+    _judge(head, list(request.headers), hop, rules)
+    return head
+
+
+def _judge(head: Head, fields: Fields, hop: Hop, rules: HeadRules, block: bytes | None = None) -> None:
+    """What is judged alike in all versions; `block` are the field lines that frame an HTTP/1 message."""
+    version = head.http_version
+    kept, noted = _sort(fields, hop, rules)
     tokens = _tokens(noted.get(b"connection", ()))
-    target, authority = _read_target(method, target)
+    target, authority = _read_target(head.method, head.target)
     host = _read_host(noted.get(b"host", []), version, authority)
     rules.check_target(target)
     rules.check_server_name(hop, host)
-    head = Head(method, target, version)
+    head.target = target
     head.keep_alive = b"close" not in tokens and (version == 11 or b"keep-alive" in tokens)
-    _read_framing(head, noted, rest)
+    if block is not None:
+        _read_framing(head, noted, block)
     if head.length is not None and head.length > rules.limits.body:
         raise BodyTooLarge(f"request body over {rules.limits.body} bytes")
     _read_wishes(head, noted, tokens)
@@ -159,8 +197,7 @@ def read_head(block: bytes, hop: Hop, rules: HeadRules) -> Head:
     head.headers = (*_kept_for_next(head, kept, noted), *forwarded_fields(hop, host, noted))
     if rules.via:
         check_loop(noted.get(b"via", ()), rules.via)
-        head.headers += ((b"Via", b"1.%d %b" % (version - 10, rules.via)),)
-    return head
+        head.headers += ((b"Via", b"%d.%d %b" % (*divmod(version, 10), rules.via)),)
 
 
 # ------------------------------------------------------------------ fields
@@ -271,6 +308,7 @@ def _read_wishes(head: Head, noted: dict[bytes, list[bytes]], tokens: set[bytes]
         )
     head.wants_trailers = b"te" in noted and b"trailers" in _tokens(noted[b"te"])
     head.wants_debug = noted.get(b"pillion-debug") == [b"1"]
+    head.timeout_wish = noted.get(b"x-request-timeout", _NO_WISH)[0]
 
 
 def _read_history(head: Head, noted: dict[bytes, list[bytes]]) -> None:

@@ -24,6 +24,7 @@ from proxy.ingress.http import ClientConnection
 from proxy.ingress.presence import PeerProbe
 from proxy.ingress.tls import TlsFront, server_name_of
 from proxy.telemetry.error_log import ErrorLog
+from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from proxy.ingress.presence import Glance, PeerState
     from proxy.ingress.rules import HeadRules
 
-__all__ = ("HttpServer", "Serve")
+__all__ = ("HttpServer", "Serve", "new_ids")
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ class HttpServer(Server):
         self.timeouts = timeouts
         self.ledger = ledger or Ledger(rules.limits.buffered)
         self.heads = HeadWriter(rules.via)
-        self.new_ids = _new_ids().__next__
+        self.new_ids = new_ids().__next__
+        self.clock = LoopClock(self._loop)
         self.is_draining = False
         self.address = ""
         self._place = place
@@ -129,6 +131,8 @@ class HttpServer(Server):
         if self._listener is not None:
             self._listener.close()
         self.pre_shutdown()  # idle connections go at once
+        for connection in self._connections:
+            cast("ClientConnection", connection).leave()
         remaining = max(0.0, deadline - self._loop.time())
         await self.shutdown(remaining)
 
@@ -142,6 +146,11 @@ class HttpServer(Server):
                 timer.cancel()
         self._scan_timer = self._watch_timer = None
         self._probe.close()
+
+    def refresh_tls(self) -> None:
+        """Use the TLS files as they are now, for new connections."""
+        if self._tls is not None:
+            self._tls.refresh()
 
     # ------------------------------------------------------------- for its connections
     @property
@@ -203,8 +212,7 @@ class HttpServer(Server):
         self.heads.date = formatdate(usegmt=True).encode()
         for connection in tuple(self._connections):
             cast("ClientConnection", connection).inspect(now)
-        if self._tls is not None:
-            self._tls.refresh()
+        self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
 
     def _limit_descriptors(self) -> None:
@@ -222,7 +230,7 @@ class HttpServer(Server):
             self._most_connections = max(1, most)
 
 
-def _new_ids() -> Iterator[tuple[bytes, bytes]]:
+def new_ids() -> Iterator[tuple[bytes, bytes]]:
     """Trace ids (32 hexadecimal digits) and span ids (16), from the system's randomness, many at a time."""
     while True:
         digits = urandom(24 * _IDS_AT_ONCE).hex().encode()

@@ -40,13 +40,14 @@ def server_name_of(ssl_object: object) -> bytes | None:
 
 
 class TlsFront:
-    """The context to listen with (`context`), kept in step with the files of `policy`.
+    """The context to listen with (`context`), kept in step with the files of `policy`; offers `alpn` only.
 
     Raises OSError or ssl.SSLError when the files cannot be used at the start.
     """
 
-    def __init__(self, policy: ServerTlsPolicy) -> None:
+    def __init__(self, policy: ServerTlsPolicy, *, alpn: str = "http/1.1") -> None:
         self._policy = policy
+        self._alpn = alpn
         self._paths = tuple(Path(path) for path in (policy.cert, policy.key, policy.client_ca) if path)
         self._stamps = self._read_stamps()
         self._current = self._load()
@@ -78,7 +79,7 @@ class TlsFront:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(_CIPHERS)
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([self._alpn])
         context.sslobject_class = _ServerSide
         context.load_cert_chain(policy.cert, policy.key)
         if policy.client_ca:

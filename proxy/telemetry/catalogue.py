@@ -44,6 +44,8 @@ _SPANS = (
 _WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _OVERHEADS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_CHUNKS = tuple(float(64 << power) for power in range(0, 15, 2))
+_PACES = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
 _LOADS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0)
 _ITEMS = tuple(float(1 << power) for power in range(13))
 
@@ -253,7 +255,42 @@ CATALOGUE: tuple[Metric, ...] = (
         ("direction",),
         "Times a producer was paused because its consumer was slow: request, response.",
     ),
+    Metric("stream_paused", "gauge", ("direction",), "Producers that wait for their consumer now."),
     Metric("stream_buffered_bytes", "gauge", (), "Bytes held for slow consumers."),
+    Metric(
+        "stream_bytes_total",
+        "counter",
+        ("direction",),
+        "Body bytes that arrived in streams, before any encoding.",
+    ),
+    Metric(
+        "stream_chunk_bytes",
+        "histogram",
+        ("direction",),
+        "Size of the pieces in which streams arrived and, for a reader that keeps up, left.",
+        _CHUNKS,
+    ),
+    Metric(
+        "stream_interrupted_total",
+        "counter",
+        ("direction", "by"),
+        "Streams that were not passed on whole, by who broke them off: client, upstream, proxy.",
+    ),
+    Metric("stream_stalls_total", "counter", (), "Readers that were given up because they took nothing."),
+    Metric(
+        "stream_event_gap_seconds",
+        "histogram",
+        ("model",),
+        "Time between two events of a server-sent or newline-delimited event stream.",
+        _SPANS,
+    ),
+    Metric(
+        "stream_events_per_second",
+        "histogram",
+        ("model",),
+        "Pace of a finished event stream, from its first event to its last; tokens, where each event is one.",
+        _PACES,
+    ),
     Metric(
         "time_to_first_byte_seconds",
         "histogram",

@@ -202,6 +202,11 @@ _NUMBERS: dict[str, _Reader[float]] = {
     "upstream_probes_total": _by_upstream_and(lambda series: series.probes),
     "upstream_ejections_total": _by_upstream(lambda series: series.ejections),
     "stream_pauses_total": lambda metrics: _single(metrics.streaming.pauses),
+    "stream_bytes_total": lambda metrics: (
+        ((direction,), pieces.total) for direction, pieces in metrics.streaming.pieces.items() if pieces.total
+    ),
+    "stream_interrupted_total": lambda metrics: metrics.streaming.interrupted.items(),
+    "stream_stalls_total": lambda metrics: [((), metrics.streaming.stalls)],
 }
 
 _HISTOGRAMS: dict[str, _Reader[Histogram]] = {
@@ -215,5 +220,10 @@ _HISTOGRAMS: dict[str, _Reader[Histogram]] = {
     "upstream_request_duration_seconds": _by_upstream(lambda series: series.duration),
     "upstream_pool_wait_seconds": _by_upstream(lambda series: series.pool_wait),
     "time_to_first_byte_seconds": _by_model(lambda series: series.first_byte),
+    "stream_event_gap_seconds": _by_model(lambda series: series.event_gap),
+    "stream_events_per_second": _by_model(lambda series: series.event_rate),
+    "stream_chunk_bytes": lambda metrics: (
+        ((direction,), pieces) for direction, pieces in metrics.streaming.pieces.items()
+    ),
     "event_loop_lag_seconds": lambda metrics: [((), metrics.loop_lag)],
 }

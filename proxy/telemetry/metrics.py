@@ -147,6 +147,26 @@ class StreamRecorder:
         """The relayed body ended or was given up."""
         self._series.active -= 1
 
+    def passed(self, direction: str, size: int) -> None:
+        """A piece of `size` bytes arrived; `direction` is ``request`` or ``response``."""
+        self._series.pieces[direction].observe(size)
+
+    def interrupted(self, direction: str, by: str) -> None:
+        """A body was not passed on whole; `by` is ``client``, ``upstream`` or ``proxy``."""
+        self._series.interrupted[direction, by] += 1
+
+    def stalled(self) -> None:
+        """A reader took nothing for too long and was given up."""
+        self._series.stalls += 1
+
+    def gap(self, model: str, span_s: float) -> None:
+        """Two events of one stream came `span_s` seconds apart."""
+        self._models.of(model).event_gap.observe(span_s)
+
+    def pace(self, model: str, rate: float) -> None:
+        """An event stream ended; it brought `rate` events per second from its first to its last."""
+        self._models.of(model).event_rate.observe(rate)
+
     def paused(self, direction: str) -> None:
         """A producer was told to wait; `direction` is ``request`` or ``response``."""
         self._series.pauses[direction] += 1

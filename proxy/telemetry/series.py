@@ -53,6 +53,8 @@ class ModelSeries:
         "batch_wait",
         "cold_starts",
         "cold_wait",
+        "event_gap",
+        "event_rate",
         "first_byte",
         "isolations",
         "load_time",
@@ -67,6 +69,8 @@ class ModelSeries:
         self.batch_items = _histogram("batch_items")
         self.batch_wait = _histogram("batch_wait_seconds")
         self.first_byte = _histogram("time_to_first_byte_seconds")
+        self.event_gap = _histogram("stream_event_gap_seconds")
+        self.event_rate = _histogram("stream_events_per_second")
         self.triggers: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.isolations = 0
@@ -81,6 +85,8 @@ class ModelSeries:
         self.batch_items.absorb(other.batch_items)
         self.batch_wait.absorb(other.batch_wait)
         self.first_byte.absorb(other.first_byte)
+        self.event_gap.absorb(other.event_gap)
+        self.event_rate.absorb(other.event_rate)
         self.triggers.update(other.triggers)
         self.refused.update(other.refused)
         self.isolations += other.isolations
@@ -124,11 +130,14 @@ class UpstreamSeries:
 class StreamSeries:
     """What is counted for bodies that are relayed as they arrive."""
 
-    __slots__ = ("active", "pauses")
+    __slots__ = ("active", "interrupted", "pauses", "pieces", "stalls")
 
     def __init__(self) -> None:
         self.active = 0
+        self.stalls = 0
         self.pauses: Counter[str] = Counter()
+        self.interrupted: Counter[tuple[str, str]] = Counter()
+        self.pieces = {direction: _histogram("stream_chunk_bytes") for direction in ("request", "response")}
 
 
 class Models:

@@ -1,6 +1,6 @@
 """A listener with the real pipeline and pool behind it, in the test's own loop.
 
-async with stage(upstream.url, limits={"body": "1KiB"}) as server:
+async with stage(upstream.url, server={"limits": {"body": "1KiB"}}) as server:
     …                                             # talk to `server.address`; look at `server.admission` etc.
 
 Settings are those of `server` in the YAML, as they are written there.
@@ -9,6 +9,7 @@ Settings are those of `server` in the YAML, as they are written there.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from proxy.batching.lane import Batcher
@@ -20,7 +21,7 @@ from proxy.exchange import Ledger
 from proxy.ingress.rules import HeadRules
 from proxy.ingress.server import HttpServer
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.cluster import Cluster
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
 from proxy.telemetry.policy import AccessLogPolicy
@@ -28,7 +29,7 @@ from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 __all__ = ("Stage", "stage")
 
@@ -36,7 +37,7 @@ __all__ = ("Stage", "stage")
 class Stage:
     """What a test may look at: the listener, its admission counter, the pool behind, and the body ledger."""
 
-    def __init__(self, server: HttpServer, pool: HttpPool, admission: Admission, ledger: Ledger) -> None:
+    def __init__(self, server: HttpServer, pool: Cluster, admission: Admission, ledger: Ledger) -> None:
         self.server = server
         self.pool = pool
         self.admission = admission
@@ -49,9 +50,13 @@ class Stage:
     @property
     def is_at_rest(self) -> bool:
         """True when nothing is held for any call."""
-        snapshot = self.pool.snapshot()
+        (snapshot,) = self.pool.snapshot()
         busy = [snapshot[name] for name in ("leased", "dialing", "waiting")]
         return self.admission.in_flight == 0 and self.ledger.used == 0 and not any(busy)
+
+
+# No probe, no spare connection, no retry: the scripted backend sees nothing but what a test sends.
+_UNASSISTED = {"health": {"every": "0s"}, "pool": {"http": {"min": 0}}, "retry": {"attempts": 1}}
 
 
 @asynccontextmanager
@@ -61,24 +66,31 @@ async def stage(
     protocol: str = "generic",
     place: Address | None = None,
     batch: BatchPolicy | None = None,
-    **server: object,
+    server: Mapping[str, object] = MappingProxyType({}),
+    host: bytes | None = None,
 ) -> AsyncIterator[Stage]:
     """A running listener in front of the backend at `url`."""
     clock = LoopClock()
     config = Config.model_validate(
-        {"version": 1, "server": server, "upstreams": {"model": {"protocol": protocol, "http": (url,)}}}
+        {
+            "version": 1,
+            "server": dict(server),
+            "upstreams": {"model": {"protocol": protocol, "http": (url,)} | _UNASSISTED},
+        }
     )
     settings = config.server
     telemetry = Telemetry(clock, lambda: 0.0, AccessLogPolicy(format="off"), version="test", models=())
     upstream = config.upstreams["model"]
-    pool = HttpPool(upstream.http[0], upstream.pool.http, upstream.timeouts, clock)
-    batcher = Batcher(pool, clock, telemetry.metrics.batch)
+    cluster = Cluster(
+        "model", upstream.http, upstream, clock, events=telemetry.metrics.pool("model"), protocol=protocol
+    )
+    batcher = Batcher(cluster, clock, telemetry.metrics.batch)
     ledger = Ledger(settings.limits.buffered)
     admission = Admission(settings.limits.inflight, ledger)
     policy = batch or BatchPolicy()
     pipeline = Pipeline(
         RouteTable(routes_of(config)),
-        {"model": Service(pool, batcher, lambda _model: policy)},
+        {"model": Service(cluster, batcher, lambda _model: policy, host=host)},
         admission=admission,
         telemetry=telemetry,
         clock=clock,
@@ -100,8 +112,8 @@ async def stage(
     )
     await listener.start()
     try:
-        yield Stage(listener, pool, admission, ledger)
+        yield Stage(listener, cluster, admission, ledger)
     finally:
         await listener.stop()
         await batcher.close()
-        await pool.close()
+        await cluster.stop()

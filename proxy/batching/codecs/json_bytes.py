@@ -132,7 +132,7 @@ def _values_signature(rows: Sequence[msgspec.Raw]) -> tuple[str, str]:
     """The signature of rows that hold more than numbers: one walk over each value."""
     try:
         shapes = {shape_of(msgspec.json.decode(row)) for row in rows}
-    except NOT_JSON:  # a lone surrogate: legal for some parsers, not for ours
+    except NOT_JSON:  # a number beyond doubles
         raise MergeRefused("not_json") from None
     if len(shapes) > 1:
         raise MergeRefused("ragged_rows")
@@ -146,8 +146,9 @@ def shape_of(value: object, depth: int = 0) -> str:
     if isinstance(value, list):
         return _list_shape(value, depth)
     if isinstance(value, dict):
+        # Order counts: a table's columns come in the order of its first row's keys.
         named = (
-            f"{msgspec.json.encode(key).decode()}:{shape_of(value[key], depth + 1)}" for key in sorted(value)
+            f"{msgspec.json.encode(key).decode()}:{shape_of(item, depth + 1)}" for key, item in value.items()
         )
         return "{" + ",".join(named) + "}"
     if type(value) is int and not -_LARGE < value < _LARGE:
@@ -221,6 +222,8 @@ def pieces(
     rows: Sequence[bytes | msgspec.Raw], members: Sequence[Prepared], stride: int = 1
 ) -> list[bytes | msgspec.Raw]:
     """The elements of each member joined by commas: `stride` of them for each of its items."""
+    if len(rows) == len(members):
+        return list(rows)
     parts = []
     start = 0
     for member in members:

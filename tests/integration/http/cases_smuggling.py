@@ -215,7 +215,7 @@ DEAD_ENDS = (
     ),
 )
 
-# sha256("sesame")
+# The digest of: sesame
 KEYS: dict[str, object] = {
     "auth": {"keys": ("sha256:d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272",)}
 }

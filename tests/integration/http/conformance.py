@@ -1,20 +1,21 @@
-"""Cases that a proxy must get right, as tables: what a client sends, what the backend and the client then see.
+"""Cases that a proxy must get right, as tables: what a client sends, what the backend and the client then
+see.
 
-A case is played over real sockets with bytes that no library has touched. What was seen is told in one line for
-each side, and compared with the line that the case expects; the same lines make ``docs/http-conformance.md``
-(``python -m tests.integration.http.conformance`` writes it).
+A case is played over real sockets with bytes that no library has touched. What was seen is told in one line
+for each side, and compared with the line that the case expects; the same lines make
+``docs/http-conformance.md`` (``python -m tests.integration.http.conformance`` writes it).
 
-The backend's line has its requests in order: the request line, the fields that the case shows, ``{n bytes}`` of
-body or the body itself when it is short, trailers after ``+``. The client's line has its answers in the same form,
-and then ``open`` when another request was answered on the same connection, ``closed`` when it was not.
-"""
+The backend's line has its requests in order: the request line, the fields that the case shows, ``{n bytes}``
+of body or the body itself when it is short, trailers after ``+``. The client's line has its answers in the
+same form, and then ``open`` when another request was answered on the same connection, ``closed`` when it was
+not."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
@@ -65,9 +66,9 @@ class Backend:
         self.requests: list[RawMessage] = []
         self.url = ""
 
-    async def __aenter__(self) -> Backend:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:%d" % self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(
@@ -106,7 +107,7 @@ async def play(case: Case) -> Seen:
     """Play `case` against a fresh proxy."""
     async with (
         Backend(case.answers) as backend,
-        stage(backend.url, **case.settings) as front,
+        stage(backend.url, server=case.settings) as front,
         RawClient(front.url) as client,
     ):
         await client.send(case.sent)

@@ -42,7 +42,9 @@ def test_there_are_examples() -> None:
     assert [path.name for path in EXAMPLES] == [
         "batching.yaml",
         "caching.yaml",
+        "edge.yaml",
         "generic.yaml",
+        "grpc.yaml",
         "kserve-v1.yaml",
         "minimal.yaml",
         "open-inference.yaml",
@@ -69,7 +71,7 @@ def test_the_schema_is_a_schema() -> None:
         "version: 1\nupstreams: {m: {http: [http://a], pol: {}}}",
         "version: 2\nupstreams: {m: {http: [http://a]}}",
         "version: 1\nupstreams: {m: {http: [http://a], timeouts: {idle: 30}}}",
-        "version: 1\nupstreams: {m: {http: []}}",
+        "version: 1\nupstreams: {m: {http: 1}}",
         "version: 1\nupstreams: {m: {http: [http://a]}}\nmodels: {a: {batch: {mode: always}}}",
     ],
 )
