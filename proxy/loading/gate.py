@@ -165,17 +165,28 @@ class Gate:
 
 
 async def _model_in_body(call: Call) -> str:
-    """The model that a JSON body names (OpenAI, Ollama); empty when none does."""
+    """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
+    if call.is_grpc and not call.target.endswith(b"/ModelInfer"):
+        return ""  # other messages name no model, and a two-way stream must not be waited for
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
         if whole is None:
             return ""
         call.body = whole
+    if call.is_grpc:
+        return _model_in_message(call.body)
     try:
         return _decode_name(call.body).model
     except msgspec.DecodeError:
         return ""
+
+
+def _model_in_message(frame: bytes) -> str:
+    """Field 1 of a ``ModelInferRequest`` in its frame: the model's name, if it comes first as usual."""
+    if len(frame) < 7 or frame[0] or frame[5] != 0x0A or frame[6] > 0x7F:
+        return ""
+    return frame[7 : 7 + frame[6]].decode(errors="replace")
 
 
 def _redirect(call: Call, model: str, other: str) -> bool:
@@ -188,7 +199,7 @@ def _redirect(call: Call, model: str, other: str) -> bool:
             segments[index] = quote(other, safe="").encode() + colon + verb
             call.target = b"/".join(segments) + mark + query
             return True
-    if isinstance(call.body, Stream):
+    if isinstance(call.body, Stream) or call.is_grpc:
         return False
     try:
         document: Any = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])

@@ -82,6 +82,15 @@ async def test_grpc_is_preferred_for_open_inference() -> None:
     assert server.asked == []
 
 
+async def test_a_backend_may_have_a_grpc_port_alone() -> None:
+    assert await Connector(LoadingPolicy(), []).connect() is None
+    named = LoadingPolicy().model_copy(update={"control": control("ollama")})
+    assert await Connector(named, [], Grpc()).connect() is None
+    found = await Connector(LoadingPolicy(), [], Grpc()).connect()
+    assert found is not None
+    assert found.protocol == "open-inference"
+
+
 async def test_every_endpoint_is_controlled() -> None:
     first, second = Triton("a"), Triton("a")
     async with connected(first, second) as connector:

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.errors import ClientGone, LoadFailed, ModelLoading, Reset
 from proxy.exchange import Call, Reply, Stream
+from proxy.loading.control.protobuf import encode
 from proxy.loading.gate import Gate
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
@@ -210,6 +211,39 @@ class TestModelInTheBody:
         upstream = Upstream()
         await gate(Fleet(a="cold")).serve(call(body, b"/v1/chat/completions"), "", upstream)
         assert upstream.bodies == [body]
+
+
+class TestGrpc:
+    def grpc(self, message: bytes, method: bytes = b"ModelInfer") -> Call:
+        made = call(
+            b"\0" + len(message).to_bytes(4, "big") + message, b"/inference.GRPCInferenceService/" + method
+        )
+        made.is_grpc = True
+        return made
+
+    async def test_the_message_names_the_model(self) -> None:
+        fleet = Fleet(a="cold")
+        await gate(fleet).serve(self.grpc(encode((1, "a"), (2, "1"), (5, b"tensor"))), "", Upstream())
+        assert fleet.states["a"] == "ready"
+
+    @pytest.mark.parametrize("message", [b"", b"\x12\x01x", encode((1, "a" * 200))])
+    async def test_or_none(self, message: bytes) -> None:
+        fleet = Fleet(a="cold")
+        await gate(fleet).serve(self.grpc(message), "", Upstream())
+        assert fleet.states["a"] == "cold"
+
+    async def test_a_two_way_stream_is_not_read(self) -> None:
+        request = self.grpc(b"", b"ModelStreamInfer")
+        request.body = endless = Stream(None)
+        upstream = Upstream()
+        await gate(Fleet(a="cold")).serve(request, "", upstream)
+        assert upstream.bodies == [endless]
+
+    async def test_has_no_fallback(self) -> None:
+        fleet = Fleet(a="cold", b="ready")
+        fleet.refusal = ModelLoading("later")
+        with pytest.raises(ModelLoading):
+            await gate(fleet, "b").serve(self.grpc(encode((1, "a"))), "", Upstream())
 
 
 class TestFallback:
