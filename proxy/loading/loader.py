@@ -242,8 +242,8 @@ class Loader:
                 self._executor.cancel(action)
             case Release(ticket=ticket):
                 self._settle(ticket, None)
-            case Refuse(ticket=ticket):
-                self._settle(ticket, _error(action))
+            case _:
+                self._settle(action.ticket, _error(action))
 
     def _settle(self, ticket: Ticket, error: ProxyError | None) -> None:
         future = self._waiting.get(ticket)

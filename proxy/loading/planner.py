@@ -177,15 +177,12 @@ class Planner:
         return self.state.queue.remove(ticket)
 
     # ------------------------------------------------------------- the backend's answers
-    def loaded(self, model: str, now: float, seconds: float | None = None, size: int = 0) -> None:
+    def loaded(self, model: str, now: float, seconds: float, size: int = 0) -> None:
         """`model` is loaded and warm after `seconds`; `size` bytes if the backend tells."""
         slot = self.manage(model, now)
-        if seconds is not None:
-            slot.cost.measured(seconds)
+        slot.cost.measured(seconds)
         self._became_ready(slot, now, size)
-        self.state.ledger.note(
-            now, model, "ready", f"after {seconds:.2f} s" if seconds is not None else "listed"
-        )
+        self.state.ledger.note(now, model, "ready", f"after {seconds:.2f} s")
 
     def load_failed(self, model: str, now: float, failure: Failure) -> None:
         """`model` could not be loaded, and holds no memory."""
@@ -333,8 +330,6 @@ class Planner:
                     self._lose(slot, now, "someone else unloaded it")
             case "unloaded" | "failed" if slot.state is State.UNKNOWN:
                 self.state.residency.move(slot, State.UNLOADED, now)
-            case _:
-                pass
 
     def _lose(self, slot: Slot, now: float, why: str) -> None:
         self.state.score(self.state.ledger.gone(slot.name), now)
