@@ -25,11 +25,10 @@ __all__ = ("Upload",)
 class Upload:
     """Pumps `body` into `transport`: in chunks when its length is unknown, without framing when `is_raw`.
 
-    `has_started` says that bytes of the body were taken, so that it cannot be sent again; `is_starved` that
-    the client, not the backend, is the one to wait for.
+    `has_started` says that bytes of the body were taken, so that it cannot be sent again.
     """
 
-    __slots__ = ("_body", "_drained", "_is_raw", "_task", "_transport", "has_started", "is_starved")
+    __slots__ = ("_body", "_drained", "_is_raw", "_task", "_transport", "has_started")
 
     def __init__(
         self,
@@ -44,8 +43,12 @@ class Upload:
         self._is_raw = is_raw
         self._drained: asyncio.Future[None] | None = None
         self.has_started = False
-        self.is_starved = True
         self._task = asyncio.get_running_loop().create_task(self._run(on_end))
+
+    @property
+    def is_starved(self) -> bool:
+        """True while the client, not the backend, is the one to wait for."""
+        return self._drained is None
 
     def pause(self) -> None:
         """The connection's write buffer is full."""
@@ -78,8 +81,6 @@ class Upload:
             self.has_started = True
             transport.write(encode_chunk(data) if is_chunked else data)
             if self._drained is not None:
-                self.is_starved = False
                 await self._drained
-                self.is_starved = True
         if is_chunked:
             transport.write(last_chunk(body.trailers))

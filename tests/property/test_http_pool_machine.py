@@ -63,11 +63,13 @@ class HttpPoolMachine(RuleBasedStateMachine):
     )
     def build(self, least: int, adaptive: bool, max_requests: int, is_warm: bool, seasoned: int) -> None:
         """`seasoned` connections have carried a call and rested before the story begins."""
-        policy = UpstreamPolicy.model_validate({
-            "pool": {"http": {"min": least, "max": _MAX, "queue": _QUEUE, "max_requests": max_requests}},
-            "timeouts": {"first_byte": "5s", "idle": "5s"},
-            "concurrency": {"mode": "adaptive" if adaptive else "off", "least": 1, "most": 3},
-        })
+        policy = UpstreamPolicy.model_validate(
+            {
+                "pool": {"http": {"min": least, "max": _MAX, "queue": _QUEUE, "max_requests": max_requests}},
+                "timeouts": {"first_byte": "5s", "idle": "5s"},
+                "concurrency": {"mode": "adaptive" if adaptive else "off", "least": 1, "most": 3},
+            }
+        )
         endpoint = parse_endpoint("http://model:8000")
 
         def make() -> None:
@@ -131,7 +133,9 @@ class HttpPoolMachine(RuleBasedStateMachine):
         self.step(self.tasks[target].cancel)
 
     @precondition(lambda self: self.busy())
-    @rule(data=st.data(), order=st.permutations(["answer", "leave"]), who=st.sampled_from(["asker", "waiter"]))
+    @rule(
+        data=st.data(), order=st.permutations(["answer", "leave"]), who=st.sampled_from(["asker", "waiter"])
+    )
     def leave_while_answered(self, data: st.DataObject, order: list[str], who: str) -> None:
         """A caller leaves in the very turn of the loop in which its answer, or its connection, arrives."""
         transport = data.draw(st.sampled_from(self.busy()))
@@ -157,7 +161,8 @@ class HttpPoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.busy())
     @rule(
-        data=st.data(), how=st.sampled_from(["keep", "keep", "keep", "close", "announce", "surplus", "late surplus"])
+        data=st.data(),
+        how=st.sampled_from(["keep", "keep", "keep", "close", "announce", "surplus", "late surplus"]),
     )
     def answer(self, data: st.DataObject, how: str) -> None:
         transport = data.draw(st.sampled_from(self.busy()))
@@ -198,7 +203,7 @@ class HttpPoolMachine(RuleBasedStateMachine):
             "fin": transport.hang_up,
             "reset": lambda: transport.lose(ConnectionResetError("reset by peer")),
             "garbage": lambda: transport.send(b"\x00\x01\x02"),
-            "half": lambda: (transport.send(b"HTTP/1.1 200 OK\r\nContent-Le"), transport.hang_up()),
+            "half": lambda: transport.break_off_after(b"HTTP/1.1 200 OK\r\nContent-Le"),
             "408": lambda: transport.send(
                 b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             ),
@@ -212,12 +217,14 @@ class HttpPoolMachine(RuleBasedStateMachine):
         actions: dict[str, Callable[[], object]] = {
             "fin": transport.hang_up,
             "unnoticed": transport.hang_up_unnoticed,
-            "unasked": lambda: transport.send_unasked(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nstolen!"
-            ),
-            "all": lambda: [one.hang_up() for one in self.quiet()],
+            "unasked": lambda: transport.send_unasked(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nstolen!"),
+            "all": self.hang_up_all,
         }
         self.step(actions[how])
+
+    def hang_up_all(self) -> None:
+        for transport in self.quiet():
+            transport.hang_up()
 
     # ------------------------------------------------------------- time
     @rule(span_s=st.sampled_from([0.001, 0.005, 0.05, 0.3, 1.0, 6.0, 31.0]))
@@ -310,6 +317,7 @@ class HttpPoolMachine(RuleBasedStateMachine):
         super().teardown()
 
 
-
 TestHttpPoolMachine = HttpPoolMachine.TestCase
-TestHttpPoolMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None, derandomize=True)
+TestHttpPoolMachine.settings = settings(
+    max_examples=200, stateful_step_count=50, deadline=None, derandomize=True
+)

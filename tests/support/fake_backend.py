@@ -32,8 +32,10 @@ class FakeTransport(asyncio.Transport):
         self.protocol = protocol
         self.written = bytearray()
         self.is_closed = False
-        self.is_reading = True
+        self._is_reading = True
         self.answered = 0
+        self.can_half_close = True
+        self.is_half_closed = False
         self.is_spoilt = False
         self.was_reused_when_spoilt = False
         self._fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -71,6 +73,11 @@ class FakeTransport(asyncio.Transport):
         if not self.is_closed and not self.protocol.eof_received():
             self.lose(None)
 
+    def break_off_after(self, data: bytes) -> None:
+        """The event loop reads `data`, then a FIN."""
+        self.send(data)
+        self.hang_up()
+
     def lose(self, error: Exception | None) -> None:
         """The event loop learns that the connection is gone."""
         if not self.is_closed:
@@ -101,11 +108,24 @@ class FakeTransport(asyncio.Transport):
     def close(self) -> None:
         self.abort()
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self.protocol = protocol
+
+    def can_write_eof(self) -> bool:
+        return self.can_half_close
+
+    def write_eof(self) -> None:
+        self.is_half_closed = True
+
+    def is_reading(self) -> bool:
+        return self._is_reading
+
     def pause_reading(self) -> None:
-        self.is_reading = False
+        self._is_reading = False
 
     def resume_reading(self) -> None:
-        self.is_reading = True
+        self._is_reading = True
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return self if name == "socket" else default
