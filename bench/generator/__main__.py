@@ -15,6 +15,9 @@ from bench.generator.spec import LoadSpec
 
 __all__ = ("main",)
 
+EXIT_UPSTREAM = 4
+"""Nobody listens there."""
+
 
 def main() -> int:
     """Run what standard input asks for."""
@@ -24,7 +27,11 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gc.disable()  # a collection would show as latency of the server; the process lives for seconds
-    result = uvloop.run(generate(spec))
+    try:
+        result = uvloop.run(generate(spec))
+    except OSError as error:
+        print(f"{spec.url}: {error}", file=sys.stderr)
+        return EXIT_UPSTREAM
     sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
     return 0
 

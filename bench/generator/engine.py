@@ -56,7 +56,7 @@ class Engine:
             count = min(CONNECTS_AT_ONCE, self._spec.connections - at)
             await asyncio.gather(*(self._connect() for _ in range(count)))
         self._start = monotonic()
-        self._counts_from = self._start + self._spec.warm_up_s
+        self._counts_from = self._start + self._spec.warm_up
         self._ends_at = self._start + self._spec.seconds
         usage = _cpu_s()
         self._timer.call_at(self._ends_at, self._over)

@@ -33,14 +33,19 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: Arrivals = "closed"
     rate: float = 0.0
     """Requests per second over all connections; open loops only."""
-    warm_up_s: float = 0.5
-    """Answers to what was due before this much had passed do not count."""
+    warm_up_s: float | None = None
+    """What is due before this does not count; None: a fifth of the time, at most 1 s."""
     patience_s: float = 10.0
     """Span after the last send within which answers are still awaited."""
     is_verifying: bool = False
     """Each good answer must equal the first good one to the same request."""
     core: int | None = None
     seed: int = 1
+
+    @property
+    def warm_up(self) -> float:
+        """Seconds that do not count."""
+        return min(1.0, self.seconds / 5) if self.warm_up_s is None else self.warm_up_s
 
 
 class LoadResult(msgspec.Struct, kw_only=True):
@@ -77,6 +82,8 @@ class LoadResult(msgspec.Struct, kw_only=True):
 
 def verdict(result: LoadResult) -> str | None:
     """Why the measurement says more about the generator than about the server; None when it is valid."""
+    if not result.answered:
+        return "nothing was answered"
     if result.late > MAX_LATE_SHARE * max(result.due, 1):
         return f"the generator was late on {result.late / result.due:.1%} of its sends"
     if result.is_open and result.cpu_share > MAX_CPU_SHARE:

@@ -4,38 +4,53 @@ Owned by the batcher, which runs `carry` in a task of its own for each batch. It
 only. It ends when every member is settled, or when it is cancelled because every caller left.
 
 A batch of one is the caller's own call, forwarded as it came; so is its reply, stream or not. The answer of
-a larger batch is read whole, because it can only be cut whole.
+a larger batch is read whole, because it can only be cut whole. A batch that fails is taken apart as
+`isolation` says, if sending its members again is safe.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.batching.isolation import MISMATCH, Failure, Isolation
 from proxy.batching.keys import shared_fields
 from proxy.batching.tickets import discard
+from proxy.batching.verify import is_same
 from proxy.errors import BadReply, ProxyError, SplitMismatch
 from proxy.exchange import Call, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from proxy.batching.former import Batch
+    from proxy.batching.codecs.base import Part
+    from proxy.batching.isolation import Lesson
     from proxy.batching.tickets import BatchEvents, CallLane, Member
     from proxy.exchange import Upstream
     from proxy.timing import Clock
 
-__all__ = ("Carrier",)
-
-_SAME_FOR_ALL = frozenset((401, 403, 404, 405, 406, 407))
-"""Statuses that speak of the path or the credentials, which all members share."""
+__all__ = ("Carrier", "Outcome")
 
 _MOST_ANSWER_BYTES = 256 << 20
 """An answer larger than this is not collected in memory."""
 
-_MISMATCHES_TO_SUSPEND = 3
-_SUSPENSION_S = 60.0
-_SINGLES_AT_ONCE = 4
+_AT_ONCE = 4
+"""Calls of a batch that is being taken apart, at once, though it has one slot."""
+
+
+class Outcome(NamedTuple):
+    """What became of a batch's first exchange, and what taking it apart taught.
+
+    `status` is 0 without an answer. `seconds` is the backend's time for it, 0 when that says nothing about
+    the model. `failure` is an answer that was no success; `parts` are those that the members got.
+    """
+
+    status: int = 0
+    seconds: float = 0.0
+    failure: Failure | None = None
+    parts: Sequence[Part] = ()
+    sets_cookies: bool = False
+    lesson: Lesson | None = None
 
 
 class Carrier:
@@ -46,92 +61,135 @@ class Carrier:
         self._clock = clock
         self._events = events
 
-    async def carry(self, lane: CallLane, batch: Batch, members: Sequence[Member]) -> None:
-        """Settle every one of `members`, who travel in `batch`."""
-        self._events.batched(lane.model, batch.items, batch.trigger, batch.wait_s)
-        for member in members:
-            waited_s = batch.sent_at - member.arrived_at
-            member.call.queue_s = waited_s
-            member.call.batch = b"size=%d; wait=%.1fms; trigger=%b" % (
-                batch.items,
-                waited_s * 1e3,
-                batch.trigger.encode(),
-            )
+    async def carry(self, lane: CallLane, members: Sequence[Member]) -> Outcome:
+        """Settle every one of `members`, who travel together."""
         if len(members) == 1:
-            await self._alone(members[0])
-        else:
-            await self._together(lane, members)
+            return await self._carry_one(members[0])
+        outcome = await self._together(lane, members)
+        failure = outcome.failure
+        if failure is None:
+            return outcome
+        if failure.is_for_all or not lane.is_idempotent or lane.is_known_sick(failure, self._clock.now()):
+            _tell(failure, members)
+            return outcome
+        return outcome._replace(lesson=await self._take_apart(lane, members, failure))
 
-    async def _alone(self, member: Member) -> None:
+    async def verify(self, member: Member, part: bytes) -> bool | None:
+        """Whether `member`'s call, sent alone, is answered with `part`.
+
+        None when that cannot be told: the call fails now, or two answers to it differ among themselves.
+        """
+        first = await self._ask_again(member.call)
+        if first is None or is_same(first, part):
+            return first if first is None else True
+        second = await self._ask_again(member.call)
+        return None if second is None or not is_same(first, second) else False
+
+    async def _ask_again(self, call: Call) -> bytes | None:
+        again = Call(call.method, call.target, call.headers, call.body)
+        again.scheme, again.dialect, again.idempotent = call.scheme, call.dialect, call.idempotent
         try:
-            member.answer(await self._upstream.exchange(member.call))
+            reply = await self._upstream.exchange(again)
+            body = await _whole(reply)
+        except ProxyError:
+            return None
+        is_plain = reply.status == 200 and reply.header(b"content-encoding") is None
+        return body if is_plain else None
+
+    async def _carry_one(self, member: Member) -> Outcome:
+        departed_at = self._clock.now()
+        try:
+            reply = await self._upstream.exchange(member.call)
         except ProxyError as error:
             member.fail(error)
+            return Outcome()
+        took_s = self._clock.now() - departed_at - member.call.pool_s
+        member.answer(reply)
+        body = reply.body if isinstance(reply.body, bytes) else b""
+        if not 200 <= reply.status < 300:
+            return Outcome(reply.status, failure=Failure(reply.status, reply.headers, body, reply.reason))
+        return Outcome(reply.status, took_s if reply.body is body else 0.0)
 
-    async def _together(self, lane: CallLane, members: Sequence[Member]) -> None:
+    async def _together(self, lane: CallLane, members: Sequence[Member]) -> Outcome:
+        """Send one call for all of `members`, and answer them unless it fails."""
         merged = self._merge(lane, members)
+        departed_at = self._clock.now()
         try:
             reply = await self._upstream.exchange(merged)
             body = await _whole(reply)
         except ProxyError as error:
             for member in members:
                 member.fail(error)
-            return
+            return Outcome()
+        took_s = self._clock.now() - departed_at - merged.pool_s
         for member in members:
             member.call.pool_s = merged.pool_s
             member.call.upstream_s = merged.upstream_s
-        if reply.status in _SAME_FOR_ALL:
-            self._copy(reply, body, members)
-        elif not _can_split(reply) or not self._split(lane, reply, body, members):
-            await self._apart(lane, members)
+        parts = _cut(lane, reply, body, members)
+        if isinstance(parts, Failure):
+            return Outcome(reply.status, failure=parts)
+        shared = shared_fields(reply.headers)
+        for member, (part, described) in zip(members, parts, strict=True):
+            answer = Reply(reply.status, shared + described, part, reason=reply.reason, source="batch")
+            member.answer(answer)
+        sets_cookies = reply.header(b"set-cookie") is not None
+        return Outcome(reply.status, took_s, parts=parts, sets_cookies=sets_cookies)
 
     def _merge(self, lane: CallLane, members: Sequence[Member]) -> Call:
         body, described = lane.codec.merge([member.prepared for member in members])
         deadline = max(member.call.deadline for member in members)
         merged = Call(lane.method, lane.target, lane.headers + described, body, deadline=deadline)
-        merged.scheme = members[0].call.scheme
-        merged.dialect = members[0].call.dialect
-        merged.idempotent = members[0].call.idempotent
+        model = members[0].call
+        merged.scheme, merged.dialect, merged.idempotent = model.scheme, model.dialect, model.idempotent
         merged.started_at = self._clock.now()
         return merged
 
-    def _split(self, lane: CallLane, reply: Reply, body: bytes, members: Sequence[Member]) -> bool:
-        """Answer each member with its part; False when the answer cannot be cut."""
-        try:
-            prepared = [member.prepared for member in members]
-            parts = lane.codec.split((body, reply.headers), prepared)
-        except SplitMismatch:
-            self._suspect(lane)
-            return False
-        shared = shared_fields(reply.headers)
-        status, reason = reply.status, reply.reason
-        for member, (part, described) in zip(members, parts, strict=True):
-            member.answer(Reply(status, shared + described, part, reason=reason, source="batch"))
-        return True
-
-    def _suspect(self, lane: CallLane) -> None:
-        lane.mismatches += 1
-        if lane.mismatches >= _MISMATCHES_TO_SUSPEND:
-            lane.mismatches = 0
-            lane.suspended_until = self._clock.now() + _SUSPENSION_S
-
-    def _copy(self, reply: Reply, body: bytes, members: Sequence[Member]) -> None:
-        shared = shared_fields(reply.headers)
-        for member in members:
-            member.answer(Reply(reply.status, shared, body, reason=reply.reason, source="batch"))
-
-    async def _apart(self, lane: CallLane, members: Sequence[Member]) -> None:
-        """Send each member's own call, a few at once."""
+    async def _take_apart(self, lane: CallLane, members: Sequence[Member], failure: Failure) -> Lesson:
+        """Find out whose fault `failure` is, and get everybody an answer."""
         self._events.isolated(lane.model)
-        waiting = iter(members)
+        isolation = Isolation([member.items for member in members], failure)
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(len(members), _SINGLES_AT_ONCE)):
-                group.create_task(self._one_by_one(waiting))
+            for _ in range(int(min(_AT_ONCE, lane.plan.former.limit))):
+                group.create_task(self._try_groups(isolation, lane, members))
+        _tell(failure, [members[index] for index in isolation.abandoned])
+        return isolation.lesson
 
-    async def _one_by_one(self, waiting: Iterator[Member]) -> None:
-        for member in waiting:
-            if not member.is_done:
-                await self._alone(member)
+    async def _try_groups(self, isolation: Isolation, lane: CallLane, members: Sequence[Member]) -> None:
+        while (group := isolation.next_group()) is not None:
+            group = tuple(index for index in group if not members[index].is_done)
+            waiting = [members[index] for index in group]
+            if len(waiting) > 1:
+                outcome = await self._together(lane, waiting)
+            elif waiting:
+                outcome = await self._carry_one(waiting[0])
+            else:
+                continue
+            failure = outcome.failure
+            if outcome.status and isolation.report(group, failure) and failure is not None:
+                _tell(failure, waiting)
+
+
+def _cut(lane: CallLane, reply: Reply, body: bytes, members: Sequence[Member]) -> list[Part] | Failure:
+    """The answer's parts, or why there are none."""
+    if not 200 <= reply.status < 300:
+        return Failure(reply.status, reply.headers, body, reply.reason)
+    if reply.header(b"content-encoding") is not None:  # identity was asked for
+        return Failure(MISMATCH)
+    try:
+        return lane.codec.split((body, reply.headers), [member.prepared for member in members])
+    except SplitMismatch:
+        return Failure(MISMATCH)
+
+
+def _tell(failure: Failure, members: Sequence[Member]) -> None:
+    """Give each of `members` who has no answer yet the backend's."""
+    if failure.status == MISMATCH:
+        for member in members:
+            member.fail(SplitMismatch())
+        return
+    shared = shared_fields(failure.headers)
+    for member in members:
+        member.answer(Reply(failure.status, shared, failure.body, reason=failure.reason, source="batch"))
 
 
 async def _whole(reply: Reply) -> bytes:
@@ -149,8 +207,3 @@ async def _whole(reply: Reply) -> bytes:
     finally:
         discard(reply)
     return b"".join(chunks)
-
-
-def _can_split(reply: Reply) -> bool:
-    """Whether the answer is a success whose bytes are the codec's (identity encoding was asked for)."""
-    return 200 <= reply.status < 300 and reply.header(b"content-encoding") is None

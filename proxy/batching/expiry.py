@@ -25,7 +25,10 @@ class Expiring(Protocol):
     """What has a deadline and may be done before it."""
 
     deadline: float
-    is_done: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody needs to be told any more."""
 
 
 T = TypeVar("T", bound=Expiring)
@@ -40,6 +43,9 @@ class Expiry(Generic[T]):
         self._heap: list[tuple[float, int, T]] = []
         self._sequence = count()
         self._living = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def add(self, waiting: T) -> None:
         """Watch over `waiting`; it must call `leave` once it is done."""

@@ -14,6 +14,8 @@ every field there are three possibilities:
   that differs with each request therefore keeps its calls apart; the operator can name it in
   ``batch.ignore``.
 
+A few fields are addressed to the lanes themselves: they are read (`Wishes`) and go no further.
+
 `batch.isolate` wins over everything: those fields must be equal. A credential that the operator removed
 from it is dropped rather than sent on behalf of the others.
 
@@ -26,8 +28,11 @@ copied from a merged answer to its members.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from proxy.batching.queueing import USUAL
+from proxy.config.fields import parse_duration
 from proxy.errors import MergeRefused
 
 if TYPE_CHECKING:
@@ -35,12 +40,12 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Headers
 
-__all__ = ("HeaderRules", "shared_fields")
+__all__ = ("NO_WISHES", "HeaderRules", "Wishes", "shared_fields")
 
 _DROPPED: Final = frozenset(
     b"""accept-encoding baggage b3 cache-control cf-connecting-ip cf-ipcountry cf-ray content-length
     correlation-id date dnt elastic-apm-traceparent expect forwarded inference-header-content-length
-    max-forwards newrelic pragma priority referer request-id save-data sentry-trace te traceparent
+    max-forwards newrelic pragma referer request-id save-data sentry-trace te traceparent
     tracestate true-client-ip uber-trace-id upgrade-insecure-requests user-agent via x-amz-cf-id
     x-amzn-trace-id x-client-ip x-cloud-trace-context x-correlation-id x-forwarded-for
     x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-scheme
@@ -73,6 +78,25 @@ _SHARED: Final = frozenset(
 _MOST_NAMES: Final = 1024
 
 _DROP: Final = b""  # no field has an empty name
+_WISH: Final = b"\0"  # nor one with this character
+_WISHES: Final = frozenset((b"pillion-batch", b"pillion-max-wait", b"priority"))
+_URGENCY: Final = re.compile(rb"(?:^|,)[ \t]*u=([0-7])(?![0-9])")
+
+
+class Wishes(NamedTuple):
+    """What a caller says about its own batching.
+
+    * ``is_off``: ``Pillion-Batch: off``, to be forwarded alone.
+    * ``max_wait_s``: ``Pillion-Max-Wait: 5ms``, or None.
+    * ``urgency``: ``Priority: u=1`` (RFC 9218), 0 most urgent to 7.
+    """
+
+    is_off: bool = False
+    max_wait_s: float | None = None
+    urgency: int = USUAL
+
+
+NO_WISHES: Final = Wishes()
 
 
 class HeaderRules:
@@ -86,21 +110,31 @@ class HeaderRules:
         self._names: dict[bytes, bytes] = {}  # as spelt -> lower case, or _DROP
         self._media_types: set[bytes] = set()  # seen and found mergeable
 
-    def key(self, headers: Headers) -> Headers:
-        """The fields that must be equal, names in lower case, sorted; raises `MergeRefused`."""
+    def read(self, headers: Headers) -> tuple[Headers, Wishes]:
+        """The fields that must be equal (names in lower case, sorted) and the caller's wishes.
+
+        Raises `MergeRefused`.
+        """
         names = self._names
         kept = []
+        wishes = NO_WISHES
         for name, value in headers:
             known = names.get(name)
             if known is None:
                 known = self._learn(name, value)
-            if known:
+            if known is _WISH:
+                wishes = _heed(wishes, name.lower(), value)
+            elif known:
                 kept.append((known, value))
                 if known == b"content-type" and value not in self._media_types:
                     self._check_media_type(value)
         if len(kept) > 1:
             kept.sort()
-        return tuple(kept)
+        return tuple(kept), wishes
+
+    def key(self, headers: Headers) -> Headers:
+        """The fields that must be equal (names in lower case, sorted); raises `MergeRefused`."""
+        return self.read(headers)[0]
 
     def tenant(self, key: Headers) -> Headers:
         """The part of a `key` that says whose calls these are."""
@@ -111,6 +145,8 @@ class HeaderRules:
         lower = name.lower()
         if lower in self._isolated:
             known = lower
+        elif lower in _WISHES:
+            known = _WISH
         elif lower == b"content-encoding":
             if value.strip().lower() not in {b"", b"identity"}:
                 raise MergeRefused("encoded_body")
@@ -142,6 +178,19 @@ class HeaderRules:
             or lower.startswith(_DROPPED_PREFIXES)
             or lower == b"authorization"  # the operator took it out of `isolate`
         )
+
+
+def _heed(wishes: Wishes, name: bytes, value: bytes) -> Wishes:
+    """`wishes` and one more; what cannot be understood is no wish."""
+    if name == b"priority":
+        found = _URGENCY.search(value)
+        return wishes._replace(urgency=int(found[1])) if found is not None else wishes
+    if name == b"pillion-batch":
+        return wishes._replace(is_off=wishes.is_off or value.strip().lower() == b"off")
+    try:
+        return wishes._replace(max_wait_s=parse_duration(value.decode("latin-1").strip()))
+    except ValueError:
+        return wishes
 
 
 def _check_mergeable(lower: bytes) -> None:

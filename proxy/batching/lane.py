@@ -13,45 +13,42 @@ from their sockets in the same turn then travel together, and nobody waits for t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import math
 from typing import TYPE_CHECKING, cast
 
-from proxy.batching.carrier import Carrier
+from proxy.batching.carrier import Carrier, Outcome
 from proxy.batching.codecs import CODECS
 from proxy.batching.expiry import Expiry
-from proxy.batching.former import Batch, Bounds, Former, Trigger
-from proxy.batching.keys import HeaderRules
+from proxy.batching.explain import describe, explain
+from proxy.batching.intake import Intake
+from proxy.batching.keys import NO_WISHES
 from proxy.batching.tickets import BatchEvents, CallLane, Journey, Member, Subject, discard
 from proxy.errors import DeadlineExceeded, Draining, MergeRefused, ProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
-    from proxy.batching.codecs.base import Codec, Prepared
+    from proxy.batching.codecs.base import Codec
+    from proxy.batching.former import Batch, Trigger
+    from proxy.batching.plan import Slots
     from proxy.batching.policy import BatchPolicy
     from proxy.exchange import Call, Reply, Upstream
     from proxy.timing import Clock, Timer
 
+    Inquiry = Callable[[Call], Awaitable[int | None]]
+
 __all__ = ("Batcher",)
 
-_MOST_IDLE_LANES = 1024
-_MOST_PLANS = 256
-
-
-class _Plan:
-    """What follows from one policy."""
-
-    __slots__ = ("bounds", "former", "policy", "rules")
-
-    def __init__(self, policy: BatchPolicy, rules: HeaderRules, former: Former) -> None:
-        self.policy = policy
-        self.rules = rules
-        self.former = former
-        self.bounds = Bounds(policy.items.start, policy.max_bytes, policy.max_wait)
+_log = logging.getLogger("pillion.batching")
 
 
 class Batcher:
-    """Coalesces calls to one upstream."""
+    """Coalesces calls to one upstream.
+
+    `inquire`, if given, is asked once for each path how many items its model takes at once.
+    """
 
     def __init__(
         self,
@@ -60,43 +57,39 @@ class Batcher:
         events: BatchEvents,
         *,
         codecs: Mapping[str, Codec] = CODECS,
+        inquire: Inquiry | None = None,
     ) -> None:
         self._upstream = upstream
         self._clock = clock
         self._events = events
-        self._codecs = codecs
+        self._inquire = inquire
+        self._intake = Intake(codecs)
         self._carrier = Carrier(upstream, clock, events)
-        self._plans: dict[int, _Plan] = {}
-        self._formers: dict[Hashable, Former] = {}
-        self._lanes: dict[Hashable, CallLane] = {}
-        self._most_lanes = _MOST_IDLE_LANES
         self._expiry: Expiry[Member] = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: Timer | None = None
         self._timer_at = math.inf
         self._is_woken = False
-        self._is_draining = False
         self._is_closed = False
 
     async def submit(self, call: Call, subject: Subject, policy: BatchPolicy) -> Reply:
         """The answer to `call`, which may travel with others; raises `ProxyError`.
 
         What cannot be merged safely is forwarded as it came. A call whose deadline passes while it waits
-        gets `DeadlineExceeded`.
+        gets `DeadlineExceeded`; one that is known to have to wait too long gets `Overloaded` at once.
         """
         try:
-            plan, lane, prepared = self._place(call, subject, policy)
+            member = self._place(call, subject, policy)
         except MergeRefused as refusal:
             self._events.refused(subject.model, refusal.why)
-            return await self._upstream.exchange(call)
-        loop = asyncio.get_running_loop()
-        member = Member(lane, call, prepared, self._clock.now(), loop.create_future())
+            return await self._forward(call)
         self._expiry.add(member)
-        if plan.former.add(member):
+        former = member.lane.plan.former
+        if former.add(member):
             if not self._is_woken:
                 self._is_woken = True
-                loop.call_soon(self._wake)
-        elif plan.former.is_waiting_for_time or member.deadline < self._timer_at:
+                member.future.get_loop().call_soon(self._wake)
+        elif former.is_waiting_for_time or member.deadline < self._timer_at:
             self._arm()
         try:
             return await member.future
@@ -104,14 +97,11 @@ class Batcher:
             self._withdraw(member)
             raise
         finally:
-            member.is_done = True
             self._expiry.leave(member)
 
     async def drain(self) -> None:
         """Send whatever waits, and wait until every answer is in."""
-        self._is_draining = True
-        for former in self._formers.values():
-            former.drain()
+        self._intake.plans.drain()
         self._pump("drain")
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -119,10 +109,9 @@ class Batcher:
     async def close(self) -> None:
         """Give up: callers who still wait get `Draining`, upstream calls are cancelled."""
         self._is_closed = True
-        for lane in self._lanes.values():
-            for ticket in lane.queue:
-                if isinstance(ticket, Member):
-                    ticket.fail(Draining())
+        for lane in self._intake.lanes.values():
+            for ticket in lane.tickets():
+                cast("Member", ticket).fail(Draining())
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -130,62 +119,61 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
 
+    # ------------------------------------------------------------ what is known
     def waiting(self) -> Iterable[tuple[str, int]]:
         """(model, calls that wait in a lane), for a gauge; models may repeat."""
-        return [
-            (lane.model, sum(not ticket.is_gone for ticket in lane.queue))
-            for lane in self._lanes.values()
-            if lane.items
-        ]
+        return [(lane.model, len(lane.tickets())) for lane in self._intake.lanes.values() if lane.items]
+
+    def limits(self) -> Iterable[tuple[str, float]]:
+        """(model, batches that may be in flight at once), for a gauge; nothing where there is no limit."""
+        limits = {lane.model: lane.plan.former.limit for lane in self._intake.lanes.values()}
+        return [(model, limit) for model, limit in limits.items() if limit < math.inf]
+
+    def snapshot(self) -> dict[str, object]:
+        """What the lanes are doing and have learned, as JSON values."""
+        return describe(self._intake, self._clock.now())
+
+    def explain(self, call: Call, subject: Subject, policy: BatchPolicy) -> dict[str, object]:
+        """Whether `call` would be merged and with what, as JSON values. Sends nothing."""
+        return explain(self._intake, call, subject, policy, self._clock.now())
+
+    def declare(self, model: str, items: int | None) -> None:
+        """`model` takes at most `items` at once; 0: it takes no batches; None: there is no limit."""
+        self._intake.experience.declare(model, items)
+
+    def allow(self, model: str) -> None:
+        """Batch `model` again, after it was found unfit."""
+        self._intake.experience.allow(model)
 
     # ------------------------------------------------------------- arrivals
-    def _place(self, call: Call, subject: Subject, policy: BatchPolicy) -> tuple[_Plan, CallLane, Prepared]:
-        """The lane that `call` may wait in; raises `MergeRefused`."""
-        codec = self._codecs.get(subject.codec or "")
-        body = call.body
-        if policy.mode == "off":
-            raise MergeRefused("off")
-        if codec is None:
-            raise MergeRefused("no_codec")
-        if not isinstance(body, bytes):
-            raise MergeRefused("streamed_body")
-        plan = self._plans.get(id(policy)) or self._adopt(policy)
-        headers = plan.rules.key(call.headers)
-        prepared = codec.prepare(body, call.headers)
-        key = (plan, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = CallLane(key, plan.bounds, call=call, model=subject.model, codec=codec, headers=headers)
-            self._keep(lane)
-        elif lane.suspended_until > self._clock.now():
-            raise MergeRefused("suspended")
-        return plan, lane, prepared
+    def _place(self, call: Call, subject: Subject, policy: BatchPolicy) -> Member:
+        """A place for `call` in its lane; raises `MergeRefused`, `Overloaded`."""
+        examined = self._intake.examine(call, subject, policy)
+        now = self._clock.now()
+        lane = self._intake.place(examined, call, subject, now)
+        member = Member(lane, call, examined.prepared, now, asyncio.get_running_loop().create_future())
+        wishes = examined.wishes
+        if wishes is not NO_WISHES:
+            member.urgency = wishes.urgency
+            if wishes.max_wait_s is not None:
+                member.wish(wishes.max_wait_s)
+        if not lane.profile.is_known:
+            lane.profile.is_known = True
+            if self._inquire is not None:
+                self._own(self._ask_limit(self._inquire, lane, call))
+        return member
 
-    def _adopt(self, policy: BatchPolicy) -> _Plan:
-        """The plan for a policy not seen before."""
-        if len(self._plans) >= _MOST_PLANS:  # reloads leave old policies behind
-            self._plans.clear()
-        is_eager = policy.mode == "adaptive"
-        limit = (1 if is_eager else math.inf) if policy.inflight == "auto" else policy.inflight
-        former = self._formers.get((is_eager, policy.inflight))
-        if former is None:
-            former = self._formers[is_eager, policy.inflight] = Former(is_eager=is_eager, limit=limit)
-            if self._is_draining:
-                former.drain()
-        plan = self._plans[id(policy)] = _Plan(policy, HeaderRules(policy.isolate, policy.ignore), former)
-        return plan
+    async def _forward(self, call: Call) -> Reply:
+        company = self._intake.experience.company
+        company.enter()
+        try:
+            return await self._upstream.exchange(call)
+        finally:
+            company.leave()
 
-    def _keep(self, lane: CallLane) -> None:
-        """Remember `lane`; lanes that nothing waits in are forgotten when there are too many."""
-        lanes = self._lanes
-        if len(lanes) >= self._most_lanes:
-            now = self._clock.now()
-            self._lanes = lanes = {
-                key: kept for key, kept in lanes.items() if kept.items or kept.suspended_until > now
-            }
-            # All of them may be busy: then the next look is due when there are twice as many.
-            self._most_lanes = max(_MOST_IDLE_LANES, 2 * len(lanes))
-        lanes[lane.key] = lane
+    async def _ask_limit(self, inquire: Inquiry, lane: CallLane, call: Call) -> None:
+        with contextlib.suppress(ProxyError):  # a backend that does not say has no known limit
+            self.declare(lane.model, await inquire(call))
 
     # ----------------------------------------------------------- departures
     def _wake(self) -> None:
@@ -196,8 +184,7 @@ class Batcher:
         """The timer went off."""
         self._timer = None
         self._timer_at = math.inf
-        now = self._clock.now()
-        for member in self._expiry.due(now):
+        for member in self._expiry.due(self._clock.now()):
             self._expire(member)
         self._pump("idle")
 
@@ -206,55 +193,75 @@ class Batcher:
         if self._is_closed:
             return
         now = self._clock.now()
-        for former in self._formers.values():
+        for slots in self._intake.plans.slots:
+            former = slots.former
             while (batch := former.next_batch(now, cause)) is not None:
-                self._launch(former, batch)
+                self._launch(batch, slots)
             for ticket in former.expired:
                 self._expire(cast("Member", ticket))
             former.expired.clear()
         self._arm()
 
-    def _launch(self, former: Former, batch: Batch) -> None:
-        journey = Journey(batch)
+    def _launch(self, batch: Batch, slots: Slots) -> None:
         members = cast("list[Member]", batch.members)
+        journey = Journey(batch, members, self._intake.experience.company.enter(batch))
+        if slots.learner is not None:
+            slots.learner.started(batch.sent_at)
+        self._events.batched(journey.lane.model, batch.items, batch.trigger, batch.wait_s)
         for member in members:
-            member.journey = journey
-        task = asyncio.get_running_loop().create_task(self._travel(former, batch, members))
-        journey.task = task
-        self._tasks.add(task)
-        task.add_done_callback(lambda task: self._landed(task, members))
+            member.board(journey)
+        journey.task = self._own(self._travel(journey))
+        journey.task.add_done_callback(journey.settle)
 
-    async def _travel(self, former: Former, batch: Batch, members: list[Member]) -> None:
+    async def _travel(self, journey: Journey) -> None:
+        outcome = Outcome()
         try:
-            await self._carrier.carry(members[0].lane, batch, members)
+            outcome = await self._carrier.carry(journey.lane, journey.members)
         finally:
-            former.finished(batch)
+            was_alone = self._intake.experience.company.leave(journey.batch)
+            journey.lane.plan.former.finished(journey.batch)
+            self._intake.experience.learn(journey, outcome, self._clock.now(), was_alone=was_alone)
             self._pump("slot_free")
+        if outcome.parts and journey.lane.is_idempotent:
+            index = journey.lane.plan.sampler.pick(len(journey.members))
+            if index is not None:
+                await self._verify(journey.members[index], outcome.parts[index][0])
 
-    def _landed(self, task: asyncio.Task[None], members: list[Member]) -> None:
-        """A batch's task ended: by now everyone is settled, unless it was given up or has a bug."""
+    async def _verify(self, member: Member, part: bytes) -> None:
+        if await self._carrier.verify(member, part) is False:
+            model = member.lane.model
+            self._intake.experience.bar(model, "answers_differ")
+            _log.error(
+                "model %r answers differently in a batch than alone: it is not batched any more", model
+            )
+
+    def _own(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """A task that ends with the batcher."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._disown)
+        return task
+
+    def _disown(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            task.get_loop().call_exception_handler(
-                {"message": "a batch failed", "exception": error, "task": task}
-            )
-        for member in members:
-            if not member.future.done():
-                member.fail(Draining() if error is None else ProxyError())
+            context = {"message": "a lane's task failed", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)
 
     def _arm(self) -> None:
         """Have the timer ring when the next lane or deadline is due."""
         now = self._clock.now()
         when = self._expiry.next_at()
-        for former in self._formers.values():
-            when = min(when, former.next_wakeup(now))
+        for slots in self._intake.plans.slots:
+            when = min(when, slots.former.next_wakeup(now))
         if when < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = when
             self._timer = self._clock.call_at(when, self._ring)
 
+    # --------------------------------------------------------------- leaving
     def _expire(self, member: Member) -> None:
         """Nobody wants the answer any more."""
         self._part(member)
@@ -272,4 +279,4 @@ class Batcher:
         if member.journey is not None:
             member.journey.leave()
         elif not member.is_gone:
-            member.lane.remove(member)
+            member.lane.plan.former.withdraw(member)

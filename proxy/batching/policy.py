@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from proxy.config.fields import Duration, Policy, Size
+from proxy.config.fields import Duration, Policy, Share, Size
 
 __all__ = ("BatchPolicy", "ItemBounds")
 
@@ -37,12 +37,20 @@ class BatchPolicy(Policy):
     """`adaptive` never holds a request while the backend is idle; `window` sends at `items.start` items or
     after `max_wait`; `off` forwards each request alone."""
     max_wait: Duration = 0.050
-    """Span from the oldest member's arrival after which a batch leaves whatever its size."""
+    """Span from the oldest member's arrival after which a batch leaves whatever its size. In `adaptive` mode
+    a backend that is known to need longer is not hurried: sending it more would only make its queue
+    longer."""
     items: ItemBounds = ItemBounds()
-    inflight: Literal["auto"] | int = "auto"
-    """Batches in flight at once, per upstream; `auto` starts at 1."""
+    inflight: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    """Batches in flight at once, per upstream; `auto` starts at 1 and learns (no limit in `window` mode)."""
+    objective: Duration | None = None
+    """Span per batch, from leaving to its answer, that the learned size aims below; none: the size at which
+    an item costs nearly the least."""
     max_bytes: Size = 8 << 20
     """Request body bytes per batch."""
+    verify: Share = 0.0
+    """Share of batched calls that are sent again alone, to compare the answers. A model whose answers differ
+    is not batched any more."""
     isolate: tuple[str, ...] = ("authorization",)
     """Request header fields whose values must be equal within a batch and that tell tenants apart.
     Without `authorization` a merged call carries no credentials."""

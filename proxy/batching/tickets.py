@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.batching.former import Batch, Bounds, Lane, Ticket
+from proxy.batching.queueing import Lane, Ticket
+from proxy.errors import Draining, ProxyError
 from proxy.exchange import Reply, Stream
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from proxy.batching.codecs.base import Codec, Prepared
-    from proxy.errors import ProxyError
+    from proxy.batching.former import Batch
+    from proxy.batching.isolation import Failure
+    from proxy.batching.plan import Plan
+    from proxy.batching.profile import Profile
     from proxy.exchange import Call, Headers
 
 __all__ = ("BatchEvents", "CallLane", "Journey", "Member", "Subject", "discard")
@@ -49,27 +53,51 @@ class BatchEvents(Protocol):
 
 
 class CallLane(Lane):
-    """Calls that may be merged, with what is equal for all of them."""
+    """Calls that may be merged, with what is equal for all of them.
 
-    __slots__ = ("codec", "headers", "method", "mismatches", "model", "suspended_until", "target")
+    `strikes` counts failed merges in a row; until `suspended_until` its calls travel alone; until
+    `sick_until` batches that fail as `sick_as` did are not taken apart.
+    """
+
+    __slots__ = (
+        "codec",
+        "headers",
+        "is_idempotent",
+        "method",
+        "model",
+        "plan",
+        "sick_as",
+        "sick_until",
+        "strikes",
+        "suspended_until",
+        "target",
+    )
 
     def __init__(
-        self, key: Hashable, bounds: Bounds, *, call: Call, model: str, codec: Codec, headers: Headers
+        self, key: Hashable, plan: Plan, profile: Profile, *, call: Call, codec: Codec, headers: Headers
     ) -> None:
-        super().__init__(key, bounds)
-        self.model = model
+        super().__init__(key, plan.bounds, profile, plan.rules.tenant(headers))
+        self.plan = plan
+        self.model = profile.name
         self.codec = codec
         self.method = call.method
         self.target = call.target
         self.headers = (*headers, (b"accept-encoding", b"identity"))
-        self.mismatches = 0
+        self.is_idempotent = call.idempotent
+        self.strikes = 0
         self.suspended_until = 0.0
+        self.sick_as: Failure | None = None
+        self.sick_until = 0.0
+
+    def is_known_sick(self, failure: Failure, now: float) -> bool:
+        """Whether `failure` is what the backend was found to tell everybody."""
+        return self.sick_as is not None and self.sick_until > now and failure.is_like(self.sick_as)
 
 
 class Member(Ticket):
     """One caller's place in a lane and later in a batch."""
 
-    __slots__ = ("call", "future", "is_done", "journey", "prepared")
+    __slots__ = ("call", "future", "journey", "prepared")
 
     lane: CallLane
 
@@ -81,7 +109,20 @@ class Member(Ticket):
         self.prepared = prepared
         self.future = future
         self.journey: Journey | None = None
-        self.is_done = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the caller has its answer, or left."""
+        return self.future.done()
+
+    def board(self, journey: Journey) -> None:
+        """The batch leaves: write down how it came about."""
+        batch = journey.batch
+        self.journey = journey
+        waited_s = batch.sent_at - self.arrived_at
+        self.call.queue_s = waited_s
+        trigger = batch.trigger.encode()
+        self.call.batch = b"size=%d; wait=%.1fms; trigger=%b" % (batch.items, waited_s * 1e3, trigger)
 
     def answer(self, reply: Reply) -> None:
         """Hand the caller its reply; one that nobody waits for is discarded."""
@@ -97,20 +138,32 @@ class Member(Ticket):
 
 
 class Journey:
-    """A batch on its way: who of its members still waits, and the task that carries it."""
+    """A batch on its way: who of its members still waits, and the task that carries it.
 
-    __slots__ = ("batch", "companions", "task")
+    `others` exchanges were under way when it left.
+    """
 
-    def __init__(self, batch: Batch) -> None:
+    __slots__ = ("_companions", "batch", "lane", "members", "others", "task")
+
+    def __init__(self, batch: Batch, members: list[Member], others: int) -> None:
         self.batch = batch
-        self.companions = len(batch.members)
+        self.members = members
+        self.lane = members[0].lane
+        self.others = others
         self.task: asyncio.Task[None] | None = None
+        self._companions = len(members)
 
     def leave(self) -> None:
         """A member's caller left; the upstream call is given up with the last of them."""
-        self.companions -= 1
-        if not self.companions and self.task is not None:
+        self._companions -= 1
+        if not self._companions and self.task is not None:
             self.task.cancel()
+
+    def settle(self, task: asyncio.Task[None]) -> None:
+        """The task ended: by now everyone has an answer, unless the batch was given up or has a bug."""
+        for member in self.members:
+            if not member.future.done():
+                member.fail(Draining() if task.cancelled() else ProxyError())
 
 
 def discard(reply: Reply) -> None:

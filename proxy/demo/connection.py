@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_body",
         "_early",
         "_headers",
+        "_idle_since",
         "_idle_timer",
         "_is_busy",
         "_is_closing",
@@ -81,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._script: Iterator[Step] | None = None
         self._timer: Handle | None = None
+        self._idle_since = 0.0
         self._idle_timer: Handle | None = None
         self._job: Job | None = None
 
@@ -97,7 +100,7 @@ class Connection(asyncio.Protocol):
             self._went_idle()
 
     def _handshaken(self) -> None:
-        early, self._early = self._early, None
+        early, self._early, self._timer = self._early, None, None
         self._went_idle()
         for data in early or ():
             self.data_received(data)
@@ -172,9 +175,9 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------- requests
     def _serve(self, request: Request) -> None:
+        if self._is_closing:
+            return
         self._is_busy = True
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
         server = self._server
         if request.path.startswith(CONTROL):
             self._execute(request, server.service.decide(request), [])
@@ -212,18 +215,31 @@ class Connection(asyncio.Protocol):
         self._finish(keep_alive=request.keep_alive)
 
     def _finish(self, *, keep_alive: bool) -> None:
-        self._is_busy = False
         if not keep_alive:
             self.close()
-        elif self._pending:
-            self._serve(self._pending.popleft())
+        elif self._pending:  # still busy; by way of the loop, or a long pipeline would recurse
+            self._server.timer.call_later(0.0, partial(self._serve, self._pending.popleft()))
         else:
+            self._is_busy = False
             self._went_idle()
 
     def _went_idle(self) -> None:
         span_s = self._server.options.keepalive_s
-        if span_s:
-            self._idle_timer = self._server.timer.call_later(span_s, self.close)
+        if not span_s:
+            return
+        self._idle_since = self._server.timer.now()
+        if self._idle_timer is None:  # one for the connection's life, not one for each request
+            self._idle_timer = self._server.timer.call_later(span_s, self._check_idle)
+
+    def _check_idle(self) -> None:
+        self._idle_timer = None
+        if self._is_busy:
+            return
+        due = self._idle_since + self._server.options.keepalive_s
+        if self._server.timer.now() >= due:
+            self.close()
+        else:
+            self._idle_timer = self._server.timer.call_at(due, self._check_idle)
 
     # ------------------------------------------------------------- scripts
     def _begin(self, request: Request, steps: Iterator[Step], due: list[Fault]) -> None:

@@ -153,7 +153,7 @@ class Steps:
 
 @dataclass(slots=True)
 class Inference:
-    """`items` to be computed by `run`, which returns the answer; `adjust` items are added to the answer."""
+    """`items` to be computed by `run`, which returns the answer."""
 
     model: str
     items: int

@@ -40,8 +40,3 @@ class Repository:
             {"name": name, "version": VERSION, "state": slot.state, "reason": ""}
             for name, slot in self.slots.items()
         ]
-
-    @property
-    def ready(self) -> list[str]:
-        """Names of the loaded models."""
-        return [name for name, slot in self.slots.items() if slot.state == "READY"]

@@ -26,7 +26,7 @@ from proxy.demo.report import percentile, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("Drive", "drive", "listener_url", "run_demo", "server_url")
+__all__ = ("Drive", "compare", "drive", "listener_url", "run_demo", "server_url")
 
 CLIENTS = 64
 LONE_REQUESTS = 100
@@ -137,8 +137,8 @@ class _Round:
         )
 
 
-async def _compare(direct: str, proxied: str, requests: int) -> bool:
-    """Drive both, print the table; True when all answers were equal."""
+async def compare(direct: str, proxied: str, requests: int) -> bool:
+    """Drive both URLs, print the table; True when all answers were equal. `direct` is a demo server."""
     images = [image for image, _ in sample_images()]
     bodies = [json.dumps({"instances": [images[i % len(images)]]}).encode() for i in range(requests)]
     rounds: list[_Round] = []
@@ -168,11 +168,13 @@ def _verdict(rounds: list[_Round]) -> bool:
     return equal == len(pairs)
 
 
-async def _interrupted() -> None:
+async def _stay(words: str) -> None:
+    """Say these words, then wait for SIGINT or SIGTERM."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
+    print(words, flush=True)
     await stopped.wait()
 
 
@@ -182,13 +184,13 @@ async def _demo(requests: int, *, keep: bool) -> int:
         serve = (
             *python, "proxy", "serve", "--upstream", server.ready, "--protocol", "kserve-v1",
             "--set", "server.http.listen=127.0.0.1:0", "--set", "server.admin.listen=127.0.0.1:0",
+            "--set", "observe.access_log.format=off",
         )  # fmt: skip
         async with child(serve, listener_url) as proxied:
             print(f"Model server {server.ready}, Pillion {proxied.ready}: {requests:,} requests to each.\n")
-            equal = await _compare(server.ready, proxied.ready, requests)
+            equal = await compare(server.ready, proxied.ready, requests)
             if keep:
-                print(f"\nBoth go on. Try: curl {proxied.ready}/v1/models\nCtrl-C ends them.", flush=True)
-                await _interrupted()
+                await _stay(f"\nBoth go on. Try: curl {proxied.ready}/v1/models\nCtrl-C ends them.")
     return 0 if equal else 1
 
 

@@ -5,7 +5,6 @@ One MLServer with its two models serves the whole module; each request goes stra
 """
 
 import json
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +14,9 @@ import pytest_asyncio
 
 from proxy.demo.client import get, post
 from proxy.demo.models import sample_images
-from proxy.demo.processes import child
-from proxy.demo.run import drive, listener_url
+from proxy.demo.run import drive
 from tests.support.mlserver import FOREST, LOGISTIC, infer_body, mlserver, train
+from tests.support.sidecar import pillion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,13 +61,11 @@ def document(body: bytes) -> object:
 async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     """MLServer and a proxy in front of it, started without a configuration file."""
     folder: Path = tmp_path_factory.mktemp("models")
-    async with mlserver(train(folder)) as server:
-        command = (
-            sys.executable, "-m", "proxy", "serve", "--upstream", server.url, "--protocol", "open-inference",
-            "--set", "server.http.listen=127.0.0.1:0", "--set", "server.admin.listen=127.0.0.1:0",
-        )  # fmt: skip
-        async with child(command, listener_url) as proxied:
-            yield Pair(server.url, proxied.ready)
+    async with (
+        mlserver(train(folder)) as server,
+        pillion("--upstream", server.url, "--protocol", "open-inference") as proxied,
+    ):
+        yield Pair(server.url, proxied.url)
 
 
 def infer(model: str, rows: list[list[int]], identity: str) -> Call:

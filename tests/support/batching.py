@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxy.exchange import Call, Reply
+from proxy.timing import NEVER, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.exchange import Headers
 
-__all__ = ("HeldUpstream", "Recorder", "Subject", "predict", "predict_call", "turns")
+__all__ = ("HeldUpstream", "Recorder", "Subject", "infer_call", "predict", "predict_call", "turns")
 
 JSON_FIELDS: Headers = ((b"Content-Type", b"application/json"),)
 
@@ -54,10 +55,17 @@ def predict(call: Call) -> Reply:
     return Reply(200, JSON_FIELDS, body, reason=b"OK")
 
 
-def predict_call(*instances: object, headers: Headers = JSON_FIELDS, **settings: float) -> Call:
+def predict_call(*instances: object, headers: Headers = JSON_FIELDS, deadline: float = NEVER) -> Call:
     """A V1 request."""
     body = msgspec.json.encode({"instances": list(instances)})
-    return Call(b"POST", b"/v1/models/digits:predict", headers, body, **settings)  # type: ignore[arg-type]
+    return infer_call(b"/v1/models/digits:predict", body, headers, deadline)
+
+
+def infer_call(target: bytes, body: bytes, headers: Headers = JSON_FIELDS, deadline: float = NEVER) -> Call:
+    """A request on an inference path, as routing hands it over."""
+    call = Call(b"POST", target, headers, body, deadline=Deadline(deadline))
+    call.idempotent = True
+    return call
 
 
 class HeldUpstream:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy.errors import ConnectFailed
@@ -127,8 +128,22 @@ class FakeTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         self._is_reading = True
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever buffered here."""
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         return self if name == "socket" else default
+
+    @property
+    def family(self) -> int:
+        """A kind of socket whose kernel buffers nobody bounds."""
+        return socket.AF_UNIX
 
     def fileno(self) -> int:
         """What `poll` looks at."""

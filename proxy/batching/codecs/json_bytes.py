@@ -44,6 +44,7 @@ __all__ = (
     "check_text",
     "digest",
     "has_empty",
+    "join_text",
     "pieces",
     "quotes",
     "rows_signature",
@@ -131,7 +132,7 @@ def _values_signature(rows: Sequence[msgspec.Raw]) -> tuple[str, str]:
     """The signature of rows that hold more than numbers: one walk over each value."""
     try:
         shapes = {shape_of(msgspec.json.decode(row)) for row in rows}
-    except NOT_JSON:  # a lone surrogate: legal for some parsers, not for ours
+    except NOT_JSON:  # a number beyond doubles
         raise MergeRefused("not_json") from None
     if len(shapes) > 1:
         raise MergeRefused("ragged_rows")
@@ -145,8 +146,9 @@ def shape_of(value: object, depth: int = 0) -> str:
     if isinstance(value, list):
         return _list_shape(value, depth)
     if isinstance(value, dict):
+        # Order counts: a table's columns come in the order of its first row's keys.
         named = (
-            f"{msgspec.json.encode(key).decode()}:{shape_of(value[key], depth + 1)}" for key in sorted(value)
+            f"{msgspec.json.encode(key).decode()}:{shape_of(item, depth + 1)}" for key, item in value.items()
         )
         return "{" + ",".join(named) + "}"
     if type(value) is int and not -_LARGE < value < _LARGE:
@@ -179,6 +181,10 @@ def veil(text: bytes) -> bytes:
     return veiled
 
 
+def _has_bare(text: bytes) -> bool:
+    return any(match[0] in _VEILED for match in _TOKEN.finditer(text))
+
+
 def unveil(text: bytes) -> bytes:
     """The bytes that `veil` was given, or the part of them that `text` is."""
     for token, veiled in _VEILED.items():
@@ -201,10 +207,23 @@ def split_text(cut: Cut, text: bytes, members: Sequence[Prepared]) -> list[bytes
             raise SplitMismatch(f"the answer is not usable JSON: {error}") from None
 
 
+def join_text(join: Callable[[Sequence[bytes]], bytes], texts: Sequence[bytes]) -> bytes:
+    """`join(texts)`, through a veil if one of them needs it; raises `SplitMismatch` like `split_text`."""
+    try:
+        return join(texts)
+    except NOT_JSON as error:
+        try:
+            return unveil(join([veil(text) if _has_bare(text) else text for text in texts]))
+        except (ValueError, *NOT_JSON):
+            raise SplitMismatch(f"an answer is not usable JSON: {error}") from None
+
+
 def pieces(
     rows: Sequence[bytes | msgspec.Raw], members: Sequence[Prepared], stride: int = 1
 ) -> list[bytes | msgspec.Raw]:
     """The elements of each member joined by commas: `stride` of them for each of its items."""
+    if len(rows) == len(members):
+        return list(rows)
     parts = []
     start = 0
     for member in members:

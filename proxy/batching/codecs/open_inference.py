@@ -4,39 +4,30 @@ Theory of operation
 -------------------
 An item is one row: index 0 of every input's shape, which must agree. Members may share a call when they
 name the same inputs in the same order with the same datatype, the same shape beyond the first dimension,
-the same form (nested or flat data) and the same parameters, and ask for the same outputs. ``data`` is
-row-major either way, so rows of different members are joined by a comma. ``id`` is each caller's own: it is
-left out of the merged call and put back into each answer.
+the same form (nested or flat data) and the same parameters, and ask for the same outputs. ``id`` is each
+caller's own: it is left out of the merged call and put back into each answer. How rows are joined and cut:
+see `tensors`.
 
-Data is proved to fill its shape before it is merged: the skeleton of an array of numbers (see `json_bytes`)
-must be the one that the shape demands. A member whose data is short would shift the rows of all who come
-after it.
-
-An answer is cut the same way: every output must have as many rows as were asked, and exactly the elements
-that its shape says.
-
-Parameters that give a request a life beyond itself (sequences, shared memory), ask for binary tensors or
-are reserved by a server are not merged.
+Requests that carry or ask for binary tensors are left to `open_inference_binary`.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from proxy.batching.codecs.base import Part, Prepared
-from proxy.batching.codecs.json_bytes import (
-    NOT_JSON,
-    check_text,
-    has_empty,
-    pieces,
-    quotes,
-    skeleton,
-    split_text,
+from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, join_text, quotes, split_text
+from proxy.batching.codecs.tensors import (
+    check_parameters,
+    check_shape,
+    cut_json,
+    cut_rows,
+    fills,
+    is_nested,
+    size_list,
 )
 from proxy.errors import MergeRefused, SplitMismatch
 from proxy.exchange import field
@@ -46,38 +37,33 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Headers
 
-__all__ = ("OpenInference",)
+__all__ = ("BINARY_LENGTH", "Answer", "OpenInferenceJson", "Request", "around", "own_fields")
 
-_BINARY_LENGTH = b"inference-header-content-length"
-_LOADED = re.compile(rb'\\|"(?:sequence_|shared_memory_|triton_|binary_data)')
-_WHY = {
-    b"\\": "escaped_parameters",
-    b'"sequence_': "stateful",
-    b'"shared_memory_': "shared_memory",
-    b'"triton_': "reserved_parameters",
-    b'"binary_data': "binary_tensors",
-}
-_WORDS = re.compile(rb'"(?:[^"\\]|\\.)*"|true|false', re.DOTALL)
-_NESTED = re.compile(rb"\[[ \t\r\n]*\[")
-_MOST_DIMENSIONS = 16
+BINARY_LENGTH = b"inference-header-content-length"
+"""The field that says how long the JSON before binary tensors is."""
 
-_Head = tuple[bytes, bytes, bool]
-"""What goes around the rows of one input: before the row count, after it, and whether the rows are nested."""
+_Kind = tuple[str, str, tuple[int, ...], bytes, bool]
+"""What members' inputs have in common: name, datatype, shape of a row, parameters, whether data is nested."""
 
 
 class _Input(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    name: Raw
+    name: str
     shape: list[int]
     datatype: str
     data: Raw
     parameters: Raw | UnsetType = UNSET
 
 
-class _Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    inputs: list[_Input]
+class Request(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The fields of a request beside its inputs."""
+
     id: Raw | UnsetType = UNSET
     parameters: Raw | UnsetType = UNSET
     outputs: Raw | UnsetType = UNSET
+
+
+class _Request(Request, forbid_unknown_fields=True, gc=False, kw_only=True):
+    inputs: list[_Input]
 
 
 class _Output(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -88,108 +74,116 @@ class _Output(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     parameters: Raw | UnsetType = UNSET
 
 
-class _Answer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    outputs: list[_Output]
+class Answer(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The fields of an answer beside its outputs."""
+
     model_name: Raw | UnsetType = UNSET
     model_version: Raw | UnsetType = UNSET
     id: Raw | UnsetType = UNSET
     parameters: Raw | UnsetType = UNSET
 
 
+class _Answer(Answer, forbid_unknown_fields=True, gc=False, kw_only=True):
+    outputs: list[_Output]
+
+
 _request = msgspec.json.Decoder(_Request).decode
 _answer = msgspec.json.Decoder(_Answer).decode
-_rows = msgspec.json.Decoder(list[Raw]).decode
+_ONE_ROW = Prepared((), 1, (b"",))
 
 
-class OpenInference:
+class OpenInferenceJson:
     """Tensors as JSON, flat or nested."""
 
-    name = "open_inference"
+    name = "open_inference_json"
 
     def prepare(self, body: bytes, headers: Headers) -> Prepared:
         """Rows of every input, proved to fill their shapes; see `Codec.prepare`."""
-        if field(headers, _BINARY_LENGTH) is not None:
-            raise MergeRefused("binary_tensors")
         try:
             request = _request(body)
-        except msgspec.ValidationError:
-            raise MergeRefused("form") from None
-        except NOT_JSON:
-            raise MergeRefused("not_json") from None
+        except NOT_JSON as error:
+            raise MergeRefused(_why(error, headers)) from None
         if not request.inputs:
             raise MergeRefused("empty")
         items = request.inputs[0].shape[0] if request.inputs[0].shape else 0
-        payload, key, marks = [], [], 2
+        payload, kinds, marks = [], [], 2
         for tensor in request.inputs:
-            rows, part, count = _rows_of(tensor, items)
+            rows, kind, count = _rows_of(tensor, items)
             payload.append(rows)
-            key.append(part)
+            kinds.append(kind)
             marks += count
-        ident, tail, count = _rest_of(request)
+        ident, tail, count = own_fields(request)
         if quotes(body) != marks + count:
             raise MergeRefused("duplicate_keys")
         check_text(body)
-        return Prepared((tuple(key), tail), items, tuple(payload), (key, tail), ident)
+        key = (tuple(kinds), tail)
+        return Prepared(key, items, tuple(payload), key, ident)
 
     def merge(self, members: Sequence[Prepared]) -> Part:
         """One request with the rows of all; see `Codec.merge`."""
-        heads, tail = members[0].frame
+        kinds, tail = members[0].frame
         total = sum(member.items for member in members)
         tensors = [
-            b"%b%d%b%b]}" % (before, total, after, b",".join([member.payload[index] for member in members]))
-            for index, (before, after, _) in enumerate(heads)
+            _tensor(kind, total, b",".join([member.payload[index] for member in members]))
+            for index, kind in enumerate(kinds)
         ]
         return b'{"inputs":[%b]%b}' % (b",".join(tensors), tail), ()
 
     def split(self, answer: Part, members: Sequence[Prepared]) -> list[Part]:
         """The rows of each member; see `Codec.split`."""
-        if field(answer[1], _BINARY_LENGTH) is not None:
+        if field(answer[1], BINARY_LENGTH) is not None:
             raise SplitMismatch("binary tensors were not asked for")
         return [(body, ()) for body in split_text(_cut, answer[0], members)]
 
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """One request for each row; see `Cutter.cut`."""
+        heads, _ = prepared.frame
+        columns = [
+            cut_rows(rows, prepared.items, is_nested=nested)
+            for rows, (*_, nested) in zip(prepared.payload, heads, strict=True)
+        ]
+        return [Prepared(prepared.key, 1, row, prepared.frame) for row in zip(*columns, strict=True)]
 
-def _rows_of(tensor: _Input, items: int) -> tuple[bytes, _Head, int]:
-    """The bytes of all rows, what goes around them, and how many quotation marks the tensor has."""
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """The rows of all in one answer; see `Cutter.join`."""
+        return join_text(_joined, answers)
+
+
+def _why(error: Exception, headers: Headers) -> str:
+    """Why a body that was not understood is not merged."""
+    if field(headers, BINARY_LENGTH) is not None:
+        return "binary_tensors"
+    return "form" if isinstance(error, msgspec.ValidationError) else "not_json"
+
+
+def _rows_of(tensor: _Input, items: int) -> tuple[bytes, _Kind, int]:
+    """The bytes of all rows, what their kind is, and how many quotation marks the tensor has."""
     shape = tensor.shape
-    if not shape or shape[0] != items or min(shape) < 1 or len(shape) > _MOST_DIMENSIONS:
-        raise MergeRefused("batch_dimension")
+    check_shape(shape, items)
     data = bytes(tensor.data)
-    is_nested = _fills(data, shape)
-    extra = b"" if tensor.parameters is UNSET else _checked(b',"parameters":%b' % tensor.parameters)
-    name = bytes(tensor.name)
-    head = (
-        b'{"name":%b,"shape":[' % name,
-        b'%b],"datatype":%b%b,"data":['
-        % (b"".join([b",%d" % size for size in shape[1:]]), msgspec.json.encode(tensor.datatype), extra),
-        is_nested,
+    nested, marks = fills(data, shape)
+    extra = b""
+    if tensor.parameters is not UNSET:
+        extra = check_parameters(b',"parameters":%b' % tensor.parameters)
+        marks += quotes(extra)
+    # Four keys, a name and a datatype: a string has two marks, however its text is escaped.
+    return data[1:-1], (tensor.name, tensor.datatype, tuple(shape[1:]), extra, nested), 12 + marks
+
+
+def _tensor(kind: _Kind, items: int, rows: bytes) -> bytes:
+    name, datatype, row_shape, extra, _ = kind
+    encode = msgspec.json.encode
+    return b'{"name":%b,"shape":[%d%b],"datatype":%b%b,"data":[%b]}' % (
+        encode(name),
+        items,
+        size_list(row_shape),
+        encode(datatype),
+        extra,
+        rows,
     )
-    return data[1:-1], head, 10 + quotes(name) + quotes(data) + quotes(extra)
 
 
-def _fills(data: bytes, shape: list[int]) -> bool:
-    """Whether `data` is nested; raises `MergeRefused` unless its elements are exactly those of `shape`."""
-    count = math.prod(shape)
-    if not data.startswith(b"[") or len(data) < 2 * count + 1:  # so the outline is no longer than the body
-        raise MergeRefused("shape")
-    is_nested = len(shape) > 1 and _NESTED.match(data) is not None
-    outline = skeleton(data)
-    if outline.strip(b"[],"):
-        data = _WORDS.sub(b"1", data)
-        outline = skeleton(data)
-    if outline != _outline(shape if is_nested else [count]) or has_empty(data, outline):
-        raise MergeRefused("shape")
-    return is_nested
-
-
-def _outline(shape: list[int]) -> bytes:
-    """The skeleton of an array of `shape`, brackets and commas only."""
-    outline = b"[%b]" % (b"," * (shape[-1] - 1))
-    for size in reversed(shape[:-1]):
-        outline = b"[%b]" % b",".join([outline] * size)
-    return outline
-
-
-def _rest_of(request: _Request) -> tuple[bytes, bytes, int]:
+def own_fields(request: Request, *, may_be_binary: bool = False) -> tuple[bytes, bytes, int]:
     """The caller's id, the fields that must be equal, and how many quotation marks both have."""
     ident, marks = b"", 0
     if request.id is not UNSET:
@@ -199,31 +193,44 @@ def _rest_of(request: _Request) -> tuple[bytes, bytes, int]:
         marks = 2 + quotes(ident)
     tail = b""
     if request.parameters is not UNSET:
-        tail = _checked(b',"parameters":%b' % request.parameters)
+        tail = check_parameters(b',"parameters":%b' % request.parameters, may_be_binary=may_be_binary)
     if request.outputs is not UNSET:
-        tail += _checked(b',"outputs":%b' % request.outputs)
+        tail += check_parameters(b',"outputs":%b' % request.outputs, may_be_binary=may_be_binary)
     return ident, tail, marks + quotes(tail)
-
-
-def _checked(parameters: bytes) -> bytes:
-    """`parameters` unless one of them forbids merging."""
-    found = _LOADED.search(parameters)
-    if found is not None:
-        raise MergeRefused(_WHY[found[0]])
-    return parameters
 
 
 def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
     answer = _decode_answer(body)
     total = sum(member.items for member in members)
     columns = [_column(tensor, total, members) for tensor in answer.outputs]
-    before, after = _around(answer)
+    before, after = around(answer)
     parts = []
     for index, member in enumerate(members):
-        ident = b',"id":%b' % member.ident if member.ident else b""
-        tensors = [b"%b%d%b%b]}" % (head, member.items, tail, rows[index]) for head, tail, rows in columns]
-        parts.append(b'{%b"outputs":[%b]%b%b}' % (before, b",".join(tensors), after, ident))
+        items = b"%d" % member.items
+        tensors = b"]},".join([b"".join((head, items, tail, rows[index])) for head, tail, rows in columns])
+        ident = b',"id":' + member.ident if member.ident else b""
+        parts.append(b"".join((before, tensors, b"]}]", after, ident, b"}")))
     return parts
+
+
+def _joined(answers: Sequence[bytes]) -> bytes:
+    parts = [_decode_answer(answer) for answer in answers]
+    forms = {(around(part), tuple(map(_form, part.outputs))) for part in parts}
+    if len(forms) != 1:
+        raise SplitMismatch("answers to one item each do not fit together")
+    (((before, after), tensors),) = forms
+    outputs = [
+        b"%b%d%b%b]}"
+        % (head, len(parts), tail, b",".join([bytes(part.outputs[index].data)[1:-1] for part in parts]))
+        for index, (head, tail, _) in enumerate(tensors)
+    ]
+    return b"%b%b]%b}" % (before, b",".join(outputs), after)
+
+
+def _form(tensor: _Output) -> tuple[bytes, bytes, bool]:
+    """What goes around the one row of an output, and whether it is nested."""
+    head, tail, _ = _column(tensor, 1, (_ONE_ROW,))
+    return head, tail, is_nested(bytes(tensor.data), tensor.shape)
 
 
 def _decode_answer(body: bytes) -> _Answer:
@@ -236,13 +243,14 @@ def _decode_answer(body: bytes) -> _Answer:
     return answer
 
 
-def _around(answer: _Answer) -> tuple[bytes, bytes]:
+def around(answer: Answer) -> tuple[bytes, bytes]:
     """The fields of the answer that are the same for every member, before and after its outputs."""
-    before = b""
+    before = b"{"
     if answer.model_name is not UNSET:
-        before = b'"model_name":%b,' % answer.model_name
+        before += b'"model_name":%b,' % answer.model_name
     if answer.model_version is not UNSET:
         before += b'"model_version":%b,' % answer.model_version
+    before += b'"outputs":['
     after = b"" if answer.parameters is UNSET else b',"parameters":%b' % answer.parameters
     return before, after
 
@@ -255,23 +263,8 @@ def _column(
     if not shape or shape[0] != total or min(shape) < 0:
         raise SplitMismatch(f"output {bytes(tensor.name).decode()} has shape {shape} for {total} items")
     extra = b"" if tensor.parameters is UNSET else b',"parameters":%b' % tensor.parameters
-    sizes = b"".join([b",%d" % size for size in shape[1:]])
     return (
         b'{"name":%b,"shape":[' % tensor.name,
-        b'%b],"datatype":%b%b,"data":[' % (sizes, tensor.datatype, extra),
-        _pieces(bytes(tensor.data), shape, members),
+        b'%b],"datatype":%b%b,"data":[' % (size_list(shape[1:]), tensor.datatype, extra),
+        cut_json(bytes(tensor.data), shape, members),
     )
-
-
-def _pieces(data: bytes, shape: list[int], members: Sequence[Prepared]) -> list[bytes | Raw]:
-    stride = math.prod(shape[1:])
-    rows: Sequence[bytes | Raw]
-    if len(shape) > 1 and _NESTED.match(data) is not None:
-        rows, stride = _rows(data), 1
-    elif stride == 0 or b'"' in data or b"[" in data[1:]:
-        rows = _rows(data)
-    else:
-        rows = data[1:-1].split(b",")
-    if len(rows) != shape[0] * stride:
-        raise SplitMismatch(f"{len(rows)} elements for shape {shape}")
-    return pieces(rows, members, stride)

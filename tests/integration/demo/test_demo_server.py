@@ -152,8 +152,27 @@ async def test_reading_starts_after_the_handshake(started: Start) -> None:
         assert (await client.receive()).status == 200
 
 
+async def test_a_long_pipeline_is_served_in_order(started: Start) -> None:
+    server = await started()
+    async with RawClient(server.url) as client:
+        await client.send(
+            request(b"POST", SUM, ONE_ROW, b"Demo-Fault: stall=0.001") + request(b"GET", b"/health") * 3000
+        )
+        assert (await client.receive()).body == b'{"predictions":[3.0]}'
+        for _ in range(3000):
+            assert (await client.receive()).body == b"ok"
+
+
+async def test_a_connection_in_use_outlives_its_idle_time(started: Start) -> None:
+    server = await started(keepalive_s=0.15, fixed_s=0.2)
+    async with RawClient(server.url) as client:
+        assert (await client.ask(b"POST", SUM, ONE_ROW)).status == 200
+        assert (await client.ask(b"GET", b"/health")).status == 200
+    assert server.stats.connections == 1
+
+
 async def test_an_idle_connection_is_closed(started: Start) -> None:
-    server = await started(keepalive_s=0.01)
+    server = await started(keepalive_s=0.15)
     async with RawClient(server.url) as client:
         assert (await client.ask(b"GET", b"/health")).status == 200
         assert await client.read_to_end() == b""

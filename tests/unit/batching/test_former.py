@@ -6,9 +6,24 @@ import math
 
 import pytest
 
-from proxy.batching.former import Batch, Bounds, Former, Lane, Ticket, Trigger
+from proxy.batching.cap import ItemCap
+from proxy.batching.former import Batch, Former, Trigger
+from proxy.batching.profile import Profile
+from proxy.batching.queueing import Bounds, Lane, Ticket
 
-BOUNDS = Bounds(items=10, nbytes=1000, wait_s=0.050)
+WINDOW = Bounds(nbytes=1000, wait_s=0.050)
+
+
+def make_lane(key: str = "a", bounds: Bounds = WINDOW) -> Lane:
+    """A lane of ten items for each batch, of its own path and tenant."""
+    return Lane(key, bounds, Profile(ItemCap(10, 10, 10)), tenant=key)
+
+
+def teach(lane: Lane, seconds: float) -> None:
+    """Make every batch of the lane's path take `seconds`."""
+    for _ in range(8):
+        lane.profile.model.observe(4, seconds, was_alone=True)
+    lane.profile.service_s = seconds
 
 
 def eager(limit: float = 1) -> Former:
@@ -34,7 +49,7 @@ def leave(former: Former, now: float, cause: Trigger = "idle") -> Batch:
 
 
 def test_a_lone_ticket_leaves_an_eager_former_at_once() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     ticket = Ticket(lane, 1, 10, 0.0)
     assert former.add(ticket)
     batch = leave(former, 0.0)
@@ -44,7 +59,7 @@ def test_a_lone_ticket_leaves_an_eager_former_at_once() -> None:
 
 
 def test_everything_that_collected_leaves_when_a_slot_frees() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     put(former, lane, 0.0)
     first = leave(former, 0.0)
     waiting = [put(former, lane, 0.001 * k) for k in range(1, 6)]
@@ -57,14 +72,14 @@ def test_everything_that_collected_leaves_when_a_slot_frees() -> None:
 
 
 def test_an_arrival_says_whether_something_may_leave() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     assert former.add(Ticket(lane, 1, 10, 0.0))
     leave(former, 0.0)
     assert not former.add(Ticket(lane, 1, 10, 0.0))
 
 
 def test_the_item_bound_cuts_a_batch_and_the_rest_follows_in_order() -> None:
-    former, lane = eager(limit=3), Lane("a", BOUNDS)
+    former, lane = eager(limit=3), make_lane()
     tickets = [put(former, lane, 0.0, items=4) for _ in range(5)]
     first, second, third = leave(former, 0.0), leave(former, 0.0), leave(former, 0.0)
     assert [first.members, second.members, third.members] == [tickets[:2], tickets[2:4], tickets[4:]]
@@ -73,7 +88,7 @@ def test_the_item_bound_cuts_a_batch_and_the_rest_follows_in_order() -> None:
 
 
 def test_the_byte_bound_cuts_a_batch() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     tickets = [put(former, lane, 0.0, nbytes=600) for _ in range(2)]
     batch = leave(former, 0.0)
     assert batch.members == tickets[:1]
@@ -81,7 +96,7 @@ def test_the_byte_bound_cuts_a_batch() -> None:
 
 
 def test_a_ticket_over_the_bounds_travels_alone() -> None:
-    former, lane = eager(limit=3), Lane("a", BOUNDS)
+    former, lane = eager(limit=3), make_lane()
     small = put(former, lane, 0.0)
     large = put(former, lane, 0.0, items=50)
     assert leave(former, 0.0).members == [small]
@@ -92,7 +107,7 @@ def test_a_ticket_over_the_bounds_travels_alone() -> None:
 
 def test_lanes_take_turns() -> None:
     former = eager()
-    one, two = Lane("one", BOUNDS), Lane("two", BOUNDS)
+    one, two = make_lane("one"), make_lane("two")
     for _ in range(3):
         put(former, one, 0.0, items=10)
     put(former, two, 0.0)
@@ -105,7 +120,7 @@ def test_lanes_take_turns() -> None:
 
 
 def test_a_withdrawn_ticket_is_not_sent() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     first = put(former, lane, 0.0)
     leaver = put(former, lane, 0.0)
     last = put(former, lane, 0.0)
@@ -114,7 +129,7 @@ def test_a_withdrawn_ticket_is_not_sent() -> None:
 
 
 def test_a_lane_whose_tickets_all_left_sends_nothing() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     former.withdraw(put(former, lane, 0.0))
     assert former.next_batch(0.0) is None
     assert lane.items == lane.nbytes == 0
@@ -122,7 +137,7 @@ def test_a_lane_whose_tickets_all_left_sends_nothing() -> None:
 
 
 def test_a_ticket_whose_deadline_passed_is_dropped_before_departure() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     blocker = put(former, lane, 0.0)
     leave(former, 0.0)
     late = put(former, lane, 0.0, deadline=0.5)
@@ -135,7 +150,7 @@ def test_a_ticket_whose_deadline_passed_is_dropped_before_departure() -> None:
 
 def test_a_lane_of_expired_tickets_lets_the_next_lane_go() -> None:
     former = eager()
-    dead, living = Lane("dead", BOUNDS), Lane("living", BOUNDS)
+    dead, living = make_lane("dead"), make_lane("living")
     put(former, dead, 0.0, deadline=1.0)
     put(former, living, 0.0)
     assert leave(former, 1.0).lane is living
@@ -143,7 +158,7 @@ def test_a_lane_of_expired_tickets_lets_the_next_lane_go() -> None:
 
 # ------------------------------------------------------------------ lent slots
 def test_a_late_batch_lends_its_slot_after_max_wait() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     put(former, lane, 0.0)
     leave(former, 0.0)
     waiting = put(former, lane, 0.020)
@@ -154,7 +169,7 @@ def test_a_late_batch_lends_its_slot_after_max_wait() -> None:
 
 
 def test_no_more_than_limit_plus_one_slots_are_lent() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     now = 0.0
     while True:
         put(former, lane, now)
@@ -167,8 +182,8 @@ def test_no_more_than_limit_plus_one_slots_are_lent() -> None:
 
 
 def test_a_punctual_backend_lends_nothing() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
-    lane.service_s = 1.0
+    former, lane = eager(), make_lane()
+    teach(lane, 1.0)
     put(former, lane, 0.0)
     first = leave(former, 0.0)
     put(former, lane, 0.1)
@@ -179,8 +194,8 @@ def test_a_punctual_backend_lends_nothing() -> None:
 
 
 def test_a_lane_served_in_time_does_not_use_its_lent_slot() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
-    lane.service_s = 1.0
+    former, lane = eager(), make_lane()
+    teach(lane, 1.0)
     put(former, lane, 0.0)
     first = leave(former, 0.0)
     put(former, lane, 0.0)
@@ -196,8 +211,8 @@ def test_a_lane_served_in_time_does_not_use_its_lent_slot() -> None:
 
 
 def test_an_urgent_ticket_takes_one_slot_more() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
-    lane.service_s = 1.0
+    former, lane = eager(), make_lane()
+    teach(lane, 1.0)
     put(former, lane, 0.0)
     leave(former, 0.0)
     urgent = put(former, lane, 0.0, deadline=1.02)
@@ -210,8 +225,8 @@ def test_an_urgent_ticket_takes_one_slot_more() -> None:
 
 
 def test_urgency_leaves_with_the_ticket() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
-    lane.service_s = 1.0
+    former, lane = eager(), make_lane()
+    teach(lane, 1.0)
     put(former, lane, 0.0)
     leave(former, 0.0)
     urgent = put(former, lane, 0.0, deadline=1.02)
@@ -224,7 +239,7 @@ def test_urgency_leaves_with_the_ticket() -> None:
 
 # --------------------------------------------------------------------- windows
 def test_a_window_ends_when_its_oldest_ticket_has_waited() -> None:
-    former, lane = patient(), Lane("a", BOUNDS)
+    former, lane = patient(), make_lane()
     first = put(former, lane, 0.0)
     second = put(former, lane, 0.030)
     assert former.next_wakeup(0.030) == pytest.approx(0.050)
@@ -234,14 +249,14 @@ def test_a_window_ends_when_its_oldest_ticket_has_waited() -> None:
 
 
 def test_a_window_ends_when_the_batch_is_full() -> None:
-    former, lane = patient(), Lane("a", BOUNDS)
+    former, lane = patient(), make_lane()
     assert not former.add(Ticket(lane, 9, 10, 0.0))
     assert former.add(Ticket(lane, 1, 10, 0.0))
     assert leave(former, 0.0).trigger == "full"
 
 
 def test_a_window_that_overflows_starts_anew_from_its_oldest_ticket() -> None:
-    former, lane = patient(), Lane("a", BOUNDS)
+    former, lane = patient(), make_lane()
     put(former, lane, 0.0, items=9)
     rest = put(former, lane, 0.010, items=2)
     assert leave(former, 0.010).trigger == "full"
@@ -253,7 +268,7 @@ def test_a_window_that_overflows_starts_anew_from_its_oldest_ticket() -> None:
 
 def test_windows_of_several_lanes_end_in_order() -> None:
     former = patient()
-    slow, fast = Lane("slow", BOUNDS), Lane("fast", BOUNDS._replace(wait_s=0.005))
+    slow, fast = make_lane("slow"), make_lane("fast", WINDOW._replace(wait_s=0.005))
     put(former, slow, 0.0)
     put(former, fast, 0.001)
     assert former.next_wakeup(0.001) == pytest.approx(0.006)
@@ -262,8 +277,8 @@ def test_windows_of_several_lanes_end_in_order() -> None:
 
 
 def test_a_window_shortens_for_an_urgent_ticket() -> None:
-    former, lane = patient(), Lane("a", BOUNDS)
-    lane.service_s = 0.010
+    former, lane = patient(), make_lane()
+    teach(lane, 0.010)
     put(former, lane, 0.0)
     put(former, lane, 0.0, deadline=0.030)
     assert former.next_wakeup(0.0) == pytest.approx(0.020)
@@ -271,7 +286,7 @@ def test_a_window_shortens_for_an_urgent_ticket() -> None:
 
 
 def test_a_fixed_limit_holds_windows_back() -> None:
-    former, lane = patient(limit=1), Lane("a", BOUNDS)
+    former, lane = patient(limit=1), make_lane()
     put(former, lane, 0.0, items=10)
     first = leave(former, 0.0)
     put(former, lane, 0.0, items=10)
@@ -283,7 +298,7 @@ def test_a_fixed_limit_holds_windows_back() -> None:
 # ----------------------------------------------------------------------- drain
 def test_draining_ends_all_windows() -> None:
     former = patient()
-    lanes = [Lane(name, BOUNDS) for name in "abc"]
+    lanes = [make_lane(name) for name in "abc"]
     put(former, lanes[0], 0.0)
     former.next_wakeup(0.0)
     put(former, lanes[1], 0.0)
@@ -296,13 +311,15 @@ def test_draining_ends_all_windows() -> None:
 
 
 def test_husks_do_not_outlive_their_lane() -> None:
-    former, lane = eager(), Lane("a", BOUNDS)
+    former, lane = eager(), make_lane()
     put(former, lane, 0.0)
     leave(former, 0.0)
     for _ in range(3):
         former.withdraw(put(former, lane, 0.0))
-    assert not lane.queue
+    assert not lane.tickets()
     first = put(former, lane, 0.0)
     put(former, lane, 0.001)
     former.withdraw(first)
-    assert former.next_wakeup(0.001) == pytest.approx(0.051)
+    assert former.next_wakeup(0.001) == pytest.approx(0.050)  # a look too many, at which nothing leaves
+    assert former.next_batch(0.0505) is None
+    assert former.next_wakeup(0.0505) == pytest.approx(0.051)

@@ -1,0 +1,129 @@
+"""Whether a call may be merged, and in which lane it waits: everything that is decided before it does.
+
+Theory of operation
+-------------------
+A call is examined in the order of what costs least: the policy, the model's standing, the protocol, the
+body's kind, the header fields, and last the body itself, which the codec reads. What comes out is the batch
+key: everything that must be equal for two calls to share an upstream call. Calls with equal keys share a
+`CallLane`.
+
+A call that could be merged may still have to travel alone for a while: its lane is suspended, or the very
+same call spoiled a batch before. And it may be turned away: if what waits already is known to take longer
+than the call's deadline allows, waiting would only waste the backend's time on an answer that comes too
+late. That needs a model of the backend that thirty batches have confirmed; nobody is turned away for want
+of knowledge.
+
+Lanes are cheap and are opened for each new key. When there are many, those that nobody waits in are
+forgotten; that is looked at again only when their number has doubled, so that ten thousand busy lanes cost
+no more than one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from proxy.batching.experience import Experience
+from proxy.batching.plan import Plan, Plans
+from proxy.batching.tickets import CallLane
+from proxy.errors import MergeRefused, Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from proxy.batching.codecs.base import Codec, Prepared
+    from proxy.batching.keys import Wishes
+    from proxy.batching.policy import BatchPolicy
+    from proxy.batching.tickets import Subject
+    from proxy.exchange import Call, Headers
+
+__all__ = ("Examined", "Intake")
+
+_MOST_IDLE_LANES = 1024
+
+
+class Examined(NamedTuple):
+    """A call that may be merged: by what rules, and what it was understood as."""
+
+    plan: Plan
+    codec: Codec
+    headers: Headers
+    wishes: Wishes
+    prepared: Prepared
+    key: Hashable
+
+
+class Intake:
+    """The lanes of one upstream, by batch key."""
+
+    def __init__(self, codecs: Mapping[str, Codec]) -> None:
+        self.plans = Plans()
+        self.experience = Experience()
+        self.lanes: dict[Hashable, CallLane] = {}
+        self._codecs = codecs
+        self._most_lanes = _MOST_IDLE_LANES
+
+    def examine(self, call: Call, subject: Subject, policy: BatchPolicy) -> Examined:
+        """What `call` could be merged with; raises `MergeRefused`."""
+        if policy.mode == "off":
+            raise MergeRefused("off")
+        codec = self._codecs.get(subject.codec or "")
+        if codec is None:
+            raise MergeRefused("no_codec")
+        body = call.body
+        if not isinstance(body, bytes):
+            raise MergeRefused("streamed_body")
+        plan = self.plans.of(policy)
+        headers, wishes = plan.rules.read(call.headers)
+        if wishes.is_off:
+            raise MergeRefused("unwished")
+        prepared = codec.prepare(body, call.headers)
+        barred = self.experience.barred
+        if barred and (why := barred.get(subject.model or prepared.model)) is not None:
+            raise MergeRefused(why)
+        key = (plan, call.identity, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
+        return Examined(plan, codec, headers, wishes, prepared, key)
+
+    def place(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:
+        """The lane that `call` is to wait in; raises `MergeRefused`, `Overloaded`."""
+        lane = self.lanes.get(examined.key)
+        self.check(lane, call, now)
+        if lane is None:
+            return self._open(examined, call, subject, now)
+        _check_wait(lane, call, now)
+        return lane
+
+    def check(self, lane: CallLane | None, call: Call, now: float) -> None:
+        """Refuse a call that has to travel alone for a while."""
+        if lane is not None and lane.suspended_until > now:
+            raise MergeRefused("suspended")
+        quarantine = self.experience.quarantine
+        if quarantine and isinstance(call.body, bytes) and quarantine.holds(call.target, call.body, now):
+            raise MergeRefused("quarantined")
+
+    def _open(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:
+        lanes = self.lanes
+        if len(lanes) >= self._most_lanes:
+            self.lanes = lanes = {
+                key: lane for key, lane in lanes.items() if lane.items or lane.suspended_until > now
+            }
+            self._most_lanes = max(_MOST_IDLE_LANES, 2 * len(lanes))
+        plan, codec = examined.plan, examined.codec
+        model = subject.model or examined.prepared.model
+        path = (plan, call.method, call.target, codec.name, model)
+        profile = self.experience.profile(path, model, call.target, plan)
+        lane = CallLane(examined.key, plan, profile, call=call, codec=codec, headers=examined.headers)
+        lanes[lane.key] = lane
+        return lane
+
+
+def _check_wait(lane: CallLane, call: Call, now: float) -> None:
+    """Turn a call away that would certainly be late."""
+    former, profile = lane.plan.former, lane.profile
+    if now + former.backlog_s + profile.service_s <= call.deadline or not profile.model.is_confident:
+        return  # in time even on a backend that does one thing at a time
+    wait_s = former.backlog_s / lane.plan.slots.work_rate
+    if former.waiting and now + wait_s + profile.work_s(1) > call.deadline:
+        raise Overloaded(
+            "what waits already takes longer than the deadline allows", retry_after_s=math.ceil(wait_s)
+        )

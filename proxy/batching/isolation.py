@@ -1,0 +1,223 @@
+"""A batch failed: who is to blame, found with few calls, so that everybody else gets a real answer.
+
+Theory of operation
+-------------------
+`Isolation` says which members to send together next and learns from each outcome; the shell sends. What a
+failure means depends on its status:
+
+* *About the path, the credentials or the backend* (401, 403, 404, 502, …): every member would get the same.
+  It is given to all and nothing is sent again.
+* *Too much at once* (413, 429): both halves are tried, a half that is refused again by 429 is told so, one
+  refused by 413 is halved further. Nobody is suspected.
+* *A mismatch* (the answer did not hold one part for each member): everybody is sent alone.
+* *Anything else* may be one member's fault. If the error names an item (several servers do) that member is
+  sent alone and the others together: two calls. Otherwise the batch is halved: when one half succeeds the
+  other is known to hold the culprit and is halved in turn without being tried, so one culprit among n costs
+  about log2(n) calls and never more than twice that.
+
+A backend that is broken fails everything. If a half fails with the very same server error as the whole, one
+of its members and one from the far end are tried alone; if both fail alike too, the backend is sick: the
+rest get that answer and nothing more is sent.
+
+After the budget for groups is spent, whoever is left is sent alone: that is what the backend would have got
+without batching, and an innocent never pays for others.
+
+Afterwards `lesson` says what was learned: which members were at fault, or, when nobody was, the largest group
+that worked (the batch was too large), or that nothing but singles works.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.exchange import Headers
+
+__all__ = ("MISMATCH", "Failure", "Group", "Isolation", "Lesson")
+
+Group = tuple[int, ...]
+"""Members by their place in the batch."""
+
+MISMATCH = 0
+"""The status of an answer that could not be cut."""
+
+_SAME_FOR_ALL = frozenset((401, 403, 404, 405, 406, 407, 502, 503, 504))
+_TOO_MUCH = frozenset((413, 429))
+_SICK_GROUPS = 2
+_SICK_SINGLES = 2
+_LARGEST_BUDGET = 16
+
+# Wordings that count items from 0: TensorFlow Serving; FastAPI's validation errors; and those of common
+# servers.
+_HINTS = (
+    re.compile(rb"process element: (\d+)"),
+    re.compile(rb'"(?:instances|inputs|input|body)",(?:"(?:instances|inputs|input)",)?(\d+)'),
+    re.compile(
+        rb"(?:instances?|inputs?|items?|rows?|element|sample|index)\W{0,2}(?:index |at |#)?\[?(\d+)\b"
+    ),
+)
+
+
+class Failure(NamedTuple):
+    """An answer that was no success, whole."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+    reason: bytes = b""
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether every member would have got it."""
+        return self.status in _SAME_FOR_ALL or 300 <= self.status < 400
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether it speaks of the size or the load and not of an item."""
+        return self.status in _TOO_MUCH
+
+    def is_like(self, other: Failure) -> bool:
+        """Whether both are the same answer."""
+        return self.status == other.status and self.body == other.body
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an isolation taught.
+
+    `culprits` are the members that fail alone. `largest_items` is the largest group that worked when nobody
+    was at fault, 0 if none did; `works_only_alone` says that single calls did work then.
+    """
+
+    culprits: Group
+    largest_items: int
+    works_only_alone: bool
+    is_sick: bool
+
+
+class Isolation:
+    """Takes one failed batch apart. `sizes` are the items of its members, two or more."""
+
+    def __init__(self, sizes: Sequence[int], failure: Failure) -> None:
+        self._sizes = sizes
+        self._first = failure
+        self._budget = min(4 * math.ceil(math.log2(len(sizes))) + 2, _LARGEST_BUDGET)
+        self._stack: list[tuple[Group, bool]] = []  # groups still to be tried; True: known to hold a culprit
+        self._sibling: dict[Group, Group] = {}
+        self._culprits: list[int] = []
+        self._successes = 0
+        self._largest_items = 0
+        self._alike_groups = 1
+        self._alike_singles = 0
+        self.is_sick = False
+        everybody = tuple(range(len(sizes)))
+        if failure.status == MISMATCH:
+            self._stack = [((index,), False) for index in reversed(everybody)]
+        elif (hinted := self._hinted(failure.body)) is not None:
+            self._stack = [(everybody[:hinted] + everybody[hinted + 1 :], False), ((hinted,), False)]
+        else:
+            self._halve(everybody)
+
+    def next_group(self) -> Group | None:
+        """The members to send together next; None when nothing is left to send."""
+        while self._stack and not self.is_sick:
+            group, is_tainted = self._stack.pop()
+            if len(group) > 1:
+                if self._budget <= 0:
+                    self._stack += [((index,), False) for index in reversed(group)]
+                    continue
+                if is_tainted:
+                    self._halve(group)
+                    continue
+                self._budget -= 1
+            return group
+        return None
+
+    def report(self, group: Group, failure: Failure | None) -> bool:
+        """The outcome of sending `group`; True when `failure` is what its members are to be told."""
+        if failure is None:
+            self._succeeded(group)
+            return False
+        if len(group) == 1:
+            self._failed_alone(group[0], failure)
+            return True
+        if failure.is_for_all or failure.status == self._first.status == 429:
+            return True
+        if failure.status == MISMATCH:
+            self._stack += [((index,), False) for index in reversed(group)]
+            return False
+        if failure.is_like(self._first):
+            self._alike_groups += 1
+            if failure.status >= 500 and self._alike_groups == _SICK_GROUPS and not self._successes:
+                self._halve(group[:-1])
+                self._try_alone(group[-1])
+                return False
+        self._halve(group)
+        return False
+
+    @property
+    def abandoned(self) -> Group:
+        """Once the backend is found sick: those who are to be told the first failure."""
+        return tuple(index for group, _ in self._stack for index in group) if self.is_sick else ()
+
+    @property
+    def lesson(self) -> Lesson:
+        """What was learned, when everything is settled."""
+        is_size = not self._culprits and not self.is_sick
+        largest = self._largest_items if is_size else 0
+        return Lesson(
+            tuple(sorted(self._culprits)),
+            largest,
+            is_size and not largest and self._successes > 1,
+            self.is_sick,
+        )
+
+    def _succeeded(self, group: Group) -> None:
+        self._successes += 1
+        if len(group) > 1:
+            self._largest_items = max(self._largest_items, sum(self._sizes[index] for index in group))
+        top = self._stack[-1][0] if self._stack else ()
+        if self._sibling.get(group) == top and not self._first.is_too_much:
+            self._stack[-1] = (top, True)
+
+    def _failed_alone(self, index: int, failure: Failure) -> None:
+        if not failure.is_for_all and not failure.is_too_much:
+            self._culprits.append(index)
+        if failure.is_like(self._first) and failure.status >= 500 and not self._successes:
+            self._alike_singles += 1
+            self.is_sick = self._alike_groups >= _SICK_GROUPS and self._alike_singles >= _SICK_SINGLES
+
+    def _halve(self, group: Group) -> None:
+        """Put both halves on the stack, the first on top."""
+        middle = (len(group) + 1) // 2
+        first, second = group[:middle], group[middle:]
+        if second:
+            self._stack.append((second, False))
+            self._sibling[first] = second
+        self._stack.append((first, False))
+
+    def _try_alone(self, member: int) -> None:
+        """Put `member`, and one from the far end of what is left, on top: is anybody answered at all?"""
+        far, is_tainted = self._stack[0]
+        if len(far) > 1:
+            self._stack[0] = (far[:-1], is_tainted)
+            self._stack.append(((far[-1],), False))
+        self._stack.append(((member,), False))
+
+    def _hinted(self, text: bytes) -> int | None:
+        """The member whose item the error `text` names, if it names one."""
+        if self._first.is_too_much or len(self._sizes) < 3:
+            return None
+        for pattern in _HINTS:
+            found = pattern.search(text)
+            if found is not None:
+                item = int(found[1])
+                ends = accumulate(self._sizes)
+                return next((index for index, end in enumerate(ends) if item < end), None)
+        return None
