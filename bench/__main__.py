@@ -19,6 +19,7 @@ from bench.load import LoadFailed
 from bench.machine import is_busy
 from bench.report import RESULTS
 from bench.suites.batching import batching
+from bench.suites.caching import caching
 from bench.suites.common import Options
 from bench.suites.load import LoadOptions, load
 from bench.suites.passthrough import passthrough
@@ -52,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("batching", parents=[suite], help="throughput and latency of coalesced inference")
     verb.add_argument("--without-mlserver", action="store_true", help="only the demo server")
     verb.set_defaults(run=lambda given: batching(_options(given), with_mlserver=not given.without_mlserver))
+
+    verb = verbs.add_parser("caching", parents=[suite], help="what a kept answer costs, what a crowd asks")
+    verb.set_defaults(run=lambda given: caching(_options(given)))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

@@ -26,6 +26,7 @@ __all__ = (
     "ExpectationFailed",
     "HeadersTooLarge",
     "LeaseTimeout",
+    "LoadFailed",
     "LoopDetected",
     "MergeRefused",
     "MethodNotAllowed",
@@ -36,6 +37,7 @@ __all__ = (
     "ProxyError",
     "QueueFull",
     "ReadTimeout",
+    "ReaderStalled",
     "RequestTimeout",
     "Reset",
     "RouteNotFound",
@@ -162,6 +164,12 @@ class ClientGone(DownstreamError):
     status, grpc_code, reason = 499, 1, "client_gone"
 
 
+class ReaderStalled(ClientGone):
+    """The client stopped reading its answer and was given up: recorded, never sent."""
+
+    reason = "reader_stalled"
+
+
 class RouteNotFound(ProxyError):
     """No route matches the request."""
 
@@ -257,7 +265,7 @@ class StreamReset(UpstreamError):
 
     reason = "stream_reset"
 
-    def __init__(self, message: str = "", code: int = 0x2) -> None:
+    def __init__(self, message: str = "", code: int = 0) -> None:
         super().__init__(message)
         self.code = code
 
@@ -278,6 +286,12 @@ class BadReply(UpstreamError):
     """The backend's answer is not HTTP."""
 
     reason = "bad_reply"
+
+
+class LoadFailed(UpstreamError):
+    """The backend could not load the model."""
+
+    status, reason = 503, "load_failed"
 
 
 class BatchError(ProxyError):

@@ -106,7 +106,6 @@ class Experience:
             profile.answered(record, was_alone=was_alone)
             lane.strikes = 0
             measured = Trip(
-                batch.items,
                 profile.work_s(batch.items),
                 outcome.seconds,
                 trip.others,

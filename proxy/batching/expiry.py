@@ -44,6 +44,9 @@ class Expiry(Generic[T]):
         self._sequence = count()
         self._living = 0
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def add(self, waiting: T) -> None:
         """Watch over `waiting`; it must call `leave` once it is done."""
         if waiting.deadline < math.inf:

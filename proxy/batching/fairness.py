@@ -3,13 +3,14 @@
 Theory of operation
 -------------------
 A backend that is asked for more than it can do must be shared. Taking turns by batch would give a caller
-with large batches a multiple of one with small ones, so turns are paid for in items: whoever is served pays
-what it took, and may be served again only when its credit is positive; each round adds a quantum. A batch
-may cost more than the credit (the debt is paid off in later rounds), so that batches need not shrink for
-the accounts.
+with large batches a multiple of one with small ones, so turns are paid for in items: those who have credit
+take turns and pay what they took; when nobody has credit left a new round starts, and everybody gets a
+quantum. A batch may cost more than the credit (the debt is paid off in later rounds), so that batches need
+not shrink for the accounts.
 
 Tenants share first, then the lanes of a tenant: opening many lanes gains nothing. A tenant or lane that has
-nothing ready leaves the rounds and starts again without debt, since what it took kept nobody waiting then.
+nothing ready leaves the rounds and starts again without debt, since what it took kept nobody waiting then;
+for the same reason one that is alone in the rounds has no debts.
 
 Lanes of a more urgent class go first, but waiting counts: for each `AGE_S` that a lane's oldest ticket has
 waited, its lane moves up a class. Nobody waits forever, and the delay is bounded by the number of classes.
@@ -22,7 +23,7 @@ uses up.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -48,54 +49,98 @@ class Sharer(Protocol):
         """When its oldest ticket arrived."""
 
 
+class _Ring(Generic[_Account]):
+    """Accounts in rounds: those with credit take turns, the others wait until nobody has any."""
+
+    __slots__ = ("_solvent", "_spent")
+
+    def __init__(self) -> None:
+        self._solvent: deque[_Account] = deque()
+        self._spent: deque[_Account] = deque()
+
+    def add(self, account: _Account) -> None:
+        if account.credit == 0:
+            account.credit = _QUANTUM  # a newcomer shares in the round that is under way
+        self._solvent.append(account)
+
+    def head(self) -> _Account | None:
+        """Whose turn it is; None when the ring is empty."""
+        while True:
+            solvent = self._solvent
+            while solvent and solvent[0].credit <= 0:
+                self._spent.append(solvent.popleft())
+            if solvent:
+                return solvent[0]
+            if not self._spent:
+                return None
+            self._start_round()
+
+    def _start_round(self) -> None:
+        spent = self._spent
+        if len(spent) == 1:
+            spent[0].credit = _QUANTUM  # nobody else to wait for
+        else:
+            for account in spent:
+                account.credit += _QUANTUM
+        self._solvent, self._spent = spent, deque()
+
+    def drop(self) -> None:
+        """Take the head out of the ring."""
+        self._solvent.popleft()
+
+    def turn(self) -> None:
+        """The head had its turn."""
+        self._solvent.rotate(-1)
+
+
 class _Tenant:
     __slots__ = ("credit", "key", "lanes")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.credit = 0.0
-        self.lanes: deque[Sharer] = deque()
+        self.lanes: _Ring[Sharer] = _Ring()
 
 
 class _Rounds:
     """The tenants of one class."""
 
-    __slots__ = ("_by_key", "_order", "_urgency")
+    __slots__ = ("_by_key", "_tenants", "_urgency")
 
     def __init__(self, urgency: int) -> None:
         self._urgency = urgency
-        self._order: deque[_Tenant] = deque()
+        self._tenants: _Ring[_Tenant] = _Ring()
         self._by_key: dict[Hashable, _Tenant] = {}
 
     def add(self, lane: Sharer) -> None:
         tenant = self._by_key.get(lane.tenant)
         if tenant is None:
             tenant = self._by_key[lane.tenant] = _Tenant(lane.tenant)
-            self._order.append(tenant)
-        tenant.lanes.append(lane)
+            self._tenants.add(tenant)
+        tenant.lanes.add(lane)
 
     def head(self) -> Sharer | None:
         """The lane whose turn it is; None when none is left."""
-        while self._order:
-            tenant = _turn(self._order)
-            lanes = tenant.lanes
-            while lanes and lanes[0].listed_as != self._urgency:
-                lanes.popleft()
-            if lanes:
-                return _turn(lanes)
-            self._order.popleft()
+        while (tenant := self._tenants.head()) is not None:
+            while (lane := tenant.lanes.head()) is not None:
+                if lane.listed_as == self._urgency:
+                    return lane
+                tenant.lanes.drop()
+            self._tenants.drop()
             del self._by_key[tenant.key]
         return None
 
     def take(self) -> None:
         """Take the head out of the rounds; the next tenant is next."""
-        self._order[0].lanes.popleft()
-        self._order.rotate(-1)
+        tenant = self._tenants.head()
+        if tenant is not None:
+            tenant.lanes.drop()
+            self._tenants.turn()
 
     def charge(self, tenant: Hashable, items: int) -> None:
         known = self._by_key.get(tenant)
         if known is not None:
-            known.credit = max(known.credit - items, -items)
+            known.credit -= items
 
 
 class FairQueue:
@@ -135,14 +180,6 @@ class FairQueue:
     def charge(self, lane: Sharer, items: int) -> None:
         """`lane` was served `items`; whoever has nothing more to send keeps no debt."""
         if lane.listed_as is not None:
-            lane.credit = max(lane.credit - items, -items)
+            lane.credit -= items
         for rounds in self._classes.values():
             rounds.charge(lane.tenant, items)
-
-
-def _turn(order: deque[_Account]) -> _Account:
-    """The first in `order` with credit; those passed over get theirs and go to the back."""
-    while len(order) > 1 and order[0].credit <= 0:
-        order[0].credit += _QUANTUM
-        order.rotate(-1)
-    return order[0]

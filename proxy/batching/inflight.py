@@ -17,8 +17,7 @@ for, the work rate shows the demand and not what the backend could do; then the 
 slots decide: if they were not slowed down, the tried limit stands.
 
 A trial that is clearly failing is cut short. One that gained nothing is not repeated for 1, 2, 4 … 64
-saturated windows. A trial that gets fewer items through than before is undone whatever the work rate says:
-then it is the proxy that is short of time, and small batches cost it more.
+saturated windows.
 
 The limit falls to half when the backend says that it has too much to do (429, 503); to the work rate, when
 that is less than half of the limit in two saturated windows in a row (a replica is gone); and by one in a
@@ -38,12 +37,11 @@ __all__ = ("InflightLimit", "Trip")
 _MOST = 64
 _LONGEST_PAUSE = 64
 _PROBE_DOWN_EVERY = 64
-_LEAST_ITEM_RATE = 0.9  # share of the item rate that a higher limit must keep
 _UNHINDERED = 0.9  # efficiency of batches that nothing slowed down
 _FEWEST_EXTRAS = 5
 _COLLAPSED = 0.5  # share of the limit in use
 
-_SHORT, _LONG = 12, 30  # batches in a window: while doubling, and later
+_SHORT, _LONG = 12, 30  # batches in a window: while doubling, and later (four for each slot if that is more)
 _VERDICT = 6  # batches after which a trial may be cut short
 _HOPELESS = 0.25  # batches gained for one added
 
@@ -57,7 +55,6 @@ class Trip:
     that sending it earlier would have been no use.
     """
 
-    items: int
     work_s: float
     seconds: float
     company: int
@@ -76,14 +73,13 @@ class _Window:
         "extra_work_s",
         "extras",
         "flight_s",
-        "items",
         "quick",
         "took_s",
         "work_s",
     )
 
     def __init__(self) -> None:
-        self.batches = self.crowded = self.quick = self.items = self.extras = 0
+        self.batches = self.crowded = self.quick = self.extras = 0
         self.work_s = self.took_s = 0.0
         self.extra_work_s = self.extra_s = 0.0
         self.busy_s = 0.0  # time with anything in flight
@@ -93,7 +89,6 @@ class _Window:
         self.batches += 1
         self.crowded += trip.is_crowded
         self.quick += trip.is_quick
-        self.items += trip.items
         self.work_s += trip.work_s
         self.took_s += trip.seconds
         if is_extra:
@@ -108,10 +103,6 @@ class _Window:
     @property
     def work_rate(self) -> float:
         return self.efficiency * self.flight_s / self.busy_s
-
-    @property
-    def item_rate(self) -> float:
-        return self.items / self.busy_s
 
     @property
     def is_saturated(self) -> bool:
@@ -166,7 +157,7 @@ class InflightLimit:
             return
         window = self._window
         window.add(trip, is_extra=bool(self._before) and trip.company >= self._before)
-        is_long_enough = window.batches >= (_SHORT if self._is_doubling else _LONG)
+        is_long_enough = window.batches >= (_SHORT if self._is_doubling else max(_LONG, 4 * self.limit))
         if window.busy_s and (is_long_enough or self._is_hopeless(window)):
             self._window = _Window()
             if self._before:
@@ -233,8 +224,6 @@ class InflightLimit:
             chosen = tried if self._in_use_of(before, window) > before - 0.5 else before
         elif self._is_unhindered(window):
             chosen = tried
-        elif self._is_slower(window):
-            chosen = before
         else:
             chosen = min(tried, max(before, int(self._in_use_of(before, window) + 0.5)))
         if tried > before:
@@ -255,7 +244,3 @@ class InflightLimit:
         if window.is_saturated or window.extras < _FEWEST_EXTRAS:
             return False
         return window.extra_work_s >= _UNHINDERED * min(1.0, self._baseline.efficiency) * window.extra_s
-
-    def _is_slower(self, window: _Window) -> bool:
-        """Whether fewer items got through than before, although items were waiting both times."""
-        return window.is_saturated and window.item_rate < _LEAST_ITEM_RATE * self._baseline.item_rate

@@ -67,9 +67,6 @@ class Intake:
         """What `call` could be merged with; raises `MergeRefused`."""
         if policy.mode == "off":
             raise MergeRefused("off")
-        barred = self.experience.barred
-        if barred and subject.model in barred:
-            raise MergeRefused(barred[subject.model])
         codec = self._codecs.get(subject.codec or "")
         if codec is None:
             raise MergeRefused("no_codec")
@@ -81,6 +78,9 @@ class Intake:
         if wishes.is_off:
             raise MergeRefused("unwished")
         prepared = codec.prepare(body, call.headers)
+        barred = self.experience.barred
+        if barred and (why := barred.get(subject.model or prepared.model)) is not None:
+            raise MergeRefused(why)
         key = (plan, call.identity, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
         return Examined(plan, codec, headers, wishes, prepared, key)
 
@@ -109,8 +109,9 @@ class Intake:
             }
             self._most_lanes = max(_MOST_IDLE_LANES, 2 * len(lanes))
         plan, codec = examined.plan, examined.codec
-        path = (plan, call.method, call.target, codec.name)
-        profile = self.experience.profile(path, subject.model, call.target, plan)
+        model = subject.model or examined.prepared.model
+        path = (plan, call.method, call.target, codec.name, model)
+        profile = self.experience.profile(path, model, call.target, plan)
         lane = CallLane(examined.key, plan, profile, call=call, codec=codec, headers=examined.headers)
         lanes[lane.key] = lane
         return lane

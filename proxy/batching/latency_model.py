@@ -12,8 +12,9 @@ hundred observations of one size from drowning ten of another, and forgets slowl
 buckets is weighted least squares, with a > 0 and b ≥ 0; with one bucket there is no slope to see, so the
 last known slope is kept (at first 0).
 
-An observation over five times the prediction is not believed: a pause of the garbage collector says nothing
-about the model. Eight in a row are: the backend has changed, and what was learned is forgotten.
+An observation over five times the prediction is not believed (nor over five times its share, while no slope
+is known): a pause of the garbage collector says nothing about the model. Eight in a row are: the backend
+has changed, and what was learned is forgotten.
 
 When three or more buckets exist and the line explains less than half of what differs between them, time does
 not follow size (`is_linear` is false) and sizes must be found by trial.
@@ -36,6 +37,7 @@ _OUTLIER = 5.0  # times the prediction
 _OUTLIERS_TO_FORGET = 8
 _CROWDED_TO_BELIEVE = 8
 _LEAST_BASE_S = 1e-5
+_CONTRAST = 2.5  # weight of other sizes that makes a slope believable
 _TO_BE_READY = 3
 _TO_BE_SETTLED = 10
 _TO_BE_CONFIDENT = 30
@@ -45,22 +47,27 @@ _BUCKETS_TO_JUDGE = 3
 
 
 class _Bucket:
-    """Batches of similar size: exponentially weighted means of size and time."""
+    """Batches of similar size: exponentially weighted means and variances of size and time."""
 
-    __slots__ = ("seconds", "size", "variance", "weight")
+    __slots__ = ("seconds", "seconds_variance", "size", "size_variance", "weight")
 
     def __init__(self) -> None:
         self.weight = 0.0
-        self.size = 0.0
-        self.seconds = 0.0
-        self.variance = 0.0
+        self.size = self.size_variance = 0.0
+        self.seconds = self.seconds_variance = 0.0
 
-    def add(self, size: float, seconds: float, expected_s: float) -> None:
+    def add(self, size: float, seconds: float) -> None:
         self.weight = self.weight * _KEEP + 1
         share = 1 / self.weight
-        self.size += share * (size - self.size)
-        self.seconds += share * (seconds - self.seconds)
-        self.variance += share * ((seconds - expected_s) ** 2 - self.variance)
+        by_size, by_seconds = size - self.size, seconds - self.seconds
+        self.size += share * by_size
+        self.seconds += share * by_seconds
+        self.size_variance = (1 - share) * (self.size_variance + share * by_size**2)
+        self.seconds_variance = (1 - share) * (self.seconds_variance + share * by_seconds**2)
+
+    def scatter(self, slope: float) -> float:
+        """The variance of time that is left when `slope` explains what it can of different sizes."""
+        return max(0.0, self.seconds_variance - slope**2 * self.size_variance)
 
 
 class LatencyModel:
@@ -77,6 +84,7 @@ class LatencyModel:
         "_crowded",
         "_is_rough",
         "_outliers",
+        "_size",
         "base_s",
         "count",
         "is_linear",
@@ -98,6 +106,7 @@ class LatencyModel:
         self.item_s = 0.0
         self.spread_s = 0.0
         self.is_linear = True
+        self._size = 1.0  # the mean size of what was observed
 
     @property
     def is_ready(self) -> bool:
@@ -118,7 +127,7 @@ class LatencyModel:
     def is_one_sided(self) -> bool:
         """Whether nearly all observations are of one size, so that the slope is a guess."""
         weights = [bucket.weight for bucket in self._buckets.values()]
-        return sum(weights) - max(weights, default=0.0) < _TO_BE_READY
+        return sum(weights) - max(weights, default=0.0) < _CONTRAST
 
     def expect_s(self, items: float) -> float:
         """The expected time for a batch of `items`; 0 while nothing is known."""
@@ -138,16 +147,22 @@ class LatencyModel:
                 self._forget()
         elif not self._believes_crowded():
             return
-        if self.is_ready and seconds > _OUTLIER * self.p95_s(items):
+        if self._is_pause(items, seconds):
             self._outliers += 1
             if self._outliers < _OUTLIERS_TO_FORGET:
                 return
             self._forget()
         self._outliers = 0
         self.count += 1
-        expected_s = self.expect_s(items) if self.is_ready else seconds
-        self._buckets.setdefault(items.bit_length(), _Bucket()).add(items, seconds, expected_s)
+        self._buckets.setdefault(items.bit_length(), _Bucket()).add(items, seconds)
         self._fit()
+
+    def _is_pause(self, items: int, seconds: float) -> bool:
+        """Whether `seconds` are out of all proportion to what is known, even if time grows with size."""
+        if not self.is_ready:
+            return False
+        in_proportion_s = self.p95_s(self._size) * items / self._size
+        return seconds > _OUTLIER * max(self.p95_s(items), in_proportion_s)
 
     def _believes_crowded(self) -> bool:
         """Whether a crowded observation is better than nothing."""
@@ -164,21 +179,21 @@ class LatencyModel:
         size = sum(bucket.weight * bucket.size for bucket in buckets) / weight
         seconds = sum(bucket.weight * bucket.seconds for bucket in buckets) / weight
         sizes = sum(bucket.weight * (bucket.size - size) ** 2 for bucket in buckets)
+        self._size = size
         if len(self._buckets) > 1:
             common = sum(
                 bucket.weight * (bucket.size - size) * (bucket.seconds - seconds) for bucket in buckets
             )
             self.item_s = min(max(common / sizes, 0.0), seconds / size)
         self.base_s = max(seconds - self.item_s * size, _LEAST_BASE_S)
-        self.spread_s = math.sqrt(sum(bucket.weight * bucket.variance for bucket in buckets) / weight)
+        scatter = sum(bucket.weight * bucket.scatter(self.item_s) for bucket in buckets) / weight
+        misfit = (
+            sum(bucket.weight * (bucket.seconds - self.expect_s(bucket.size)) ** 2 for bucket in buckets)
+            / weight
+        )
+        self.spread_s = math.sqrt(scatter + misfit)
         if len(self._buckets) >= _BUCKETS_TO_JUDGE:
-            self.is_linear = self._explained(seconds) >= _LEAST_FIT
-
-    def _explained(self, mean_s: float) -> float:
-        """The share of what differs between the buckets that the line explains (R²)."""
-        buckets = self._buckets.values()
-        total = sum(bucket.weight * (bucket.seconds - mean_s) ** 2 for bucket in buckets)
-        rest = sum(bucket.weight * (bucket.seconds - self.expect_s(bucket.size)) ** 2 for bucket in buckets)
-        scatter = self.spread_s**2 * sum(bucket.weight for bucket in buckets)
-        # Buckets that differ no more than batches of one size do are flat: a line of slope 0 explains them.
-        return 1 - rest / total if total > scatter else 1.0
+            between = sum(bucket.weight * (bucket.seconds - seconds) ** 2 for bucket in buckets) / weight
+            # Buckets that differ no more than batches of one size do are flat: a line of slope 0 explains
+            # them.
+            self.is_linear = between <= scatter or misfit <= (1 - _LEAST_FIT) * between

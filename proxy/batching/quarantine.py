@@ -30,9 +30,11 @@ class Quarantine:
 
     def add(self, target: bytes, body: bytes, now: float) -> None:
         """The call failed alone."""
+        digest = _digest(target, body)
+        self._until.pop(digest, None)  # so that it is the youngest again
         if len(self._until) >= _MOST:
             del self._until[next(iter(self._until))]
-        self._until[_digest(target, body)] = now + _SPAN_S
+        self._until[digest] = now + _SPAN_S
 
     def holds(self, target: bytes, body: bytes, now: float) -> bool:
         """Whether the call has to travel alone."""

@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 Some models do not treat the rows of a batch separately (normalisation over the batch, padding that leaks, a
 server that shuffles). Counting parts cannot see that; comparing with the answer to the same call sent alone
-can. A `Sampler` picks members at the configured share, evenly and without chance, so that a test and an
-operator can count on it.
+can. A `Sampler` picks calls at the configured share, evenly and without chance, so that a test and an
+operator can count on it; at most one of each batch, so that the backend is not asked everything twice.
 
 Numbers are compared with a tolerance: libraries sum in another order for another batch size, so the last
 digits differ. Everything else must be equal. Fields that name one answer (``id``) or measure it are left
@@ -14,7 +14,9 @@ out.
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
 from typing import TypeGuard
 
 import msgspec
@@ -70,8 +72,26 @@ def _is_same(one: object, other: object) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_is_same, one, other))
     if _is_number(one) and _is_number(other):
-        return math.isclose(float(one), float(other), rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+        return _is_close(one, other)
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other or _is_same_packed(one, other)
     return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _is_close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+
+
+def _is_same_packed(one: str, other: str) -> bool:
+    """Whether two texts are the same vector of 32-bit numbers, packed as OpenAI's ``base64`` format does."""
+    try:
+        first, second = base64.b64decode(one, validate=True), base64.b64decode(other, validate=True)
+    except ValueError:
+        return False
+    if len(first) != len(second) or len(first) % 4:
+        return False
+    pairs = zip(struct.iter_unpack("<f", first), struct.iter_unpack("<f", second), strict=True)
+    return all(_is_close(x, y) for (x,), (y,) in pairs)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

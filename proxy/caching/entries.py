@@ -17,13 +17,10 @@ it with the process's resident size."""
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from blake3 import blake3
-
-if TYPE_CHECKING:
-    from proxy.caching.freshness import Lifespan
 
 __all__ = ("BadSeal", "Entry", "Seal")
 
@@ -63,10 +60,6 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Bytes that it occupies in memory, estimated from above."""
         fields = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
         return _ENTRY_BYTES + len(self.body) + len(self.reason) + fields
-
-    def living(self, span: Lifespan) -> Entry:
-        """The same answer with another lifespan."""
-        return Entry(self.model, self.reason, self.headers, self.body, *span)
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -158,8 +158,7 @@ class Fetcher:
 
 def _bodies(inquiry: Inquiry, body: bytes, headers: Headers, places: Sequence[int]) -> list[bytes] | str:
     """The part of an answer that belongs to each of `places`, without an id; or why it cannot be told."""
-    if len(places) > 1:
-        assert inquiry.cutter is not None  # noqa: S101  several keys exist only with a cutter
+    if inquiry.cutter is not None:
         try:
             parts = inquiry.cutter.split((body, headers), [inquiry.items[place] for place in places])
         except SplitMismatch:

@@ -64,6 +64,10 @@ class Lru(Generic[_Item]):
         """The keys of now, least recently used first; the table may change meanwhile."""
         return iter(list(self._table))
 
+    def values(self) -> list[_Item]:
+        """The entries of now, least recently used first."""
+        return list(self._table.values())
+
     def put(self, key: bytes, item: _Item) -> bool:
         """Keep `item`, at the expense of others if need be; False when it alone is over the bound."""
         self.drop(key)
@@ -105,7 +109,3 @@ class Lru(Generic[_Item]):
                 self.drop(key)
                 self.expired += 1
         return bool(self._deaths) and self._deaths[0][0] <= now
-
-    def next_death(self) -> float | None:
-        """The instant at which a sweep is worth while, or None."""
-        return self._deaths[0][0] if self._deaths else None

@@ -40,6 +40,7 @@ _MOST_RULES = 256
 _REMEMBERED = 512
 _LONGEST_REMEMBERED = 4096
 _BINARY = b"inference-header-content-length"  # where the JSON part ends: the body alone does not say
+_BINARY_DATA = b'"binary_data'
 _PLAIN = Envelope()
 
 
@@ -103,7 +104,7 @@ class Cutter(Codec, Protocol):
     """
 
     def cut(self, prepared: Any) -> Sequence[Prepared]:  # noqa: ANN401  see above
-        """One request for each item, without an id."""
+        """One request for each item, without an id; none when they stay together."""
 
     def merge(self, members: Sequence[Any]) -> tuple[bytes, Headers]:
         """One request for all."""
@@ -227,6 +228,8 @@ class Interpreter:
         route = subject.route
         question = Question(route.upstream, route.protocol, subject.model, subject.version, asked.generation)
         codec = self._codecs.get(subject.codec or "")
+        if asked.json_length is not None or _BINARY_DATA in body:
+            raise MergeRefused("binary_tensors")  # what follows such a head is no text to put an id into
         if codec is not None:
             try:
                 prepared = codec.prepare(body, call.headers)
@@ -235,7 +238,7 @@ class Interpreter:
             else:
                 packed = _packed(question, call, asked.fields, prepared.key)
                 return self._proved(packed, prepared, asked, rules)
-        why = "binary_tensors" if asked.json_length is not None else body_refusal(body)
+        why = body_refusal(body)
         if why is not None:
             raise MergeRefused(why)
         return Inquiry([whole_key(_packed(question, call, asked.fields, None), body)], rules)
@@ -246,10 +249,11 @@ class Interpreter:
         envelope, cutter = self._envelopes.get(name, _PLAIN), self._cutters.get(name)
         if prepared.items == 1:
             return Inquiry(item_keys(packed, [prepared.payload]), rules, envelope, prepared)
-        if cutter is None or not asked.items or prepared.items > _MOST_ITEMS:
+        is_divisible = cutter is not None and asked.items and prepared.items <= _MOST_ITEMS
+        items = cutter.cut(prepared) if cutter is not None and is_divisible else ()
+        if not items:
             together = (b"%d" % prepared.items, *prepared.payload)
             return Inquiry(item_keys(packed, [together]), rules, envelope, prepared)
-        items = cutter.cut(prepared)
         keys = item_keys(packed, [item.payload for item in items])
         inquiry = Inquiry(keys, rules, envelope, prepared, items)
         inquiry.cutter = cutter

@@ -65,29 +65,32 @@ class Store:
         self._unwritten: OrderedDict[bytes, Entry] = OrderedDict()
         self._something = asyncio.Event()
         self._due = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+        self._keeper: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------- life
     async def start(self) -> None:
         """Read the storage's tokens, begin to keep house; a dead storage is no reason not to start."""
         loop = asyncio.get_running_loop()
         await self.exchange_tokens()
-        self._tasks.add(loop.create_task(self._keep(), name="cache keeper"))
+        self._keeper = loop.create_task(self._keep(), name="cache keeper")
         if self._guard is not None:
-            self._tasks.add(loop.create_task(self._write(), name="cache writer"))
+            self._writer = loop.create_task(self._write(self._guard), name="cache writer")
 
     async def drain(self, deadline: float) -> None:
         """Nothing to finish: others still ask while they drain."""
 
     async def stop(self) -> None:
         """Write what is left, then close the storage."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
+        if self._writer is not None:
+            self._is_stopping = True
+            self._something.set()
+            await asyncio.wait((self._writer,))
         if self._guard is not None:
-            if self._unwritten:
-                await self._write_some()
             await self.exchange_tokens()
             await self._guard.close()
 
@@ -163,21 +166,20 @@ class Store:
         return Counter(self._guard.errors if self._guard is not None else {}) + Counter(open=self.rejected)
 
     # ------------------------------------------------------------- the writer
-    async def _write(self) -> None:
-        while True:
+    async def _write(self, guard: Guard) -> None:
+        while not self._is_stopping:
             await self._something.wait()
             self._something.clear()
             while self._unwritten:
-                await self._write_some()
+                await self._write_some(guard)
 
-    async def _write_some(self) -> None:
-        assert self._guard is not None  # noqa: S101  only called where there is one
+    async def _write_some(self, guard: Guard) -> None:
         records: list[Record] = []
         while self._unwritten and len(records) < _WRITE_AT_ONCE:
             key, entry = self._unwritten.popitem(last=False)
             name = key.hex()
             records.append(Record(name, self._seal.close(name, entry), entry.dead_at))
-        await self._guard.ask("write", lambda tier: tier.write_many(records), None, patience=_PATIENCE)
+        await guard.ask("write", lambda tier: tier.write_many(records), None, patience=_PATIENCE)
 
     # ------------------------------------------------------------- the keeper
     async def _keep(self) -> None:
@@ -207,8 +209,8 @@ class Store:
                 await tier.write_tokens(news)
                 self._generations.saved(news)
 
-            await guard.ask("write_tokens", write, None)
-        tokens = await guard.ask("read_tokens", lambda tier: tier.read_tokens(), None)
+            await guard.ask("write_tokens", write, None, patience=_PATIENCE)
+        tokens = await guard.ask("read_tokens", lambda tier: tier.read_tokens(), None, patience=_PATIENCE)
         if tokens is not None:
             self._generations.adopt(tokens)
             self._has_tokens = True

@@ -44,6 +44,7 @@ def check_config(config: Config) -> Iterator[Finding]:
     yield from _contradicting_globs(config)
     yield from _waits(config)
     yield from _open_admin(config)
+    yield from _loading(config)
 
 
 def _listen_addresses(config: Config) -> list[tuple[Path, Address]]:
@@ -150,3 +151,18 @@ def _open_admin(config: Config) -> Iterator[Finding]:
     if not address.is_loopback:
         message = f"{address} can be reached from other machines: metrics and status are readable by them"
         yield Finding(("server", "admin", "listen"), message, severity="warning")
+
+
+def _loading(config: Config) -> Iterator[Finding]:
+    loading = config.loading
+    upstream = loading.control.upstream
+    if upstream and upstream not in config.upstreams:
+        near = closest(upstream, config.upstreams) or ", ".join(config.upstreams)
+        yield Finding(("loading", "control", "upstream"), f"no upstream is named {upstream}", near)
+    for name, model in loading.models.items():
+        if loading.budget and model.size is not None and model.size > loading.budget:
+            message = f"{name} is larger than the budget for all models: it can never be loaded"
+            yield Finding(("loading", "models", name, "size"), message)
+        if loading.control.protocol == "replay" and model.warmup is None:
+            message = "loading by replay sends the model's warm-up request, and there is none"
+            yield Finding(("loading", "models", name), message)

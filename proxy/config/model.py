@@ -27,8 +27,10 @@ from proxy.ingress.policy import (
     ServerTlsPolicy,
     TrustedProxy,
 )
+from proxy.loading.policy import LoadingPolicy
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
+from proxy.streaming.policy import StreamPolicy
 from proxy.telemetry.policy import AccessLogPolicy
 
 if TYPE_CHECKING:
@@ -122,7 +124,10 @@ class UpstreamConfig(UpstreamPolicy):
 class ModelConfig(Policy):
     """What applies to the models that a glob matches."""
 
+    fallback: tuple[str, ...] = ()
+    """Models that may answer in place of one that cannot be loaded in time: the first that is ready does."""
     batch: BatchPolicy = BatchPolicy()
+    stream: StreamPolicy = StreamPolicy()
     cache: CachePolicy = CachePolicy()
 
 
@@ -152,6 +157,8 @@ class Config(Policy):
     """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
     rest."""
     cache: StorePolicy = StorePolicy()
+    loading: LoadingPolicy = LoadingPolicy()
+    """When models are loaded, kept and evicted."""
     observe: ObserveConfig = ObserveConfig()
 
     @field_validator("models", mode="after")

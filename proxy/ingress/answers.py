@@ -21,6 +21,7 @@ from proxy.errors import ProxyError
 from proxy.exchange import Stream
 from proxy.ingress.headers import body_allowed, interim_head, timing_fields
 from proxy.ingress.websocket import GOING_AWAY, FrameCounter
+from proxy.streaming.relay import Relay
 
 if TYPE_CHECKING:
     from proxy.exchange import Call, Headers, Reply
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ("AnsweringConnection",)
 
-_LAST_CHUNK: Final = b"0\r\n\r\n"
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for zero seconds
 # Above this size the copy that joins head and body costs more than a second write.
 _ONE_BUFFER: Final = 64 * 1024
@@ -38,7 +38,7 @@ _ONE_BUFFER: Final = 64 * 1024
 class AnsweringConnection(RequestHandler):
     """See the module's text. `_has_answered` says that the final answer to what is being served has begun."""
 
-    __slots__ = ("_frames", "_has_answered", "_has_said_goodbye", "_is_leaving", "_server")
+    __slots__ = ("_frames", "_has_answered", "_has_said_goodbye", "_is_leaving", "_relay", "_server")
 
     def __init__(self, server: HttpServer, *, loop: asyncio.AbstractEventLoop) -> None:
         # No keep-alive timer of aiohttp's: the server's scan has one for all. access_log=None is how
@@ -46,6 +46,7 @@ class AnsweringConnection(RequestHandler):
         super().__init__(server, loop=loop, keepalive_timeout=0, access_log=None)  # type: ignore[arg-type]
         self._server = server
         self._has_answered = False
+        self._relay: Relay | None = None
         self._frames: FrameCounter | None = None  # of a WebSocket's tunnel
         self._is_leaving = False
         self._has_said_goodbye = False
@@ -82,6 +83,7 @@ class AnsweringConnection(RequestHandler):
         """Relay a body as it comes; a body that breaks off aborts the connection, never ends it cleanly."""
         body.account(self._server.ledger)
         call = arrival.call
+        why: ProxyError | None = None
         try:
             transport = self.transport
             if transport is None:
@@ -89,33 +91,34 @@ class AnsweringConnection(RequestHandler):
             if not body_allowed(call.method, reply.status):
                 transport.write(self._head_of(arrival, reply, body.length, keep_alive=keep_alive))
                 return keep_alive
-            chunked = body.length is None and call.http_version >= 11
-            keep_alive = keep_alive and (chunked or body.length is not None)
-            pending = self._head_of(arrival, reply, body.length, keep_alive=keep_alive)
-            first = body.read_nowait()
-            if first:
-                pending += b"%x\r\n%b\r\n" % (len(first), first) if chunked else first
-            transport.write(pending)
-            await self._relay(body, chunked=chunked)
-            if chunked and self.transport is not None:
-                takes_trailers = arrival.head.wants_trailers or reply.header(b"trailer") is not None
-                self.transport.write(_last_chunk(body) if takes_trailers else _LAST_CHUNK)
-        except ProxyError:
-            self._reset()
+            is_chunked = body.length is None and call.http_version >= 11
+            keep_alive = keep_alive and (is_chunked or body.length is not None)
+            takes_trailers = arrival.head.wants_trailers or reply.header(b"trailer") is not None
+            self._relay = Relay(
+                body, transport, self._server.clock, is_chunked=is_chunked, takes_trailers=takes_trailers
+            )
+            await self._relay.run(self._head_of(arrival, reply, body.length, keep_alive=keep_alive))
+        except ProxyError as error:
+            why = error
+            if not (body.has_last_word and is_chunked):
+                self._reset()
             return False
         finally:
-            body.abandon()
+            self._relay = None
+            body.abandon(why)
         return keep_alive
 
-    async def _relay(self, body: Stream, *, chunked: bool) -> None:
-        while True:
-            if self.writing_paused:
-                await self._drained()
-            data = await body.read()
-            transport = self.transport
-            if transport is None or not data:
-                return
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    def pause_writing(self) -> None:
+        """The kernel takes no more: neither does the relay."""
+        super().pause_writing()
+        if self._relay is not None:
+            self._relay.pause()
+
+    def resume_writing(self) -> None:
+        """The kernel has caught up."""
+        super().resume_writing()
+        if self._relay is not None:
+            self._relay.resume()
 
     async def _drained(self) -> None:
         """Until the client has taken most of what was written; that counts as held in memory."""
@@ -192,10 +195,3 @@ class AnsweringConnection(RequestHandler):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
-
-
-def _last_chunk(body: Stream) -> bytes:
-    if not body.trailers:
-        return _LAST_CHUNK
-    fields = b"".join(b"%b: %b\r\n" % pair for pair in body.trailers)
-    return b"0\r\n%b\r\n" % fields

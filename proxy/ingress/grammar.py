@@ -37,6 +37,7 @@ _VISIBLE: Final = rb"[!-~\x80-\xff]"
 _REQUEST_LINE: Final = re.compile(rb"(%b++) (%b++) HTTP/([0-9])\.([0-9])" % (_TOKEN, _VISIBLE))
 _FIELD: Final = re.compile(rb"^(%b++):[ \t]*+([\t -~\x80-\xff]*+)\r\n" % _TOKEN, re.MULTILINE)
 _NEVER_IN_A_HEAD: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|\x00")
+_AROUND_A_TARGET: Final = 64  # bytes: a method and a version fit
 _FIRST_BYTE: Final = re.compile(_TOKEN)
 
 
@@ -69,14 +70,17 @@ def read_fields(block: bytes, limits: LimitPolicy) -> Fields:
     return fields
 
 
-def check_beginning(begun: bytes, limits: LimitPolicy) -> None:
-    """Refuse a head that is not whole yet (not empty) but can only become a malformed one, or too long."""
-    if not _FIRST_BYTE.match(begun) or _NEVER_IN_A_HEAD.search(begun):
+def check_beginning(begun: bytes, limits: LimitPolicy, seen: int = 0) -> None:
+    """Refuse a head that is not whole yet (not empty) but can only become a malformed one, or too long.
+
+    The first `seen` bytes were checked before: whoever sends one byte at a time has each looked at once.
+    """
+    if (not seen and not _FIRST_BYTE.match(begun)) or _NEVER_IN_A_HEAD.search(begun, max(0, seen - 1)):
         raise BadRequest("malformed request head")
-    line, end, _ = begun.partition(b"\r\n")
-    if end:
-        read_request_line(line, limits)
-    elif len(line) > limits.target + 64:  # a method and a version fit in what is added
+    end = begun.find(b"\r\n", 0, limits.target + _AROUND_A_TARGET)
+    if end >= seen - 1 and end >= 0:
+        read_request_line(begun[:end], limits)
+    elif end < 0 and len(begun) > limits.target + _AROUND_A_TARGET:
         raise _long(limits)
     if len(begun) > limits.header_bytes:
         raise HeadersTooLarge(f"request head over {limits.header_bytes} bytes")

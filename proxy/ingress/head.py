@@ -69,7 +69,9 @@ _NOTED: Final = _ENDS_HERE | {
     b"tracestate",
     b"via",
     b"x-request-id",
+    b"x-request-timeout",
 }
+_NO_WISH: Final = [b""]
 _FRAMING_TWINS: Final = frozenset(
     (b"content-length", b"transfer-encoding", b"proxy-connection", b"keep-alive")
 )
@@ -105,6 +107,7 @@ class Head:
         "method",
         "request_id",
         "target",
+        "timeout_wish",
         "trace",
         "upgrade",
         "wants_debug",
@@ -127,6 +130,7 @@ class Head:
         self.trace: tuple[bytes, bytes] | None = None
         self.wants_trailers = False
         self.wants_debug = False
+        self.timeout_wish = b""
 
     @property
     def has_body(self) -> bool:
@@ -304,6 +308,7 @@ def _read_wishes(head: Head, noted: dict[bytes, list[bytes]], tokens: set[bytes]
         )
     head.wants_trailers = b"te" in noted and b"trailers" in _tokens(noted[b"te"])
     head.wants_debug = noted.get(b"pillion-debug") == [b"1"]
+    head.timeout_wish = noted.get(b"x-request-timeout", _NO_WISH)[0]
 
 
 def _read_history(head: Head, noted: dict[bytes, list[bytes]]) -> None:

@@ -16,20 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import ClientGone, ProxyError, RequestTimeout, TooManyConnections
+from proxy.errors import ClientGone, ProxyError, TooManyConnections
 from proxy.exchange import Call, Reply, Stream
-from proxy.ingress.answers import AnsweringConnection
-from proxy.ingress.headers import interim_head
 from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.patience import Patience
 from proxy.ingress.replies import error_reply
+from proxy.ingress.supervision import SupervisedConnection
+from proxy.kernel_buffers import bound_receiving
 
 if TYPE_CHECKING:
-    from proxy.ingress.patience import Phase
     from proxy.ingress.server import HttpServer
 
 __all__ = ("ClientConnection",)
@@ -46,35 +44,13 @@ _NOT_FOR_US: Final = Reply(
 )
 
 
-class ClientConnection(AnsweringConnection):
+class ClientConnection(SupervisedConnection):
     """See the module's text."""
 
-    __slots__ = (
-        "_arrivals",
-        "_has_challenged",
-        "_has_eof",
-        "_has_fin",
-        "_hop",
-        "_inform",
-        "_is_doubtful",
-        "_is_held",
-        "_is_lingering",
-        "_patience",
-        "_requests",
-        "_serving",
-    )
-
-    _requests: RequestParser
+    __slots__ = ("_hop", "_inform", "_is_lingering")
 
     def __init__(self, server: HttpServer, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop=loop)
-        self._arrivals: deque[Arrival] = deque()
-        self._serving: Arrival | None = None
-        self._has_eof = False  # the client's FIN was read
-        self._has_fin = False  # and, before that, seen to have come
-        self._has_challenged = False
-        self._is_doubtful = False  # a FIN came, and the kernel does not know the client's end
-        self._is_held = False  # reading is paused for a slow backend
         self._is_lingering = False
 
     # ------------------------------------------------------------- transport callbacks
@@ -138,11 +114,6 @@ class ClientConnection(AnsweringConnection):
             self._server.watch(self)
         self._wake()
 
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
     # ------------------------------------------------------------- Flow of the request body
     def pause(self) -> None:
         """The reader of the request body is slow."""
@@ -159,78 +130,6 @@ class ClientConnection(AnsweringConnection):
     def abandon(self) -> None:
         """Nobody wants the rest of the request body; the connection closes behind its answer."""
         self.resume()
-
-    # ------------------------------------------------------------- what the server's timers ask
-    def inspect(self, now: float) -> None:
-        """Judge whether the client keeps up."""
-        transport = self.transport
-        if transport is None:
-            return
-        action = self._patience.judge(
-            now,
-            self._phase(),
-            self._request_count,
-            received=self._requests.received,
-            unsent=transport.get_write_buffer_size(),
-        )
-        if action == "abort":
-            transport.abort()
-        elif action == "close":
-            self.force_close()
-        elif action == "refuse":
-            self._requests.break_off(RequestTimeout("the request did not arrive in time"))
-            self._wake()
-
-    def _phase(self) -> Phase:
-        serving = self._serving
-        if serving is None:
-            if self._requests.is_in_head:
-                return "head"
-            return "idle" if self._requests.is_idle and not self._arrivals else "busy"
-        body = serving.call.body
-        is_awaited = isinstance(body, Stream) and not body.is_ended and not serving.head.upgrade
-        is_stopped = self._is_held or self._has_answered
-        if serving.head.expects_continue and not self._requests.received:
-            is_stopped = True
-        return "body" if is_awaited and not is_stopped else "busy"
-
-    def look(self, *, is_deep: bool) -> bool:
-        """Find out whether the client is gone, when its FIN leaves that open or nobody reads from it.
-
-        False when there is nothing to watch any more.
-        """
-        transport = self.transport
-        if transport is None or not (self._has_eof or self._is_held or self._buffer_paused):
-            return False
-        if self._is_doubtful:
-            self._is_doubtful = False
-            self._challenge(transport)
-            return True
-        glance = self._server.glance(transport)
-        is_news = glance == "half-closed" and not self._has_fin
-        self._has_fin = self._has_fin or is_news
-        state = self._server.peer_state(transport) if is_deep or is_news else "unknown"
-        if glance == "broken" or state == "gone":
-            transport.abort()
-        elif is_deep and state == "unknown":
-            self._is_doubtful = self._has_eof and not self._has_challenged
-        return True
-
-    def _challenge(self, transport: asyncio.Transport) -> None:
-        """Make a client on another machine show whether it is there: a closed one answers any byte with a
-        reset.
-
-        An interim answer says nothing and may come at any time (RFC 9110 §15.2). Once the final answer has
-        begun there is no such byte, and a client that stops sending then is taken to have left.
-        """
-        serving = self._serving
-        self._has_challenged = True
-        if serving is None or serving.head.upgrade:
-            return
-        if self._has_answered:
-            transport.abort()
-        elif serving.call.http_version > 10:
-            transport.write(interim_head(100, ()))
 
     # ------------------------------------------------------------- the request loop
     async def start(self) -> None:
@@ -285,6 +184,8 @@ class ClientConnection(AnsweringConnection):
         if call.http_version > 10:
             call.on_informational = self._inform
         body = call.body
+        if not isinstance(body, bytes) and self.transport is not None:
+            bound_receiving(self.transport)
         try:
             reply = await self._reply_to(arrival)
             self._has_answered = True

@@ -63,6 +63,7 @@ class Arrival:
         call.http_version = head.http_version
         call.upgrade = head.upgrade
         call.identity = head.identity
+        call.timeout_wish = head.timeout_wish
 
 
 class RequestParser:
@@ -86,6 +87,7 @@ class RequestParser:
         "_new_ids",
         "_pending",
         "_rules",
+        "_seen",
         "_stream",
         "_trailers",
         "fault",
@@ -108,6 +110,7 @@ class RequestParser:
         self._new_ids = new_ids
         self.fault: ProxyError | None = None
         self._pending = b""  # of a head that is not whole
+        self._seen = 0  # bytes of the read in hand that were looked at before
         self._has_skipped = False  # an empty line before the request line
         self._head: Head | None = None  # of the message in hand, once it is whole
         self._chunks: ChunkDecoder | None = None
@@ -173,6 +176,7 @@ class RequestParser:
 
     # ------------------------------------------------------------- internals
     def _run(self, data: bytes, arrivals: list[Arrival]) -> None:
+        self._seen = len(self._pending)
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -199,11 +203,11 @@ class RequestParser:
         ):  # RFC 9112 §2.2: one empty line before a request
             self._has_skipped = True
             return pos + 2
-        end = data.find(b"\r\n\r\n", pos) + 4
+        end = data.find(b"\r\n\r\n", max(pos, self._seen - 3)) + 4
         if end < 4:
             self._pending = data[pos:]
             if self._pending != b"\r":
-                check_beginning(self._pending, self._rules.limits)
+                check_beginning(self._pending, self._rules.limits, self._seen if pos == 0 else 0)
             return len(data)
         if end - pos > self._rules.limits.header_bytes:
             check_beginning(data[pos:end], self._rules.limits)

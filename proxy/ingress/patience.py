@@ -41,6 +41,7 @@ class Patience:
     """What one connection has been seen doing."""
 
     __slots__ = (
+        "_before",
         "_heard_at",
         "_mark",
         "_phase",
@@ -59,6 +60,7 @@ class Patience:
         self._mark = 0
         self._since = now
         self._heard_at = now
+        self._before = 0  # bytes of the body in hand when it was first seen
         self._received = 0
         self._unsent = 0
         self._stuck_at = now
@@ -76,7 +78,7 @@ class Patience:
         if phase != self._phase or mark != self._mark:
             self._phase, self._mark = phase, mark
             self._since = self._heard_at = now
-            self._received = received
+            self._before = self._received = received
         if phase == "body":
             return self._judge_body(now, received)
         return self._judge_wait(now, phase)
@@ -92,11 +94,10 @@ class Patience:
 
     def _judge_body(self, now: float, received: int) -> Action:
         if received < self._received:  # another body than the one seen last
-            self._since, self._received = now, received
-        span_s = now - self._since
-        if received != self._received or span_s == 0.0:
-            self._heard_at = now
+            self._since, self._before = now, received
+        if received != self._received:
+            self._heard_at, self._received = now, received
         if now - self._heard_at > self._policy.body_stall:
             return "refuse"
-        came = received - self._received
-        return "refuse" if span_s > _GRACE_S and came < self._rate * (span_s - _GRACE_S) else ""
+        counted_s = now - self._since - _GRACE_S
+        return "refuse" if counted_s > 0 and received - self._before < self._rate * counted_s else ""

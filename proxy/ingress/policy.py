@@ -29,12 +29,12 @@ class LimitPolicy(Policy):
     """Bytes in one request body; more is answered 413 before the upstream sees anything."""
     inflight: int = Field(default=1024, ge=1)
     """Calls admitted at once over all listeners; more are answered 429."""
-    buffered: Size = 256 << 20
-    """Bytes of bodies held in memory over all calls; when they are reached, new calls are answered 503."""
     connections: int = Field(default=10_000, ge=1)
     """Client connections of the listener at once; more are answered 503 and closed."""
     target: Size = 8 << 10
     """Bytes of one request target; a longer one is answered 414."""
+    buffered: Size = 256 << 20
+    """Bytes of bodies held in memory over all calls; when they are reached, new calls are answered 503."""
     headers: int = Field(default=100, ge=1)
     """Header fields in one request; more are answered 431."""
     header_bytes: Size = 64 << 10

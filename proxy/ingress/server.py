@@ -24,6 +24,7 @@ from proxy.ingress.http import ClientConnection
 from proxy.ingress.presence import PeerProbe
 from proxy.ingress.tls import TlsFront, server_name_of
 from proxy.telemetry.error_log import ErrorLog
+from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +87,7 @@ class HttpServer(Server):
         self.ledger = ledger or Ledger(rules.limits.buffered)
         self.heads = HeadWriter(rules.via)
         self.new_ids = new_ids().__next__
+        self.clock = LoopClock(self._loop)
         self.is_draining = False
         self.address = ""
         self._place = place
@@ -144,6 +146,11 @@ class HttpServer(Server):
                 timer.cancel()
         self._scan_timer = self._watch_timer = None
         self._probe.close()
+
+    def refresh_tls(self) -> None:
+        """Use the TLS files as they are now, for new connections."""
+        if self._tls is not None:
+            self._tls.refresh()
 
     # ------------------------------------------------------------- for its connections
     @property
@@ -205,8 +212,7 @@ class HttpServer(Server):
         self.heads.date = formatdate(usegmt=True).encode()
         for connection in tuple(self._connections):
             cast("ClientConnection", connection).inspect(now)
-        if self._tls is not None:
-            self._tls.refresh()
+        self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
 
     def _limit_descriptors(self) -> None:

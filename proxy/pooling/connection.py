@@ -147,6 +147,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             if not call.upgrade:
                 self._upload = Upload(body, self._transport, self._upload_ended)
+                self._upload.start()
         elif len(body) <= _SMALL_BODY:
             self._transport.write(head + body)
         else:

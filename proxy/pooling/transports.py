@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from proxy.errors import RouteNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from proxy.exchange import Call, Reply
     from proxy.pooling.cluster import Cluster
 
@@ -30,12 +32,15 @@ class Transports:
         self._http = http
         self._grpc = grpc or others
 
-    async def exchange(self, call: Call) -> Reply:
-        """Send `call` by the transport that it speaks; raises what the cluster raises, or `RouteNotFound`."""
+    def exchange(self, call: Call) -> Coroutine[None, None, Reply]:
+        """Send `call` by the transport that it speaks; raises what the cluster raises, or `RouteNotFound`.
+
+        The cluster's own coroutine, not one around it: this is on every call's path.
+        """
         cluster = self._grpc if call.is_grpc else self._http
         if cluster is None:
             raise RouteNotFound(f"this upstream has no {'gRPC' if call.is_grpc else 'HTTP'} endpoint")
-        return await cluster.exchange(call)
+        return cluster.exchange(call)
 
     async def start(self) -> None:
         """Begin to probe the endpoints; does not wait for them."""

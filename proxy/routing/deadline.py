@@ -26,10 +26,8 @@ def tightest(call: Call, now: float, timeout_s: float) -> Deadline:
 
     Raises `BadRequest` when the client's wish cannot be read.
     """
-    # A gRPC client has a field of its own for this, which its listener has read.
-    wish = None if call.is_grpc else call.header(b"x-request-timeout")
-    if wish is not None:
-        timeout_s = min(timeout_s, _parse(wish))
+    if call.timeout_wish:
+        timeout_s = min(timeout_s, _parse(call.timeout_wish))
     return Deadline(min(call.deadline, now + timeout_s))
 
 

@@ -67,6 +67,7 @@ async def stage(
     place: Address | None = None,
     batch: BatchPolicy | None = None,
     server: Mapping[str, object] = MappingProxyType({}),
+    host: bytes | None = None,
 ) -> AsyncIterator[Stage]:
     """A running listener in front of the backend at `url`."""
     clock = LoopClock()
@@ -89,7 +90,7 @@ async def stage(
     policy = batch or BatchPolicy()
     pipeline = Pipeline(
         RouteTable(routes_of(config)),
-        {"model": Service(cluster, batcher, lambda _model: policy)},
+        {"model": Service(cluster, batcher, lambda _model: policy, host=host)},
         admission=admission,
         telemetry=telemetry,
         clock=clock,

@@ -6,7 +6,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
-from proxy.batching.codecs.open_inference import OpenInference
+from proxy.batching.codecs.mlflow import Mlflow
+from proxy.batching.codecs.open_inference_rest import OpenInference
+from proxy.batching.codecs.openai import OpenAiCompletions, OpenAiEmbeddings
+from proxy.batching.codecs.tei import TeiEmbed, TeiPredict, TeiRerank
+from proxy.batching.codecs.tf_serving import TfServing, TfServingExamples
+from proxy.batching.codecs.torchserve import TorchServe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ("CODECS",)
 
-CODECS: Final[Mapping[str, Codec]] = MappingProxyType(
-    {codec.name: codec for codec in (KServeV1(), OpenInference())}
+_ALL: Final[tuple[Codec, ...]] = (
+    KServeV1(),
+    OpenInference(),
+    TfServing(),
+    TfServingExamples(),
+    TorchServe(),
+    Mlflow(),
+    OpenAiEmbeddings(),
+    OpenAiCompletions(),
+    TeiEmbed(),
+    TeiPredict(),
+    TeiRerank(),
 )
+
+CODECS: Final[Mapping[str, Codec]] = MappingProxyType({codec.name: codec for codec in _ALL})

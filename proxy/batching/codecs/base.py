@@ -39,9 +39,11 @@ class Prepared:
     * ``payload``: the bytes to splice, one entry for each place that grows with the items; ``nbytes`` in all.
     * ``frame``: what is the same for all members of a batch; the codec's own.
     * ``ident``: the caller's own id as it is to be echoed, or ``b""``.
+    * ``model``: the model, where the body names it and not the path.
+    * ``weight``: how much of the batch's totals this call stands for, where the answer has totals.
     """
 
-    __slots__ = ("frame", "ident", "items", "key", "nbytes", "payload")
+    __slots__ = ("frame", "ident", "items", "key", "model", "nbytes", "payload", "weight")
 
     frame: Any
 
@@ -52,6 +54,9 @@ class Prepared:
         payload: tuple[bytes, ...],
         frame: object = None,
         ident: bytes = b"",
+        *,
+        model: str = "",
+        weight: int = 0,
     ) -> None:
         self.key = key
         self.items = items
@@ -59,6 +64,8 @@ class Prepared:
         self.nbytes = len(payload[0]) if len(payload) == 1 else sum(map(len, payload))
         self.frame = frame
         self.ident = ident
+        self.model = model
+        self.weight = weight
 
 
 class Codec(Protocol):
@@ -80,7 +87,7 @@ class Cutter(Codec, Protocol):
     """A codec that can also take a single caller's request apart by item, and put the answers together."""
 
     def cut(self, prepared: Prepared) -> list[Prepared]:
-        """One request for each item of `prepared`, with its key and without an id."""
+        """One request for each item of `prepared`, with its key and without an id; none if it stays whole."""
 
     def join(self, answers: Sequence[bytes]) -> bytes:
         """One answer, without an id, from answers to one item each; raises `SplitMismatch`."""

@@ -146,8 +146,9 @@ def shape_of(value: object, depth: int = 0) -> str:
     if isinstance(value, list):
         return _list_shape(value, depth)
     if isinstance(value, dict):
+        # Order counts: a table's columns come in the order of its first row's keys.
         named = (
-            f"{msgspec.json.encode(key).decode()}:{shape_of(value[key], depth + 1)}" for key in sorted(value)
+            f"{msgspec.json.encode(key).decode()}:{shape_of(item, depth + 1)}" for key, item in value.items()
         )
         return "{" + ",".join(named) + "}"
     if type(value) is int and not -_LARGE < value < _LARGE:

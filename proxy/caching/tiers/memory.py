@@ -67,7 +67,5 @@ class MemoryCache(BaseCache):
 
     async def values(self) -> AsyncIterator[Entry]:  # type: ignore[override]  # entries, as in `read`
         """Every entry."""
-        for key in self.lru:
-            entry = self.lru.get(key)
-            if entry is not None:
-                yield entry
+        for entry in self.lru.values():
+            yield entry

@@ -51,6 +51,10 @@ class RedisTier(RedisCache):
     def _name(self, key: str) -> str:
         return f"{self.hash_key}:{key}"
 
+    async def close(self) -> None:
+        """Close the connection."""
+        await super().close()  # type: ignore[no-untyped-call]  # the library's
+
     async def read_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """What is kept under `keys`, in one round trip."""
         connection = await self.get_connection()

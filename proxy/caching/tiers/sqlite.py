@@ -37,6 +37,10 @@ class SqliteTier(SQLiteCache):
         super().__init__(path, "entries", serializer=Verbatim, timeout=_BUSY_S)
         self._max_bytes = max_bytes
 
+    def __del__(self) -> None:
+        if hasattr(self, "_connection"):  # it has none when the library's constructor raised
+            super().__del__()  # type: ignore[no-untyped-call]  # the library's
+
     async def _init_db(self) -> None:
         connection = self._connection
         await connection.execute("PRAGMA journal_mode = WAL")
@@ -49,6 +53,10 @@ class SqliteTier(SQLiteCache):
         await connection.execute("CREATE TABLE IF NOT EXISTS tokens (name TEXT PRIMARY KEY, token BLOB)")
         await connection.commit()
         self._initialized = True
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await super().close()  # type: ignore[no-untyped-call]  # the library's
 
     async def read_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """What is kept under `keys`."""

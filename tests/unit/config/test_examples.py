@@ -42,6 +42,7 @@ def test_there_are_examples() -> None:
     assert [path.name for path in EXAMPLES] == [
         "batching.yaml",
         "caching.yaml",
+        "edge.yaml",
         "generic.yaml",
         "grpc.yaml",
         "kserve-v1.yaml",

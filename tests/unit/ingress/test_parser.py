@@ -310,3 +310,56 @@ def test_repeats_of_any_kind_parse_alike(first: bytes) -> None:
     ]
     assert len(seen) == 4
     assert len(set(seen)) == 1
+
+
+async def test_trailers_make_even_a_small_body_a_stream() -> None:
+    arrival = one(
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n"
+    )
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert await body.read() == b"x"
+    assert await body.read() == b""
+    assert body.trailers == ((b"X-Sum", b"1"),)
+
+
+def test_an_expectation_goes_on_with_a_body_that_is_still_to_come() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    assert one(head).call.header(b"expect") == b"100-continue"
+    assert one(head + b"abc").call.header(b"expect") is None
+
+
+def test_one_empty_line_before_each_request_is_skipped() -> None:
+    subject = parser()
+    assert len(subject.feed(b"\r\n" + POST + b"\r\n" + POST)) == 2
+    assert subject.feed(b"\r") == []
+    assert subject.is_in_head
+    assert len(subject.feed(b"\n" + POST)) == 1
+    assert subject.feed(b"\r\n\r\n") == []
+    assert isinstance(subject.fault, BadRequest)
+
+
+def test_a_whole_head_over_the_limit_is_refused() -> None:
+    subject = parser(header_bytes=60)
+    subject.feed(b"GET / HTTP/1.1\r\nHost: h\r\nA: " + b"a" * 60 + b"\r\n\r\n")
+    assert isinstance(subject.fault, HeadersTooLarge)
+
+
+def test_a_client_that_closes_in_a_head_is_told() -> None:
+    subject = parser()
+    subject.eof()
+    assert subject.fault is None
+    subject.feed(b"GET /")
+    subject.eof()
+    assert isinstance(subject.fault, BadRequest)
+
+
+def test_a_client_of_its_own_id_and_trace_keeps_them() -> None:
+    trace = b"4bf92f3577b34da6a3ce929d0e0e4736"
+    arrival = one(
+        b"GET / HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\ntraceparent: 00-%b-00f067aa0ba902b7-01\r\n\r\n"
+        % trace
+    )
+    assert arrival.request_id == b"mine"
+    assert arrival.call.header(b"x-request-id") == b"mine"
+    assert arrival.call.header(b"traceparent") == b"00-%b-%b-01" % (trace, b"b" * 16)

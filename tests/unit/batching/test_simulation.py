@@ -1,0 +1,38 @@
+"""What is learned is worth what it would be to know: the lanes against an oracle, on a simulated backend.
+
+The oracle is the same former with the number of batches in flight fixed to what the backend can really work
+on at once. The loads are light, medium, heavy and near the limit for each parallelism.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.batching.policy import BatchPolicy
+from tests.support.simulation import Backend, simulate
+
+pytestmark = pytest.mark.slow
+
+LOADS = [
+    (1, 100, 60),
+    (1, 500, 20),
+    (1, 1500, 10),
+    (1, 3500, 10),
+    (4, 400, 15),
+    (4, 6000, 5),
+    (4, 14000, 4),
+    (16, 1600, 6),
+    (16, 24000, 2),
+    (16, 56000, 2),
+]
+
+
+@pytest.mark.parametrize(("parallelism", "rate", "seconds"), LOADS)
+def test_a_learned_limit_is_within_a_tenth_of_a_known_one(parallelism: int, rate: int, seconds: int) -> None:
+    backend = Backend(parallelism)
+    known = simulate(BatchPolicy(inflight=parallelism), backend, rate, seconds)
+    learned = simulate(BatchPolicy(), backend, rate, seconds)
+    settled = seconds / 2
+    assert learned.quantile(0.50, settled) <= 1.10 * known.quantile(0.50, settled)
+    assert learned.quantile(0.99, settled) <= 1.10 * known.quantile(0.99, settled)
+    assert len(learned.after(settled)) >= 0.95 * len(known.after(settled))
