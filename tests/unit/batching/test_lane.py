@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from proxy.errors import DeadlineExceeded, Draining
+from proxy.errors import DeadlineExceeded, Draining, Reset
 from proxy.exchange import Call, Reply, Stream
 from tests.support.batching import (
     JSON_FIELDS,
@@ -210,6 +210,17 @@ async def test_a_deadline_ends_the_wait_in_a_lane_and_in_a_batch(stage: Stage) -
     assert len(stage.upstream.cancelled) == 1
 
 
+async def test_a_call_that_expired_before_its_timer_rang_is_not_sent(stage: Stage) -> None:
+    await stage.block()
+    late = stage.submit(predict_call(1.5, deadline=stage.clock.now() + 1))
+    await turns()
+    stage.clock.jump(2)
+    stage.upstream.release()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert len(stage.upstream.calls) == 1
+
+
 async def test_no_timer_is_left_to_ring_for_nothing_forever(stage: Stage) -> None:
     stage.upstream.release_all()
     await stage.submit(predict_call(1.5, deadline=stage.clock.now() + 30))
@@ -268,6 +279,20 @@ async def test_an_answer_that_nobody_took_frees_its_stream(stage: Stage) -> None
     assert closed
 
 
+async def test_an_error_that_nobody_waits_for_is_nobodys(stage: Stage) -> None:
+    def answer(_: Call) -> Reply:
+        raise Reset("gone")
+
+    stage.upstream.answer = answer
+    task = stage.submit(predict_call(1.5))
+    await turns()
+    stage.upstream.release()
+    while not task.done():
+        await asyncio.sleep(0)
+        task.cancel()
+    assert task.cancelled()
+
+
 # -------------------------------------------------------------------------- ends
 async def test_drain_sends_what_waits_and_waits_for_the_answers(stage: Stage) -> None:
     waiting = [stage.submit(predict_call(k + 0.5), WINDOW) for k in range(3)]
@@ -297,6 +322,12 @@ async def test_close_gives_up_on_everybody(stage: Stage) -> None:
             await task
     assert len(stage.upstream.cancelled) == 1
     assert not stage.clock.pending
+
+
+async def test_after_the_end_nobody_is_let_in(stage: Stage) -> None:
+    await stage.batcher.close()
+    with pytest.raises(Draining):
+        await stage.submit(predict_call(1.5))
 
 
 async def test_waiting_counts_the_calls_in_lanes(stage: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
 from proxy.batching.lane import Batcher
-from proxy.errors import ProxyError, Reset, SplitMismatch
+from proxy.errors import BadReply, ProxyError, Reset, SplitMismatch
 from proxy.exchange import Call, Reply, Stream
 from tests.support.batching import (
     JSON_FIELDS,
@@ -214,6 +214,39 @@ async def test_a_connection_that_breaks_while_a_batch_is_taken_apart_fails_its_p
         *[stage.submit(predict_call(k + 0.5)) for k in range(4)], return_exceptions=True
     )
     assert [type(one) for one in found] == [Reset, Reset, Reply, Reply]
+
+
+async def test_a_connection_that_breaks_for_one_is_that_ones_error(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        if call.body == b'{"instances":[0.5]}':
+            raise Reset("gone")
+        assert isinstance(call.body, bytes)
+        return Reply(400, (), b"no") if b"0.5" in call.body else predict(call)
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    found = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(4)], return_exceptions=True
+    )
+    assert [type(one) for one in found] == [Reset, Reply, Reply, Reply]
+
+
+async def test_an_answer_too_large_to_collect_is_a_bad_reply(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_: Call) -> Reply:
+        body = Stream(None)
+        body.feed(b"x" * 100)
+        body.end()
+        return Reply(200, (), body)
+
+    monkeypatch.setattr("proxy.batching.carrier._MOST_ANSWER_BYTES", 99)
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    errors = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(2)], return_exceptions=True
+    )
+    assert [type(error) for error in errors] == [BadReply, BadReply]
 
 
 async def test_cookies_end_the_sharing(stage: Stage) -> None:

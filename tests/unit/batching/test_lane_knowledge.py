@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -19,9 +20,9 @@ from tests.support.batching import (
     predict_call,
     turns,
 )
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from proxy.batching.policy import BatchPolicy
     from proxy.exchange import Call
 
 WINDOW = policy(mode="window", items={"least": 25, "start": 25, "most": 25})
@@ -66,10 +67,10 @@ async def test_urgent_calls_leave_first(stage: Stage) -> None:
 
 
 # ---------------------------------------------------------------------- admission
-async def teach(stage: Stage, seconds: float) -> None:
+async def teach(stage: Stage, seconds: float, rules: BatchPolicy = ADAPTIVE) -> None:
     """Let thirty lone calls take that long each."""
     for k in range(34):
-        task = stage.submit(predict_call(k + 0.5))
+        task = stage.submit(predict_call(k + 0.5), rules)
         await turns()
         stage.clock.advance(seconds)
         stage.upstream.release()
@@ -90,6 +91,20 @@ async def test_a_call_that_would_be_late_is_turned_away_once_that_is_known(stage
         await late
     assert refusal.value.retry_after_s == 1
     assert not any(task.done() for task in tasks)
+
+
+async def test_what_a_parallel_backend_can_do_in_time_is_not_turned_away(stage: Stage) -> None:
+    await teach(stage, 1.0, policy(inflight=8))
+    soon = stage.clock.now() + 1.5
+    for _ in range(8):
+        stage.submit(predict_call(0.5), policy(inflight=8))
+        await turns()
+    for _ in range(250):
+        stage.submit(predict_call(1.5), policy(inflight=8))
+    await turns()
+    task = stage.submit(predict_call(1.5, deadline=soon), policy(inflight=8))
+    await turns()
+    assert not task.done()
 
 
 async def test_nobody_is_turned_away_for_want_of_knowledge(stage: Stage) -> None:
