@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-all lint format bench schema clean
+.PHONY: demo redis test test-all lint format bench schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,7 +15,10 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## starts the demo model server and Pillion before it, prints a comparison, ends
 	$(BIN)/pillion demo
 
-test: $(STAMP)  ## every test, with coverage; those against real third-party servers included
+redis:  ## the tests start a Redis of their own
+	command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -qq -y redis-server; }
+
+test: $(STAMP) redis  ## every test, with coverage; those against real third-party servers included
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m 'real or not real'
 	$(BIN)/coverage combine --quiet

@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 import uvloop
 
 from bench.load import LoadFailed
+from bench.machine import is_busy
 from bench.report import RESULTS
 from bench.suites.batching import batching
+from bench.suites.caching import caching
 from bench.suites.common import Options
 from bench.suites.load import LoadOptions, load
 from bench.suites.passthrough import passthrough
+from proxy.demo.processes import ChildFailed
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ("main",)
 
+EXIT_RUNTIME = 1
 EXIT_UPSTREAM = 4
 EXIT_OBJECTIVE = 5
 
@@ -49,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("batching", parents=[suite], help="throughput and latency of coalesced inference")
     verb.add_argument("--without-mlserver", action="store_true", help="only the demo server")
     verb.set_defaults(run=lambda given: batching(_options(given), with_mlserver=not given.without_mlserver))
+
+    verb = verbs.add_parser("caching", parents=[suite], help="what a kept answer costs, what a crowd asks")
+    verb.set_defaults(run=lambda given: caching(_options(given)))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")
@@ -92,19 +99,25 @@ def _load_options(given: argparse.Namespace) -> LoadOptions:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments name; the exit code.
 
-    0, or 1: a bad load, 4: nobody listens, 5: an objective was missed (``--strict``).
+    0, or 1: a bad load or a missing program, 4: nobody listens, 5: an objective missed (``--strict``).
     """
     given = _parser().parse_args(arguments)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited by every process that is started
     run: Coroutine[object, object, Report | int] = given.run(given)
+    was_busy = is_busy()
     try:
         outcome = uvloop.run(run)
     except LoadFailed as error:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_UPSTREAM
+    except (ChildFailed, FileNotFoundError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_RUNTIME
     if isinstance(outcome, int):
         return outcome
+    if was_busy:
+        outcome.notes.append("the machine was busy before this began: trust ratios, not absolute figures")
     print(f"written: {outcome.write(given.out)}")
     is_missed = any(not aim.is_met for aim in outcome.objectives)
     return EXIT_OBJECTIVE if given.strict and is_missed else 0

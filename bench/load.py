@@ -22,7 +22,7 @@ class LoadFailed(Exception):
 
 
 async def generated(spec: LoadSpec) -> LoadResult:
-    """Measure with a generator in a process of its own; `LoadFailed` when it cannot reach the server."""
+    """Measure with a generator in a process of its own; `LoadFailed` when the server is not there."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -38,16 +38,15 @@ async def generated(spec: LoadSpec) -> LoadResult:
 
 @dataclass(frozen=True, slots=True)
 class WrkResult:
-    """What wrk says: good answers per second, errors of any kind."""
+    """What wrk says: answers, answers per second, errors of any kind."""
 
+    requests: int
     rate: float
     errors: int
 
 
-async def wrk(
-    url: str, path: str, body: bytes | None, *, connections: int, seconds: float, core: int
-) -> WrkResult:
-    """Measure a maximum with wrk, one thread; raises `FileNotFoundError` when it is not installed."""
+async def wrk(url: str, body: bytes | None, *, connections: int, seconds: float, core: int) -> WrkResult:
+    """Measure a maximum with wrk, one thread, whole seconds; `FileNotFoundError` when it is missing."""
     program = shutil.which("wrk")
     if program is None:
         raise FileNotFoundError("wrk is not installed (apt-get install wrk): maxima are measured with it")
@@ -58,8 +57,9 @@ async def wrk(
             script.write_text(_lua(body), encoding="ascii")
             options = ("-s", str(script))
         process = await asyncio.create_subprocess_exec(
-            "taskset", "-c", str(core), program, "-t1", f"-c{connections}", f"-d{seconds:g}s", *options,
-            url + path,
+            "taskset", "-c", str(core), program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s",
+            *options,
+            url,
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         output, _ = await process.communicate()
@@ -69,12 +69,13 @@ async def wrk(
 def parse_wrk(output: str) -> WrkResult:
     """The figures in wrk's report."""
     rate = re.search(r"^Requests/sec:\s+([\d.]+)", output, re.MULTILINE)
-    if rate is None:
+    total = re.search(r"^\s*(\d+) requests in", output, re.MULTILINE)
+    if rate is None or total is None:
         raise ValueError(f"not a report of wrk: {output!r}")
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     errors = sum(int(number) for found in (bad, broken) if found for number in found.groups())
-    return WrkResult(float(rate[1]), errors)
+    return WrkResult(int(total[1]), float(rate[1]), errors)
 
 
 def _lua(body: bytes) -> str:

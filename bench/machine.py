@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ("Cores", "cores", "cpu_s", "describe", "rss_bytes")
+__all__ = ("Cores", "cores", "cpu_s", "describe", "is_busy", "rss_bytes")
 
 PACKAGES = (
     "aiohttp",
@@ -57,15 +57,28 @@ def describe() -> dict[str, object]:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds that a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor seconds that a process and its direct children have used so far."""
+    return sum(map(_cpu_s, _family(pid)))
 
 
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process and of its direct children."""
+    return sum(map(_rss, _family(pid)))
+
+
+def is_busy() -> bool:
+    """True when others use this machine: whatever is measured now says little in absolute terms."""
+    return os.getloadavg()[0] > 0.25 * len(os.sched_getaffinity(0))
+
+
+def _family(pid: int) -> tuple[int, ...]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return sum(_rss(process) for process in (pid, *map(int, children)))
+    return (pid, *map(int, children))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _rss(pid: int) -> int:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 from bench.machine import describe
+from bench.statistics import spread
 from bench.tables import markdown
 
 __all__ = ("RESULTS", "Objective", "Report")
@@ -37,13 +39,26 @@ class Report:
     name: str
     question: str
     sections: list[str] = field(default_factory=list)
-    data: dict[str, object] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     objectives: list[Objective] = field(default_factory=list)
 
-    def objective(self, claim: str, found: str, *, is_met: bool) -> None:
-        """Say what was aimed at and what was found."""
-        self.objectives.append(Objective(claim, found, is_met))
+    def objective(
+        self,
+        claim: str,
+        values: Sequence[float],
+        *,
+        least: float = -math.inf,
+        most: float = math.inf,
+        unit: str = "",
+    ) -> None:
+        """Say what was aimed at, and whether the median of the `values` of valid rounds is within it."""
+        if not values:
+            self.objectives.append(Objective(claim, "no valid round", is_met=False))
+            return
+        found = spread(values)
+        text = f"{found.median:,.4g} ({found.least:,.4g} … {found.most:,.4g}) {unit}".rstrip()
+        self.objectives.append(Objective(claim, text, is_met=least <= found.median <= most))
 
     def section(self, title: str, text: str) -> None:
         """Add a section, and show it."""

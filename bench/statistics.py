@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("Spread", "interleaved", "ratio", "spread")
+__all__ = ("Spread", "interleaved", "ratio", "ratios", "spread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,14 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
+def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    """value / base, round by round."""
+    return [value / by for value, by in zip(values, base, strict=True)]
+
+
 def ratio(values: Sequence[float], base: Sequence[float]) -> Spread:
     """The spread of value / base, round by round."""
-    return spread([value / by for value, by in zip(values, base, strict=True)])
+    return spread(ratios(values, base))
 
 
 def interleaved(names: Sequence[str], rounds: int) -> list[str]:

@@ -46,12 +46,15 @@ async def pillion(
     name: str = "pillion",
     protocol: str = "generic",
     batch: str = "mode: adaptive",
+    cache: str = 'mode: "off"',
 ) -> AsyncIterator[Running]:
-    """``pillion serve`` with a configuration of its own; `batch` is the inside of its batch section."""
+    """``pillion serve`` with a configuration of its own; `batch` and `cache` are what its sections say."""
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
         config = Path(folder) / "pillion.yaml"
         config.write_text(
-            _template("pillion.yaml").substitute(protocol=protocol, upstream=upstream, batch=batch),
+            _template("pillion.yaml").substitute(
+                protocol=protocol, upstream=upstream, batch=batch, cache=cache
+            ),
             encoding="utf-8",
         )
         command = (sys.executable, "-m", "proxy", "serve", "-c", str(config))

@@ -8,36 +8,56 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import sys
 import time
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from proxy import __version__
+from proxy.admin.cache import cache_routes
+from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
+from proxy.batching.codecs import CODECS
+from proxy.batching.declared import ask_batch_limit
+from proxy.batching.keys import HeaderRules, shared_fields
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
-from proxy.ingress.http import HttpServer
+from proxy.exchange import Ledger
+from proxy.ingress.http2 import Http2Server
+from proxy.ingress.rules import HeadRules
+from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
+from proxy.loading.control.connect import Connector
+from proxy.loading.gate import Gate
+from proxy.loading.gauges import samplers
+from proxy.loading.history import History
+from proxy.loading.loader import Loader
 from proxy.pipeline import Pipeline, Service
 from proxy.pooling.cluster import Cluster
+from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
+from proxy.streaming.streams import Streams
 from proxy.telemetry.status import StatusReport
 from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from proxy.batching.policy import BatchPolicy
+    from proxy.caching.cache import Cache
+    from proxy.caching.policy import CachePolicy
     from proxy.config.load import Loaded
     from proxy.config.model import Config
     from proxy.lifecycle import Component
+    from proxy.pooling.endpoint import Endpoint
+    from proxy.streaming.policy import StreamPolicy
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "run")
@@ -50,10 +70,16 @@ class App:
     """One proxy: its lifecycle and its components in the order in which they start."""
 
     def __init__(
-        self, life: Lifecycle, components: list[Component], http: HttpServer, admin: AdminServer
+        self,
+        life: Lifecycle,
+        components: list[Component],
+        http: HttpServer,
+        admin: AdminServer,
+        grpc: Http2Server | None,
     ) -> None:
         self.life = life
         self.http = http
+        self.grpc = grpc
         self.admin = admin
         self._components = components
 
@@ -65,7 +91,7 @@ class App:
 class UpstreamComponent:
     """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
 
-    def __init__(self, cluster: Cluster, batcher: Batcher) -> None:
+    def __init__(self, cluster: Transports, batcher: Batcher) -> None:
         self._cluster = cluster
         self._batcher = batcher
 
@@ -88,53 +114,281 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
 
     `wall` gives seconds since the epoch, for log lines only.
     """
-    config = loaded.config
-    life = Lifecycle(clock, config.server.drain)
-    telemetry = Telemetry(
-        clock, wall, config.observe.access_log, version=__version__, models=_named_models(config)
-    )
-    fingerprint = hashlib.sha256(dump(loaded).encode()).hexdigest()[:12]
-    status = StatusReport(
-        telemetry, clock.now, lambda: life.state, version=__version__, config_hash=fingerprint
-    )
-    admission = Admission(config.server.limits.inflight)
-    telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+    return _Parts(loaded, clock, wall).app()
 
-    services: dict[str, Service] = {}
-    upstreams: list[Component] = []
-    checks: list[Check] = []
-    for name, upstream in config.upstreams.items():
-        events = telemetry.metrics.pool(name)
-        cluster = Cluster(name, upstream.http, upstream, clock, events=events, protocol=upstream.protocol)
-        batcher = Batcher(cluster, clock, telemetry.metrics.batch)
-        services[name] = Service(cluster, batcher, _batch_policy(config))
-        upstreams.append(UpstreamComponent(cluster, batcher))
-        status.add_pool(name, cluster.snapshot)
-        checks.append(Check(f"upstream {name}", cluster.readiness))
-        for gauge, sampler in cluster.gauges().items():
-            telemetry.metrics.sample(gauge, sampler)
-        telemetry.metrics.sample("queue_depth", partial(_queue_depths, batcher))
 
-    pipeline = Pipeline(
-        RouteTable(routes_of(config)), services, admission=admission, telemetry=telemetry, clock=clock
+class _Parts:
+    """What a proxy is made of; each part is made once, when the first other part asks for it."""
+
+    def __init__(self, loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
+        self.clock = clock
+        self.wall = wall
+
+    def app(self) -> App:
+        """The whole; probes are answered first and last, clients are let in last."""
+        components: list[Component] = [self.telemetry, self.admin]
+        if self.cache is not None:
+            components.append(self.cache)
+        components += [UpstreamComponent(*parts) for parts in self.upstreams.values()]
+        if self.loader is not None:
+            components.append(self.loader)
+        components.append(self.http)
+        if self.grpc is not None:
+            components.append(self.grpc)
+        app = App(self.life, components, self.http, self.admin, self.grpc)
+        self.life.on_change(partial(_announce, app, self.status))
+        return app
+
+    # ------------------------------------------------------------- what watches
+    @cached_property
+    def life(self) -> Lifecycle:
+        return Lifecycle(self.clock, self.config.server.drain)
+
+    @cached_property
+    def telemetry(self) -> Telemetry:
+        policy, models = self.config.observe.access_log, _named_models(self.config)
+        return Telemetry(self.clock, self.wall, policy, version=__version__, models=models)
+
+    @cached_property
+    def status(self) -> StatusReport:
+        fingerprint = hashlib.sha256(dump(self.loaded).encode()).hexdigest()[:12]
+        status = StatusReport(
+            self.telemetry,
+            self.clock.now,
+            lambda: self.life.state,
+            version=__version__,
+            config_hash=fingerprint,
+        )
+        for name, (cluster, batcher) in self.upstreams.items():
+            status.add_pool(name, cluster.snapshot)
+            status.add_lanes(name, batcher.snapshot)
+        if self.loader is not None:
+            status.set_loading(self.loader.snapshot)
+        return status
+
+    @cached_property
+    def admin(self) -> AdminServer:
+        checks = [
+            Check(f"upstream {name}", cluster.readiness) for name, (cluster, _) in self.upstreams.items()
+        ]
+        routes = [] if self.cache is None else [*cache_routes(self.cache)]
+        if self.loader is not None:
+            checks.append(Check("preload", self.loader.readiness))
+            routes += model_routes(self.loader)
+        settings = self.config.server.admin
+        token = "" if settings.token is None else settings.token.reveal()
+        return AdminServer(
+            self.life,
+            self.telemetry.page,
+            self.status,
+            checks,
+            place=settings.listen,
+            token=token,
+            more=routes,
+        )
+
+    # ------------------------------------------------------------- what serves
+    @cached_property
+    def ledger(self) -> Ledger:
+        ledger = Ledger(self.config.server.limits.buffered)
+        self.telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
+        return ledger
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        config, metrics = self.config, self.telemetry.metrics
+        admission = Admission(config.server.limits.inflight, self.ledger)
+        streams = Streams(_stream_policy(config), metrics.stream, self.clock, self.ledger)
+        metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+        metrics.sample("stream_paused", streams.paused)
+        return Pipeline(
+            RouteTable(routes_of(config)),
+            {name: self._service(name, *parts) for name, parts in self.upstreams.items()},
+            admission=admission,
+            streams=streams,
+            telemetry=self.telemetry,
+            clock=self.clock,
+        )
+
+    def _service(self, name: str, cluster: Transports, batcher: Batcher) -> Service:
+        config = self.config
+        return Service(
+            cluster,
+            batcher,
+            _batch_policy(config),
+            self.cache,
+            _cache_policy(config),
+            self.gate if name == _managed_upstream(config) else None,
+            _host(config.upstreams[name].host),
+        )
+
+    @cached_property
+    def rules(self) -> HeadRules:
+        return _head_rules(self.config)
+
+    @cached_property
+    def http(self) -> HttpServer:
+        server = self.config.server
+        return HttpServer(
+            self.pipeline,
+            server.http.listen,
+            self.rules,
+            server.timeouts,
+            ledger=self.ledger,
+            tls=server.http.tls,
+        )
+
+    @cached_property
+    def grpc(self) -> Http2Server | None:
+        if not self.config.serves_http2:
+            return None
+        server = self.config.server
+        return Http2Server(
+            self.pipeline,
+            server.grpc.listen,
+            self.rules,
+            server.timeouts,
+            self.clock,
+            ledger=self.ledger,
+            tls=server.grpc.tls,
+        )
+
+    # ------------------------------------------------------------- what stands behind
+    @cached_property
+    def upstreams(self) -> dict[str, tuple[Transports, Batcher]]:
+        """The connections and the lanes of each upstream."""
+        metrics = self.telemetry.metrics
+        upstreams = {}
+        for name, cluster in _doors(self.config, self.telemetry, self.clock).items():
+            inquire = partial(ask_batch_limit, cluster)
+            batcher = Batcher(cluster, self.clock, metrics.batch, inquire=inquire)
+            upstreams[name] = (cluster, batcher)
+            for door in cluster.clusters:
+                for gauge, sampler in door.gauges().items():
+                    metrics.sample(gauge, sampler)
+            metrics.sample("queue_depth", partial(_by_model, batcher.waiting))
+            metrics.sample("batch_inflight_limit", partial(_by_model, batcher.limits))
+        return upstreams
+
+    @cached_property
+    def cache(self) -> Cache | None:
+        return _cache(self.config, self.telemetry, self.clock, self.wall)
+
+    @cached_property
+    def loader(self) -> Loader | None:
+        return _loader(self.config, self.telemetry, self.clock, self.wall)
+
+    @cached_property
+    def gate(self) -> Gate | None:
+        if self.loader is None:
+            return None
+        header = self.config.loading.session_header.lower().encode()
+        return Gate(self.loader, lambda model: self.config.model_policy(model).fallback, self.clock, header)
+
+
+def _managed_upstream(config: Config) -> str:
+    """The upstream whose models are loaded and unloaded."""
+    return config.loading.control.upstream or next(iter(config.upstreams))
+
+
+def _loader(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Loader | None:
+    if config.loading.mode == "off":
+        return None
+    places = config.upstreams[_managed_upstream(config)].http
+    connector = Connector(config.loading, places)
+    loader = Loader(config.loading, History(), connector, telemetry.metrics.load, clock=clock, wall=wall)
+    for name, sampler in samplers(loader.planner).items():
+        telemetry.metrics.sample(name, sampler)
+    return loader
+
+
+def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
+    """The clusters of each upstream."""
+
+    def cluster(name: str, endpoints: tuple[Endpoint, ...], protocol: str) -> Cluster | None:
+        if not endpoints:
+            return None
+        policy, events = config.upstreams[name], telemetry.metrics.pool(name)
+        return Cluster(name, endpoints, policy, clock, events=events, protocol=protocol)
+
+    grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
+    first = next(filter(None, grpc.values()), None)
+    return {
+        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
+        for name, upstream in config.upstreams.items()
+    }
+
+
+def _head_rules(config: Config) -> HeadRules:
+    server = config.server
+    return HeadRules(
+        server.limits,
+        auth=server.auth,
+        forwarding=server.forwarding,
+        trusted=server.trusted_proxies,
+        name=f"pillion-{secrets.token_hex(4)}",
     )
-    http = HttpServer(pipeline, config.server.http.listen, config.server.limits, config.server.timeouts)
-    token = config.server.admin.token
-    admin = AdminServer(
-        life,
-        telemetry.page,
-        status,
-        checks,
-        place=config.server.admin.listen,
-        token=token.reveal() if token is not None else "",
-    )
-    components: list[Component] = [telemetry, admin, *upstreams, http]
-    life.on_change(partial(_announce, http, admin, status))
-    return App(life, components, http, admin)
+
+
+def _host(setting: str) -> bytes | None:
+    """What takes the place of a client's `Host` (see `Service`)."""
+    return {"preserve": None, "upstream": b""}.get(setting, setting.encode())
 
 
 def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
     return lambda model: config.model_policy(model).batch
+
+
+def _stream_policy(config: Config) -> Callable[[str], StreamPolicy]:
+    return lambda model: config.model_policy(model).stream
+
+
+def _cache_policy(config: Config) -> Callable[[str], CachePolicy]:
+    """Items are looked up one by one only where batching relies on their independence too."""
+    together: dict[int, CachePolicy] = {}  # a policy lives as long as its configuration, and so does this
+
+    def policy(model: str) -> CachePolicy:
+        found = config.model_policy(model)
+        if found.batch.mode != "off" or not found.cache.items:
+            return found.cache
+        whole = together.get(id(found.cache))
+        if whole is None:
+            whole = together[id(found.cache)] = found.cache.model_copy(update={"items": False})
+        return whole
+
+    return policy
+
+
+def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
+    """The cache, or None when the configuration keeps nothing."""
+    if not config.cache.metadata and all(model.cache.mode == "off" for model in config.models.values()):
+        return None
+    from proxy.caching.assembly import assemble  # noqa: PLC0415  loads aiohttp-client-cache, for those who use it
+
+    cache = assemble(
+        config.cache,
+        clock=clock,
+        wall=wall,
+        rules=_field_rules,
+        codecs=CODECS,
+        share=shared_fields,
+        upstreams=tuple(config.upstreams),
+    )
+    lru, sample = cache.store.memory.lru, telemetry.metrics.sample
+    sample("cache_lookups_total", lambda: [((result,), count) for result, count in cache.results.items()])
+    sample("cache_entries", lambda: [((), len(lru))])
+    sample("cache_bytes", lambda: [((), lru.nbytes)])
+    sample("cache_evictions_total", lambda: [(("size",), lru.evicted), (("age",), lru.expired)])
+    sample("cache_errors_total", lambda: [((name,), count) for name, count in cache.store.errors.items()])
+    return cache
+
+
+def _field_rules(ignore: Sequence[str]) -> HeaderRules:
+    """What keeps callers out of each other's batches keeps them out of each other's answers."""
+    is_shared = "authorization" in (name.lower() for name in ignore)
+    return HeaderRules(() if is_shared else ("authorization",), ignore)
 
 
 def _named_models(config: Config) -> tuple[str, ...]:
@@ -142,15 +396,19 @@ def _named_models(config: Config) -> tuple[str, ...]:
     return tuple(name for name in config.models if not set(name) & set("*?"))
 
 
-def _queue_depths(batcher: Batcher) -> list[tuple[tuple[str, ...], float]]:
-    return [((model,), depth) for model, depth in batcher.waiting()]
+def _by_model(read: Callable[[], Iterable[tuple[str, float]]]) -> list[tuple[tuple[str, ...], float]]:
+    return [((model,), value) for model, value in read()]
 
 
-def _announce(http: HttpServer, admin: AdminServer, status: StatusReport, state: State) -> None:
+def _announce(app: App, status: StatusReport, state: State) -> None:
     """One line for each listener when all are up: scripts and people wait for it."""
     if state is not State.READY:
         return
-    for name, address in (("http", http.address), ("admin", admin.address)):
+    listeners = [("http", app.http.address)]
+    if app.grpc is not None:
+        listeners.append(("grpc", app.grpc.address))
+    listeners.append(("admin", app.admin.address))
+    for name, address in listeners:
         status.add_listener(name, address)
         print(f"pillion {name} listening on {address}", flush=True)  # noqa: T201  the contract of `serve`
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
 
@@ -22,11 +23,11 @@ __all__ = ("main",)
 
 EXIT_OK = 0
 EXIT_RUNTIME = 1
+EXIT_USAGE = 2
 EXIT_CONFIG = 3
 EXIT_UPSTREAM = 4
 
 _DEFAULT_ADMIN = "http://127.0.0.1:9901"
-_ADMIN_TIMEOUT_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,10 +77,37 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument("--live", action="store_true", help="ask for liveness instead of readiness")
     health.set_defaults(verb=_healthcheck)
 
+    models = verbs.add_parser("models", help="list, load, unload, pin models of a running proxy")
+    models.add_argument("action", choices=("ls", "load", "unload", "pin", "unpin", "why"))
+    models.add_argument("name", nargs="?", default="", help="the model; not for ls")
+    _add_admin(models)
+    models.set_defaults(verb=_models)
+
+    replay = verbs.add_parser("replay", help="score the loading policy on recorded arrivals, beside others")
+    replay.add_argument("trace", metavar="HISTORY", help="history file, access log, or CSV (may be gzipped)")
+    replay.add_argument("-c", "--config", required=True, metavar="FILE")
+    replay.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    replay.add_argument("--plot", default="", metavar="SVG", help="write a plot to this file")
+    replay.set_defaults(verb=_replay)
+
     status = verbs.add_parser("status", help="print the status document of a running proxy")
     _add_admin(status)
     status.set_defaults(verb=_status)
+
+    _add_cache(verbs.add_parser("cache", help="look at the answers a running proxy keeps, or forget them"))
     return parser
+
+
+def _add_cache(cache: argparse.ArgumentParser) -> None:
+    verbs = cache.add_subparsers(metavar="VERB", required=True)
+    stats = verbs.add_parser("stats", help="print what is kept and what came of lookups")
+    _add_admin(stats)
+    stats.set_defaults(verb=_cache_stats)
+    purge = verbs.add_parser("purge", help="forget answers: all, or those of a model or an upstream")
+    _add_admin(purge)
+    purge.add_argument("--model", default="", metavar="NAME")
+    purge.add_argument("--upstream", default="", metavar="NAME")
+    purge.set_defaults(verb=_cache_purge)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +120,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def _add_admin(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", default=_DEFAULT_ADMIN, metavar="URL", help=f"default {_DEFAULT_ADMIN}")
+    parser.add_argument("--token-file", metavar="FILE", help="holds the admin port's token, if it has one")
 
 
 def _positive(text: str) -> int:
@@ -145,7 +174,7 @@ def _schema(_arguments: argparse.Namespace) -> int:
 
 
 def _healthcheck(arguments: argparse.Namespace) -> int:
-    status, body = _ask_admin(arguments.admin, "/livez" if arguments.live else "/readyz")
+    status, body = _ask_admin(arguments, "/livez" if arguments.live else "/readyz")
     if status == 200:
         return EXIT_OK
     print(body.strip() or f"status {status}", file=sys.stderr)
@@ -153,11 +182,72 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    status, body = _ask_admin(arguments.admin, "/status.json")
-    if status != 200:
-        print(body.strip(), file=sys.stderr)
+    return _print_answer(*_ask_admin(arguments, "/status.json"))
+
+
+def _cache_stats(arguments: argparse.Namespace) -> int:
+    return _print_answer(*_ask_admin(arguments, "/cache"))
+
+
+def _cache_purge(arguments: argparse.Namespace) -> int:
+    from urllib.parse import urlencode  # noqa: PLC0415  for this verb only
+
+    chosen = {name: vars(arguments)[name] for name in ("model", "upstream") if vars(arguments)[name]}
+    target = f"/cache/purge?{urlencode(chosen)}" if chosen else "/cache/purge"
+    return _print_answer(*_ask_admin(arguments, target, "POST"))
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    if (arguments.action == "ls") == bool(arguments.name):
+        print("ls takes no model, everything else takes one", file=sys.stderr)
+        return EXIT_USAGE
+    from urllib.parse import quote  # noqa: PLC0415  for this verb only
+
+    name = quote(arguments.name, safe="")
+    if arguments.action == "ls":
+        status, body = _ask_admin(arguments, "/models")
+    elif arguments.action == "why":
+        status, body = _ask_admin(arguments, f"/models/{name}/why")
+    else:
+        status, body = _ask_admin(arguments, f"/models/{name}/{arguments.action}", method="POST")
+    if status not in {200, 202}:
+        print(body.strip() or f"status {status}", file=sys.stderr)
         return EXIT_RUNTIME
-    print(json.dumps(json.loads(body), indent=2))
+    document = json.loads(body)
+    if arguments.action == "ls":
+        _print_models(document)
+    elif arguments.action == "why":
+        for decision in document["decisions"]:
+            at = datetime.fromtimestamp(decision["at"], UTC).isoformat(timespec="milliseconds")
+            print(f"{at}  {decision['action']:9} {decision['why']}")
+    else:
+        print(json.dumps(document))
+    return EXIT_OK
+
+
+def _print_models(document: dict[str, Any]) -> None:
+    print(f"{'MODEL':32} {'STATE':10} {'SIZE':>9} {'LOAD':>8} {'RATE/S':>9} {'IDLE':>9}")
+    for model in document["models"]:
+        size = f"{model['size'] / (1 << 20):.0f}MiB"
+        pinned = " pinned" if model["pinned"] else ""
+        print(
+            f"{model['name']:32} {model['state']:10} {size:>9} {model['load_s']:7.2f}s"
+            f" {model['rate']:9.4f} {model['idle_s']:8.1f}s{pinned}"
+        )
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    arguments.upstream = None
+    loaded = _load(arguments)
+    if loaded is None:
+        return EXIT_CONFIG
+    from proxy.loading.replay import replay  # noqa: PLC0415  for this verb only
+
+    try:
+        print(replay(arguments.trace, loaded.config.loading, arguments.plot))
+    except (OSError, ValueError) as error:
+        print(f"{arguments.trace}: {error}", file=sys.stderr)
+        return EXIT_RUNTIME
     return EXIT_OK
 
 
@@ -182,20 +272,22 @@ def _load(arguments: argparse.Namespace) -> Loaded | None:
     return loaded
 
 
-def _ask_admin(base: str, path: str) -> tuple[int, str]:
-    """(status, body) of a GET on the admin port; status 0 with the reason when nobody answers."""
-    import http.client  # noqa: PLC0415  only these verbs talk to a running proxy
-    from urllib.parse import urlsplit  # noqa: PLC0415
+def _print_answer(status: int, body: str) -> int:
+    if status != 200:
+        print(body.strip(), file=sys.stderr)
+        return EXIT_RUNTIME
+    print(json.dumps(json.loads(body), indent=2))
+    return EXIT_OK
 
-    url = urlsplit(base if "//" in base else f"//{base}")
-    connection = http.client.HTTPConnection(
-        url.hostname or "127.0.0.1", url.port or 9901, timeout=_ADMIN_TIMEOUT_S
-    )
+
+def _ask_admin(arguments: argparse.Namespace, path: str, method: str = "GET") -> tuple[int, str]:
+    """(status, body) from the running proxy that the arguments name; status 0 when nobody answers."""
+    from pathlib import Path  # noqa: PLC0415  only these verbs talk to a running proxy
+
+    from proxy.admin.client import ask  # noqa: PLC0415
+
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return 0, f"no answer from {base}: {error}"
-    finally:
-        connection.close()
+        token = Path(arguments.token_file).read_text("utf-8").strip() if arguments.token_file else ""
+    except OSError as error:
+        return 0, f"{arguments.token_file}: {error.strerror}"
+    return ask(arguments.admin, path, method, token=token)

@@ -14,28 +14,42 @@ __all__ = (
     "BadRequest",
     "BatchError",
     "BodyTooLarge",
+    "BuffersFull",
     "ClientGone",
+    "CodingNotSupported",
     "ConfigError",
     "ConnectFailed",
     "ConnectTimeout",
     "DeadlineExceeded",
     "DownstreamError",
     "Draining",
+    "ExpectationFailed",
     "HeadersTooLarge",
     "LeaseTimeout",
+    "LoadFailed",
+    "LoopDetected",
     "MergeRefused",
+    "MethodNotAllowed",
+    "Misdirected",
     "ModelLoading",
     "NoHealthyEndpoint",
     "Overloaded",
     "ProxyError",
     "QueueFull",
     "ReadTimeout",
+    "ReaderStalled",
     "RequestTimeout",
     "Reset",
     "RouteNotFound",
     "Shed",
     "SplitMismatch",
+    "StreamRefused",
+    "StreamReset",
+    "TargetTooLong",
+    "TooManyConnections",
+    "Unauthorized",
     "UpstreamError",
+    "VersionNotSupported",
 )
 
 Source = Literal["downstream", "upstream", "proxy"]
@@ -96,10 +110,64 @@ class RequestTimeout(DownstreamError):
     status, grpc_code, reason = 408, 4, "request_timeout"
 
 
+class Unauthorized(DownstreamError):
+    """The request carries no accepted API key."""
+
+    status, grpc_code, reason = 401, 16, "unauthorized"
+
+
+class MethodNotAllowed(DownstreamError):
+    """A method that is not for a reverse proxy: CONNECT, TRACE."""
+
+    status, grpc_code, reason = 405, 12, "method_not_allowed"
+
+
+class TargetTooLong(DownstreamError):
+    """The request target is over ``server.limits.target``."""
+
+    status, grpc_code, reason = 414, 8, "target_too_long"
+
+
+class ExpectationFailed(DownstreamError):
+    """An ``Expect`` other than ``100-continue``."""
+
+    status, grpc_code, reason = 417, 3, "expectation_failed"
+
+
+class Misdirected(DownstreamError):
+    """The request names another host than the TLS handshake did."""
+
+    status, grpc_code, reason = 421, 3, "misdirected"
+
+
+class CodingNotSupported(DownstreamError):
+    """A transfer coding other than ``chunked`` alone."""
+
+    status, grpc_code, reason = 501, 12, "coding_not_supported"
+
+
+class VersionNotSupported(DownstreamError):
+    """An HTTP version that this listener does not speak."""
+
+    status, grpc_code, reason = 505, 12, "version_not_supported"
+
+
+class LoopDetected(DownstreamError):
+    """The request has passed this proxy before."""
+
+    status, grpc_code, reason = 508, 13, "loop_detected"
+
+
 class ClientGone(DownstreamError):
     """The client left before its answer: recorded, never sent."""
 
     status, grpc_code, reason = 499, 1, "client_gone"
+
+
+class ReaderStalled(ClientGone):
+    """The client stopped reading its answer and was given up: recorded, never sent."""
+
+    reason = "reader_stalled"
 
 
 class RouteNotFound(ProxyError):
@@ -124,6 +192,18 @@ class Overloaded(Shed):
     """Too many calls in flight."""
 
     status, grpc_code, reason = 429, 8, "overloaded"
+
+
+class BuffersFull(Shed):
+    """Bodies in transit fill ``server.limits.buffered``."""
+
+    reason = "buffers_full"
+
+
+class TooManyConnections(Shed):
+    """The listener holds ``server.limits.connections`` already."""
+
+    reason = "too_many_connections"
 
 
 class Draining(Shed):
@@ -180,6 +260,22 @@ class Reset(UpstreamError):
     retry, reason = "if_reused", "reset"
 
 
+class StreamReset(UpstreamError):
+    """The backend reset one HTTP/2 stream; `code` is the error code it gave (RFC 9113 §7)."""
+
+    reason = "stream_reset"
+
+    def __init__(self, message: str = "", code: int = 0x2) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StreamRefused(UpstreamError):
+    """The backend said that it has not looked at the HTTP/2 stream (REFUSED_STREAM, GOAWAY)."""
+
+    status, retry, reason = 503, "if_unsent", "stream_refused"
+
+
 class ReadTimeout(UpstreamError):
     """The backend was silent for too long."""
 
@@ -190,6 +286,12 @@ class BadReply(UpstreamError):
     """The backend's answer is not HTTP."""
 
     reason = "bad_reply"
+
+
+class LoadFailed(UpstreamError):
+    """The backend could not load the model."""
+
+    status, reason = 503, "load_failed"
 
 
 class BatchError(ProxyError):

@@ -8,21 +8,29 @@ disagree about where one ends.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.reservoir import Ledger
 from proxy.timing import NEVER, Deadline
+from proxy.transit import Flow, Headers, Sink, Stream, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.errors import ProxyError
 
-__all__ = ("Body", "Call", "Flow", "Headers", "Reply", "Stream", "Upstream", "field")
-
-Headers = tuple[tuple[bytes, bytes], ...]
-"""(name, value) pairs, end-to-end fields only, in arrival order, case kept, duplicates kept."""
+__all__ = (
+    "Body",
+    "Call",
+    "Flow",
+    "Headers",
+    "Ledger",
+    "Reply",
+    "Sink",
+    "Stream",
+    "Upstream",
+    "Watch",
+    "field",
+)
 
 
 def field(headers: Headers, name: bytes) -> bytes | None:
@@ -31,175 +39,6 @@ def field(headers: Headers, name: bytes) -> bytes | None:
         if len(key) == len(name) and key.lower() == name:
             return value
     return None
-
-
-class Flow(Protocol):
-    """The producing end of a `Stream`: what its consumer may ask of it."""
-
-    def pause(self) -> None:
-        """Produce nothing more for now: the consumer is slow."""
-
-    def resume(self) -> None:
-        """Go on producing."""
-
-    def abandon(self) -> None:
-        """Nobody reads any more: free the source."""
-
-
-class Stream:
-    """A body in transit: one producer feeds it, one consumer reads it, and neither can outrun the other.
-
-    The producer calls `feed`, then exactly one of `end` and `fail`. The consumer awaits `read` until it
-    returns ``b""``, or calls `abandon` when it loses interest. Above `high` buffered bytes the producer is
-    paused; at or below `low` it is resumed.
-
-    `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what the
-    consumer took. `trailers` is complete once `read` has returned ``b""``.
-    """
-
-    __slots__ = (
-        "_chunks",
-        "_closed",
-        "_ended",
-        "_error",
-        "_flow",
-        "_high",
-        "_low",
-        "_on_close",
-        "_paused",
-        "_waiter",
-        "buffered",
-        "delivered",
-        "length",
-        "trailers",
-    )
-
-    def __init__(
-        self, flow: Flow | None, length: int | None = None, *, high: int = 256 * 1024, low: int = 64 * 1024
-    ) -> None:
-        self.length = length
-        self.trailers: Headers = ()
-        self.buffered = 0
-        self.delivered = 0
-        self._flow = flow
-        self._high = high
-        self._low = low
-        self._chunks: deque[bytes] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
-        self._closed = False
-        self._paused = False
-        self._error: ProxyError | None = None
-        self._on_close: Callable[[], None] | None = None
-
-    # ------------------------------------------------------------- producer
-    def feed(self, data: bytes) -> None:
-        """Add bytes; pauses the producer's `Flow` above the high watermark."""
-        if self._closed:
-            return
-        self._chunks.append(data)
-        self.buffered += len(data)
-        if self.buffered > self._high and not self._paused and self._flow is not None:
-            self._paused = True
-            self._flow.pause()
-        self._wake()
-
-    def end(self, trailers: Headers = ()) -> None:
-        """The body is whole."""
-        self.trailers = trailers
-        self._ended = True
-        self._flow = None
-        self._wake()
-
-    def fail(self, error: ProxyError) -> None:
-        """The body will never be whole; the consumer gets `error` after the bytes that did arrive."""
-        if self._ended:
-            return
-        self._error = error
-        self._ended = True
-        self._flow = None
-        self._wake()
-
-    # ------------------------------------------------------------- consumer
-    @property
-    def is_ended(self) -> bool:
-        """True once the producer has said its last word (bytes may still be buffered)."""
-        return self._ended
-
-    @property
-    def error(self) -> ProxyError | None:
-        """Why the producer broke off, if it did."""
-        return self._error
-
-    async def read(self) -> bytes:
-        """All bytes that are there, at least one; ``b""`` at the end.
-
-        Raises the producer's `ProxyError` when the body broke off.
-        """
-        while not self._chunks:
-            if self._ended:
-                self._finish()
-                if self._error is not None:
-                    raise self._error
-                return b""
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._take()
-
-    def read_nowait(self) -> bytes:
-        """All bytes that are there, possibly none."""
-        return self._take() if self._chunks else b""
-
-    def unread(self, data: bytes) -> None:
-        """Put back what was read last, for another reader to start with."""
-        self._chunks.appendleft(data)
-        self.buffered += len(data)
-        self.delivered -= len(data)
-
-    def abandon(self) -> None:
-        """The consumer leaves; idempotent. An unfinished producer is told to free its source."""
-        self._chunks.clear()
-        self.buffered = 0
-        flow, self._flow = self._flow, None
-        if flow is not None and not self._ended:
-            flow.abandon()
-        self._finish()
-
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once, when the consumer has read the end or left."""
-        if self._closed:
-            callback()
-        else:
-            self._on_close = callback
-
-    # ------------------------------------------------------------- internals
-    def _take(self) -> bytes:
-        chunks = self._chunks
-        data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        self.delivered += self.buffered
-        self.buffered = 0
-        if self._paused:
-            self._paused = False
-            if self._flow is not None:
-                self._flow.resume()
-        return data
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _finish(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        callback, self._on_close = self._on_close, None
-        if callback is not None:
-            callback()
 
 
 Body = bytes | Stream
@@ -214,10 +53,14 @@ class Call:
     telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
     whose words Pillion reports its own errors, known once the call has its route.
 
+    `is_grpc` says that the client speaks gRPC: errors must reach it as gRPC statuses.
+
     `idempotent` allows a repetition when a pooled connection turns out to be dead (routing knows the
     inference paths for which a POST is). `upgrade` is the protocol that the client wants to switch to
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
+    `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
+    never share a batch. `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
     """
 
     __slots__ = (
@@ -228,6 +71,8 @@ class Call:
         "headers",
         "http_version",
         "idempotent",
+        "identity",
+        "is_grpc",
         "method",
         "on_informational",
         "peer",
@@ -236,6 +81,7 @@ class Call:
         "scheme",
         "started_at",
         "target",
+        "timeout_wish",
         "upgrade",
         "upstream_s",
     )
@@ -252,6 +98,9 @@ class Call:
         self.scheme = b"http"
         self.peer = b""
         self.idempotent = False
+        self.is_grpc = False
+        self.identity = b""
+        self.timeout_wish = b""
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0
@@ -265,16 +114,25 @@ class Call:
         """The first value of the field `name` (lower case), or None."""
         return field(self.headers, name)
 
+    def claim_body(self) -> None:
+        """Said by whoever reads the body here instead of passing it on: a client that waits for leave to send
+        gets it from us, and the backend is not asked for it any more."""
+        if self.header(b"expect") is not None:
+            self.headers = tuple([pair for pair in self.headers if pair[0].lower() != b"expect"])
+            if self.on_informational is not None:
+                self.on_informational(100, ())
+
 
 class Reply:
     """One answer on its way downstream; an upstream error status is an ordinary reply.
 
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
     `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
-    HEAD and a 304 say with it how long the body would have been.
+    HEAD and a 304 say with it how long the body would have been. `trailers` follow a
+    complete body; a `Stream` has its own.
     """
 
-    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status")
+    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status", "trailers")
 
     def __init__(
         self,
@@ -287,6 +145,7 @@ class Reply:
         declared_length: int | None = None,
     ) -> None:
         self.declared_length = declared_length
+        self.trailers: Headers = ()
         self.status = status
         self.headers = headers
         self.body = body

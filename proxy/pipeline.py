@@ -11,9 +11,12 @@ from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
@@ -21,12 +24,18 @@ if TYPE_CHECKING:
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
-    from proxy.exchange import Body, Upstream
+    from proxy.caching.cache import Cache
+    from proxy.exchange import Headers, Upstream
+    from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
+    from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
 __all__ = ("Pipeline", "Recorder", "Service")
+
+_OFF = CachePolicy()
+_NEEDS_MODEL = frozenset({"infer", "stream"})
 
 
 class Recorder(Protocol):
@@ -36,21 +45,30 @@ class Recorder(Protocol):
         """`call` ended as `ended` says."""
 
 
+def _nothing_kept(_model: str) -> CachePolicy:
+    return _OFF
+
+
 class Service(NamedTuple):
     """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
 
-    `policy` gives the batching policy of a model by name ("" where the path names none).
-    """
+    `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
+    None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
+    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name."""
 
     upstream: Upstream
     batcher: Batcher
     policy: Callable[[str], BatchPolicy]
+    cache: Cache | None = None
+    cache_policy: Callable[[str], CachePolicy] = _nothing_kept
+    gate: Gate | None = None
+    host: bytes | None = None
 
 
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_now", "_routes", "_services", "_telemetry")
+    __slots__ = ("_admission", "_now", "_routes", "_services", "_streams", "_telemetry")
 
     def __init__(
         self,
@@ -60,10 +78,12 @@ class Pipeline:
         admission: Admission,
         telemetry: Recorder,
         clock: Clock,
+        streams: Streams | None = None,
     ) -> None:
         self._routes = routes
         self._services = services
         self._admission = admission
+        self._streams = streams
         self._telemetry = telemetry
         self._now = clock.now
 
@@ -88,8 +108,12 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
-            # 4 batched, or direct and streamed
+            # 4 kept, or its model ready and then batched, or direct and streamed
+            if isinstance(call.body, Stream) and self._streams is not None:
+                self._streams.request(call.body, match.model)
             reply = await self._dispatch(call, match)
+            if isinstance(reply.body, Stream) and self._streams is not None:
+                self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
             self._admission.leave()
             self._account(call, match, _failure(error))
@@ -100,28 +124,58 @@ class Pipeline:
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
         else:
             self._admission.leave()
-            self._account(call, match, _Ending(reply.status, len(body)))
+            status = (
+                http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
+            )
+            self._account(call, match, _Ending(status, len(body)))
         return reply
+
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        """Account for a call that its listener answered with `error` before it could be served."""
+        call.started_at = self._now()
+        self._account(call, None, _failure(error))
 
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
+        if service.host is not None:
+            call.headers = _with_host(call.headers, service.host)
+        if service.cache is not None:
+            fetch = partial(self._send, service, match)
+            return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
+        return await self._send(service, match, call)
+
+    async def _send(self, service: Service, match: Match, call: Call) -> Reply:
+        if service.gate is not None and match.route.kind in _NEEDS_MODEL:
+            return await service.gate.serve(call, match.model, partial(self._forward_to, service))
+        return await self._forward(service, match, call)
+
+    async def _forward_to(self, service: Service, call: Call) -> Reply:
+        """Forward a call that may ask for another model by now."""
+        return await self._forward(service, self._routes.match(call.method, call.target), call)
+
+    @staticmethod
+    async def _forward(service: Service, match: Match, call: Call) -> Reply:
         if match.route.codec is None:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)
         if isinstance(call.body, Stream) and policy.mode != "off":
-            call.body = await _gather(call.body, policy.max_bytes)
+            call.claim_body()
+            whole = await call.body.gather(policy.max_bytes)
+            call.body = call.body if whole is None else whole
         return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
         call.upstream_s += self._now() - head_at
         self._admission.leave()
-        ending = _Ending(status, body.delivered)
-        if body.error is not None:
-            ending = _Ending(status, body.delivered, body.error)
-        elif not body.is_ended:
-            ending = _Ending(ClientGone.status, body.delivered, ClientGone())
-        self._account(call, match, ending)
+        if call.is_grpc:
+            status = http_status(status, body.trailers)
+        error = body.error
+        if error is None and not body.is_complete:
+            error = body.left_because or ClientGone()
+        if isinstance(error, ClientGone):
+            status = error.status
+        self._account(call, match, _Ending(status, body.delivered, error, ended_by(body)))
 
     def _account(self, call: Call, match: Match | None, ending: _Ending) -> None:
         error = ending.error
@@ -129,15 +183,21 @@ class Pipeline:
             call,
             Ended(
                 route=match.route.name if match is not None else "",
-                protocol="http",
+                protocol="grpc" if call.is_grpc else "http",
                 model=match.model if match is not None else "",
                 outcome=outcome_of_status(ending.status) if error is None else outcome_of_error(error),
                 status=ending.status,
                 duration_s=self._now() - call.started_at,
                 bytes_out=ending.bytes_out,
                 reason=error.reason if error is not None else "",
+                ended_by=ending.ended_by,
             ),
         )
+
+
+def _with_host(headers: Headers, host: bytes) -> Headers:
+    others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
+    return ((b"Host", host), *others) if host else others
 
 
 class _Ending(NamedTuple):
@@ -146,6 +206,7 @@ class _Ending(NamedTuple):
     status: int
     bytes_out: int = 0
     error: ProxyError | None = None
+    ended_by: str = ""
 
 
 def _failure(error: BaseException) -> _Ending:
@@ -153,19 +214,4 @@ def _failure(error: BaseException) -> _Ending:
         error = ClientGone()
     elif not isinstance(error, ProxyError):
         error = ProxyError()
-    return _Ending(error.status, 0, error)
-
-
-async def _gather(body: Stream, limit: int) -> Body:
-    """The whole body when it has at most `limit` bytes and can become part of a batch; else `body`."""
-    if body.length is not None and body.length > limit:
-        return body
-    chunks = []
-    size = 0
-    while chunk := await body.read():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            body.unread(b"".join(chunks))
-            return body
-    return b"".join(chunks)
+    return _Ending(error.status, 0, error, culprit(error))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bench.generator.spec import LoadResult, LoadSpec, verdict
 from bench.latency import decoded, quantiles_ms
-from bench.load import generated
-from bench.machine import Cores, cores
+from bench.load import generated, wrk
+from bench.machine import Cores, cores, cpu_s
 from proxy.demo.client import get, post
 from proxy.demo.run import drive
 
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from bench.report import Report
     from bench.subjects import Running
 
-__all__ = ("Measured", "Options", "closed_loop", "demo_stats", "enter_available", "measured", "open_loop")
+__all__ = (
+    "Maximum",
+    "Measured",
+    "Options",
+    "closed_loop",
+    "demo_stats",
+    "enter_available",
+    "maximum",
+    "measured",
+    "open_loop",
+    "valid_pairs",
+)
 
 
 OPEN_CONNECTIONS = 256
@@ -66,6 +77,12 @@ class Measured:
             "generator_cpu": round(self.result.cpu_share, 3),
             "invalid": self.invalid,
         }
+
+
+def valid_pairs(these: list[Measured], those: list[Measured]) -> list[tuple[Measured, Measured]]:
+    """Round by round, where the generator can vouch for both."""
+    pairs = zip(these, those, strict=True)
+    return [(this, that) for this, that in pairs if this.invalid is None and that.invalid is None]
 
 
 async def enter_available(
@@ -117,6 +134,28 @@ async def demo_stats(url: str) -> dict[str, int]:
     await drive(url, [post(url, "/demo/reset", b"")], 1)
     counts: dict[str, int] = json.loads(shown.answers[0][1])
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """The most that a subject did."""
+
+    rate: float
+    per_cpu_s: float
+    """Answers per second of its processor time: what a busy machine changes least."""
+    errors: int
+
+
+async def maximum(
+    subject: Running, path: str, body: bytes | None, *, connections: int, options: Options
+) -> Maximum:
+    """Drive `subject` with wrk: GETs, or POSTs of `body`."""
+    before = cpu_s(subject.pid)
+    found = await wrk(
+        subject.url + path, body, connections=connections, seconds=options.seconds, core=options.cores.load
+    )
+    used = max(cpu_s(subject.pid) - before, 0.01)  # the kernel counts in hundredths
+    return Maximum(found.rate, found.requests / used, found.errors)
 
 
 def measured(result: LoadResult) -> Measured:

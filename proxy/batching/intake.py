@@ -81,7 +81,7 @@ class Intake:
         barred = self.experience.barred
         if barred and (why := barred.get(subject.model or prepared.model)) is not None:
             raise MergeRefused(why)
-        key = (plan, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
+        key = (plan, call.identity, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
         return Examined(plan, codec, headers, wishes, prepared, key)
 
     def place(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:

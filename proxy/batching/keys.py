@@ -132,6 +132,10 @@ class HeaderRules:
             kept.sort()
         return tuple(kept), wishes
 
+    def key(self, headers: Headers) -> Headers:
+        """The fields that must be equal (names in lower case, sorted); raises `MergeRefused`."""
+        return self.read(headers)[0]
+
     def tenant(self, key: Headers) -> Headers:
         """The part of a `key` that says whose calls these are."""
         return tuple([pair for pair in key if pair[0] in self._isolated])

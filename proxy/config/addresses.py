@@ -14,7 +14,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from proxy.config.fields import Written
 from proxy.pooling.endpoint import Endpoint, parse_endpoint
 
-__all__ = ("Address", "ListenAddress", "UpstreamUrl", "parse_address")
+__all__ = ("Address", "GrpcAddress", "ListenAddress", "UpstreamUrl", "parse_address")
 
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
@@ -79,6 +79,12 @@ def _endpoint(value: object) -> Endpoint:
     return endpoint
 
 
+def _grpc_endpoint(value: object) -> Endpoint:
+    if isinstance(value, str) and _HOST_PORT.fullmatch(value):
+        return _endpoint(f"http://{value}")
+    return _endpoint(value)
+
+
 def _socket_path(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError("a Unix socket needs an absolute path, such as unix:/run/pillion.sock")
@@ -114,3 +120,12 @@ UpstreamUrl = Annotated[
     WithJsonSchema({"type": "string", "examples": ["http://127.0.0.1:8000", "unix:/run/model.sock"]}),
 ]
 """One server of an upstream. A path would have no place to go: request targets are forwarded as they came."""
+
+GrpcAddress = Annotated[
+    Endpoint,
+    Written("address"),
+    PlainValidator(_grpc_endpoint),
+    PlainSerializer(_url, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8001", "unix:/run/model-grpc.sock"]}),
+]
+"""A server's gRPC port: ``host:port``, ``https://host:port`` or ``unix:/path``."""

@@ -44,6 +44,7 @@ def check_config(config: Config) -> Iterator[Finding]:
     yield from _contradicting_globs(config)
     yield from _waits(config)
     yield from _open_admin(config)
+    yield from _loading(config)
 
 
 def _listen_addresses(config: Config) -> list[tuple[Path, Address]]:
@@ -51,7 +52,7 @@ def _listen_addresses(config: Config) -> list[tuple[Path, Address]]:
     return [
         (("server", name, "listen"), section.listen)
         for name, section in sections
-        if isinstance(getattr(section, "listen", None), Address)
+        if isinstance(getattr(section, "listen", None), Address) and (name != "grpc" or config.serves_http2)
     ]
 
 
@@ -67,12 +68,19 @@ def _listeners(config: Config) -> Iterator[Finding]:
 def _loops(config: Config) -> Iterator[Finding]:
     for path, address in _listen_addresses(config):
         for name, upstream in config.upstreams.items():
-            for index, endpoint in enumerate(upstream.http):
+            endpoints = (("http", upstream.http), ("grpc", upstream.grpc))
+            for key, index, endpoint in _numbered(endpoints):
                 if _is_same(address, endpoint):
                     listener = ".".join(map(str, path))
-                    yield Finding(
-                        ("upstreams", name, "http", index), f"this is the proxy itself ({listener})"
-                    )
+                    yield Finding(("upstreams", name, key, index), f"this is the proxy itself ({listener})")
+
+
+def _numbered(
+    lists: tuple[tuple[str, tuple[Endpoint, ...]], ...],
+) -> Iterator[tuple[str, int, Endpoint]]:
+    for key, endpoints in lists:
+        for index, endpoint in enumerate(endpoints):
+            yield key, index, endpoint
 
 
 def _is_same(address: Address, endpoint: Endpoint) -> bool:
@@ -143,3 +151,18 @@ def _open_admin(config: Config) -> Iterator[Finding]:
     if not address.is_loopback:
         message = f"{address} can be reached from other machines: metrics and status are readable by them"
         yield Finding(("server", "admin", "listen"), message, severity="warning")
+
+
+def _loading(config: Config) -> Iterator[Finding]:
+    loading = config.loading
+    upstream = loading.control.upstream
+    if upstream and upstream not in config.upstreams:
+        near = closest(upstream, config.upstreams) or ", ".join(config.upstreams)
+        yield Finding(("loading", "control", "upstream"), f"no upstream is named {upstream}", near)
+    for name, model in loading.models.items():
+        if loading.budget and model.size is not None and model.size > loading.budget:
+            message = f"{name} is larger than the budget for all models: it can never be loaded"
+            yield Finding(("loading", "models", name, "size"), message)
+        if loading.control.protocol == "replay" and model.warmup is None:
+            message = "loading by replay sends the model's warm-up request, and there is none"
+            yield Finding(("loading", "models", name), message)

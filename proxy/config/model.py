@@ -7,24 +7,39 @@ misspelt keys all read the structs themselves.
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Annotated, Literal
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from proxy.batching.policy import BatchPolicy
-from proxy.config.addresses import Address, ListenAddress, UpstreamUrl
+from proxy.caching.policy import CachePolicy, StorePolicy
+from proxy.config.addresses import Address, GrpcAddress, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
-from proxy.ingress.policy import DrainPolicy, LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.policy import (
+    AuthPolicy,
+    DrainPolicy,
+    ForwardingPolicy,
+    LimitPolicy,
+    ServerTimeoutPolicy,
+    ServerTlsPolicy,
+    TrustedProxy,
+)
+from proxy.loading.policy import LoadingPolicy
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.routing.policy import RoutePolicy
+from proxy.streaming.policy import StreamPolicy
 from proxy.telemetry.policy import AccessLogPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = (
     "AdminConfig",
     "Config",
+    "GrpcConfig",
     "HttpConfig",
     "ModelConfig",
     "ObserveConfig",
@@ -38,6 +53,18 @@ class HttpConfig(Policy):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+    tls: ServerTlsPolicy | None = None
+    """TLS on this listener; none: plain HTTP."""
+
+
+class GrpcConfig(Policy):
+    """The HTTP/2 data listener: gRPC, and plain requests over HTTP/2 with prior knowledge."""
+
+    listen: ListenAddress = Address("127.0.0.1", 8081)
+    """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`. Bound when this section is
+    written or an upstream has `grpc`."""
+    tls: ServerTlsPolicy | None = None
+    """Certificate to serve TLS with; none: clients come without TLS, with prior knowledge."""
 
 
 class AdminConfig(Policy):
@@ -62,10 +89,16 @@ class ServerConfig(Policy):
     """What faces the clients."""
 
     http: HttpConfig = HttpConfig()
+    grpc: GrpcConfig = GrpcConfig()
     admin: AdminConfig = AdminConfig()
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
     drain: DrainPolicy = DrainPolicy()
+    auth: AuthPolicy = AuthPolicy()
+    forwarding: ForwardingPolicy = ForwardingPolicy()
+    trusted_proxies: tuple[TrustedProxy, ...] = ()
+    """Addresses and CIDRs whose `X-Forwarded-*`, `Forwarded` and identity fields are believed; `unix` is
+    whoever comes over a Unix socket."""
 
 
 class UpstreamConfig(UpstreamPolicy):
@@ -73,17 +106,29 @@ class UpstreamConfig(UpstreamPolicy):
 
     protocol: ProtocolName = "generic"
     """What it speaks: decides what each path means, which can be batched, and how errors are spelt."""
-    http: Annotated[tuple[UpstreamUrl, ...], Field(min_length=1)]
+    http: tuple[UpstreamUrl, ...] = ()
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
+    grpc: tuple[GrpcAddress, ...] = ()
+    """Its gRPC endpoints: `host:port`, `https://host:port` or `unix:/path`."""
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
     """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
     name."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not self.http and not self.grpc:
+            raise ValueError("an upstream needs at least one endpoint, in http or in grpc")
+        return self
 
 
 class ModelConfig(Policy):
     """What applies to the models that a glob matches."""
 
+    fallback: tuple[str, ...] = ()
+    """Models that may answer in place of one that cannot be loaded in time: the first that is ready does."""
     batch: BatchPolicy = BatchPolicy()
+    stream: StreamPolicy = StreamPolicy()
+    cache: CachePolicy = CachePolicy()
 
 
 class ObserveConfig(Policy):
@@ -91,6 +136,8 @@ class ObserveConfig(Policy):
 
     access_log: AccessLogPolicy = AccessLogPolicy()
 
+
+_REMEMBERED_NAMES = 1024
 
 UpstreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 ModelGlob = Annotated[str, AfterValidator(check_glob)]
@@ -109,12 +156,21 @@ class Config(Policy):
     models: dict[ModelGlob, ModelConfig] = Field(default_factory=lambda: {"*": ModelConfig()})
     """Settings by model name, where `*` and `?` are wildcards. The most specific glob wins and inherits the
     rest."""
+    cache: StorePolicy = StorePolicy()
+    loading: LoadingPolicy = LoadingPolicy()
+    """When models are loaded, kept and evicted."""
     observe: ObserveConfig = ObserveConfig()
 
     @field_validator("models", mode="after")
     @classmethod
     def _with_least_specific(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         return models if "*" in models else models | {"*": ModelConfig()}
+
+    @property
+    def serves_http2(self) -> bool:
+        """Whether the HTTP/2 listener is wanted: it is written, or somebody behind it speaks gRPC."""
+        is_written = "grpc" in self.server.model_fields_set
+        return is_written or any(upstream.grpc for upstream in self.upstreams.values())
 
     @cached_property
     def _globs(self) -> Globs:
@@ -124,11 +180,16 @@ class Config(Policy):
     def _merged(self) -> dict[tuple[str, ...], ModelConfig]:
         return {}
 
-    def model_policy(self, name: str) -> ModelConfig:
-        """What applies to the model `name`: the most specific glob's fields over those of less specific ones.
+    @cached_property
+    def model_policy(self) -> Callable[[str], ModelConfig]:
+        """What applies to a model by name: the most specific glob's fields over those of less specific ones.
 
         Values that contradict what they would inherit (``least`` above an inherited ``most``) stand alone.
+        The names come from clients, so only so many answers are kept.
         """
+        return lru_cache(maxsize=_REMEMBERED_NAMES)(self._policy_of)
+
+    def _policy_of(self, name: str) -> ModelConfig:
         matching = self._globs.matching(name)
         merged = self._merged.get(matching)  # one entry for each set of globs, however many names there are
         if merged is None:

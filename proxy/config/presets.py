@@ -74,7 +74,7 @@ def _open_inference_model(base: str) -> tuple[Preset, ...]:
         Preset("generate_stream", "POST", f"{base}/generate_stream", "stream"),
         Preset("model_ready", "GET", f"{base}/ready", "health"),
         Preset("model_config", "GET", f"{base}/config", "metadata"),
-        Preset("model_stats", "GET", f"{base}/stats", "metadata"),
+        Preset("model_stats", "GET", f"{base}/stats", "other"),
         Preset("model_metadata", "GET", base, "metadata"),
     )
 

@@ -1,256 +1,287 @@
-"""Bytes from a client in, requests out: a sans-I/O HTTP/1.x request parser on llhttp.
+"""Bytes from a client in, requests out: a sans-I/O HTTP/1.x reader for one connection.
 
 Theory of operation
 -------------------
-llhttp (through httptools, in its strict mode) decides where a message begins and ends; `head.read_head`
-refuses what it accepts and a proxy must not. `feed` takes what one read returned and gives back the requests
-that begin in it.
+`feed` takes what one read returned and gives back the requests that begin in it. A head is collected until
+its empty line and judged as a whole; its body is counted off or taken out of its chunks. After a fault the
+reader is spent: nothing that follows a malformed message is looked at.
 
 A request whose body ended within the read that completed its head carries the body as ``bytes``: that is
 the one-buffer path of small inference calls, and it costs no stream, no future and no copy. Any other body
-becomes a `Stream` that later reads fill.
+becomes a `Stream` that later reads fill. Framing is regenerated from the body by whoever sends the message
+on, so that the backend and this proxy cannot disagree about where it ends.
 
-Framing is regenerated from the body by whoever sends the message on, which is why a request with two
-meanings dies here. After an error the parser is spent: nothing that follows a malformed message is looked at.
+Keep-alive clients mostly repeat their head to the byte. When a read begins with the connection's last head
+and brings exactly its body, the judgement of that head holds again: the same bytes on the same connection
+mean the same request.
 
-Why not aiohttp's own parser: it builds a case-insensitive multidict and a URL object that a relay never
-reads (8.8 µs against 2.5 µs for a small request), drops trailers, and reports every fault as 400.
-
-Keep-alive clients mostly repeat their head to the byte. When a read begins with the last plain request's
-head, llhttp (which stands between two messages, and would arrive at the same place) need not see it: 1 µs
-instead of 5.
+After a request to upgrade, what the client sends is not read as HTTP until the upgrade is declined
+(`decline_upgrade`): it belongs to the other protocol.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import httptools
-
-from proxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, ProxyError, Reset
+from proxy.errors import BadRequest, ProxyError
 from proxy.exchange import Call, Stream
+from proxy.ingress.chunks import ChunkDecoder
+from proxy.ingress.grammar import check_beginning
 from proxy.ingress.head import Head, read_head
 
 if TYPE_CHECKING:
-    from proxy.exchange import Body, Flow
-    from proxy.ingress.policy import LimitPolicy
+    from collections.abc import Callable
+
+    from proxy.exchange import Body, Flow, Headers, Ledger
+    from proxy.ingress.forwarding import Hop
+    from proxy.ingress.rules import HeadRules
 
 __all__ = ("Arrival", "RequestParser")
 
-_FAULTS: dict[type[httptools.HttpParserError], str] = {
-    httptools.HttpParserInvalidMethodError: "unknown method",
-    httptools.HttpParserInvalidURLError: "invalid request target",
-}
 # A longer head is not worth remembering for each idle connection.
-_MAX_REMEMBERED = 2048
+_MAX_REMEMBERED: Final = 2048
 
 
 class Arrival:
-    """One request as it came off the wire.
+    """One request as it came off the wire: the `head` as it was judged, and the `call` made of it.
 
-    `keep_alive` says whether the client would send another; `expects_continue` that it waits for an interim
-    100 before its body.
+    `request_id` is the client's name for it, or the one that it was given here.
     """
 
-    __slots__ = ("call", "expects_continue", "keep_alive")
+    __slots__ = ("call", "head", "request_id")
 
-    def __init__(self, head: Head, body: Body) -> None:
-        self.call = Call(head.method, head.target, head.headers, body)
-        self.call.http_version = head.http_version
-        self.keep_alive = head.keep_alive
-        self.expects_continue = head.expects_continue
+    def __init__(self, head: Head, body: Body, new_ids: Callable[[], tuple[bytes, bytes]]) -> None:
+        trace_id, span_id = new_ids()
+        self.head = head
+        self.request_id = head.request_id or trace_id
+        before, after = head.trace or (b"00-" + trace_id + b"-", b"-00")
+        parent = (b"traceparent", before + span_id + after)
+        added: Headers = (parent,) if head.request_id else ((b"X-Request-Id", trace_id), parent)
+        if head.expects_continue and not isinstance(body, bytes):
+            added += ((b"Expect", b"100-continue"),)
+        self.call = call = Call(head.method, head.target, head.headers + added, body)
+        call.http_version = head.http_version
+        call.upgrade = head.upgrade
+        call.identity = head.identity
+        call.timeout_wish = head.timeout_wish
 
 
 class RequestParser:
-    """Parses the requests of one client connection; `flow` pauses and resumes its socket."""
+    """Reads the requests of one client connection; `flow` pauses and resumes its socket.
+
+    `new_ids` makes a trace id (32 hexadecimal digits) and a span id (16); body bytes are counted in `ledger`.
+    `received` counts the bytes of the body in hand.
+    """
 
     __slots__ = (
-        "_arrivals",
-        "_begun",
         "_body",
-        "_body_bytes",
-        "_fields",
+        "_chunks",
         "_flow",
+        "_has_skipped",
         "_head",
-        "_head_bytes",
+        "_hop",
+        "_known",
         "_known_bytes",
-        "_known_head",
-        "_limits",
-        "_parser",
-        "_resuming",
+        "_ledger",
+        "_left",
+        "_new_ids",
+        "_pending",
+        "_rules",
+        "_seen",
         "_stream",
-        "_target",
+        "_trailers",
         "fault",
+        "received",
     )
 
-    def __init__(self, limits: LimitPolicy, flow: Flow) -> None:
-        self._limits = limits
+    def __init__(
+        self,
+        rules: HeadRules,
+        hop: Hop,
+        flow: Flow,
+        *,
+        ledger: Ledger,
+        new_ids: Callable[[], tuple[bytes, bytes]],
+    ) -> None:
+        self._rules = rules
+        self._hop = hop
         self._flow = flow
-        self._parser = httptools.HttpRequestParser(self)
-        self._arrivals: list[Arrival] = []
+        self._ledger = ledger
+        self._new_ids = new_ids
         self.fault: ProxyError | None = None
+        self._pending = b""  # of a head that is not whole
+        self._seen = 0  # bytes of the read in hand that were looked at before
+        self._has_skipped = False  # an empty line before the request line
+        self._head: Head | None = None  # of the message in hand, once it is whole
+        self._chunks: ChunkDecoder | None = None
+        self._body: list[bytes] = []  # of the message in hand, while it has no stream
+        self._stream: Stream | None = None
+        self._left = 0  # bytes of a counted body to come
+        self._trailers: Headers = ()
+        self._known: Head | None = None
         self._known_bytes = b""
-        self._known_head: Head | None = None
-        self._begun = False  # a message has begun and is not complete
-        self._resuming = False  # llhttp is being told what it already knew
-        self._head: Head | None = None  # of the message in progress, once it is whole
-        self._stream: Stream | None = None  # its body, where that outlives the first read
-        self._target = b""
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self.received = 0
 
-    # ------------------------------------------------------------- the caller's side
     @property
     def is_idle(self) -> bool:
         """True between messages: nothing of a next request has arrived."""
-        return not self._begun
+        return self._head is None and not self._pending
+
+    @property
+    def is_in_head(self) -> bool:
+        """True when the beginning of a request's head has arrived and its end has not."""
+        return self._head is None and bool(self._pending)
 
     def feed(self, data: bytes) -> list[Arrival]:
         """The requests that begin in `data`, in order, up to the first one that breaks the rules.
 
         `fault` then says how; requests before it are good and to be answered first.
         """
-        if self.fault is not None:
-            return []
-        if self._begun:
-            if self._head is None:
-                self._head_bytes += len(data)  # llhttp keeps an unfinished field to itself: bound it
-            self._run(data)
-            return self._collect()
-        known = self._known_head
-        if known is not None and data.startswith(self._known_bytes):
+        known = self._known
+        if (
+            known is not None
+            and self._head is None
+            and not self._pending
+            and data.startswith(self._known_bytes)
+        ):
             body = data[len(self._known_bytes) :]
-            if len(body) == known.length:
-                return [Arrival(known, body)]
-        self._run(data)
-        arrivals = self._collect()
-        if len(arrivals) == 1 and not self._begun and self.fault is None:
-            self._remember(data, arrivals[0])
+            if len(body) == (known.length or 0) and self.fault is None:
+                return [Arrival(known, body, self._new_ids)]
+        arrivals: list[Arrival] = []
+        if self.fault is None:
+            try:
+                self._run(data, arrivals)
+            except ProxyError as fault:
+                self.break_off(fault)
         return arrivals
 
     def eof(self) -> None:
-        """The client will send no more; a body that is not whole breaks off."""
+        """The client will send no more: the end of what it sends over an upgraded connection, otherwise of a
+        request only when that is whole."""
+        if self._head is not None and self._head.upgrade:
+            self._end_stream()
+        elif not self.is_idle:
+            self.break_off(BadRequest("the client closed before its request was whole"))
+
+    def break_off(self, error: ProxyError) -> None:
+        """Read nothing more; the request in hand ends with `error`."""
+        self.fault = self.fault or error
+        self._pending = b""
         if self._stream is not None:
-            self._stream.fail(Reset("the client closed before its request was whole"))
+            self._stream.fail(error)
             self._stream = None
+
+    def decline_upgrade(self) -> list[Arrival]:
+        """The upgrade did not come about: what the client has sent meanwhile is HTTP after all."""
+        stream = self._stream
+        if self._head is None or stream is None:
+            return []
+        data = stream.read_nowait()
+        self._end_stream()
+        return self.feed(data) if data else []
 
     # ------------------------------------------------------------- internals
-    def _run(self, data: bytes) -> None:
-        while self.fault is None:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                # An Upgrade that nobody takes up is an ordinary request (RFC 9110 §7.8): read on.
-                data = data[upgrade.args[0] :]
-                self._restart()
-                continue
-            except httptools.HttpParserError as fault:
-                if self.fault is None:
-                    self.fault = BadRequest(f"malformed request: {_FAULTS.get(type(fault), 'not HTTP/1.1')}")
-                return
-            if self._head_bytes > self._limits.header_bytes and self._head is None:
-                self.fault = HeadersTooLarge(f"request head over {self._limits.header_bytes} bytes")
-            return
+    def _run(self, data: bytes, arrivals: list[Arrival]) -> None:
+        self._seen = len(self._pending)
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        pos, size = 0, len(data)
+        while pos < size:
+            head = self._head
+            if head is None:
+                pos = self._read_head(data, pos)
+            elif head.upgrade:
+                self._take(data[pos:])
+                pos = size
+            elif self._chunks is not None:
+                pos = self._read_chunks(self._chunks, data, pos)
+            else:
+                pos = self._read_counted(data, pos)
+            self._conclude(arrivals)
+        if self._head is not None and self._stream is None:
+            self._open_stream(self._head, arrivals)
 
-    def _restart(self) -> None:
-        """Go on with a fresh llhttp: the old one skips the body of a request that asked to upgrade."""
-        self._parser = httptools.HttpRequestParser(self)
-        if self._head is not None:
-            length = b"Content-Length: %d" % (self._head.length or 0)
-            framing = b"Transfer-Encoding: chunked" if self._head.is_chunked else length
-            self._resuming = True
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-            self._resuming = False
+    def _read_head(self, data: bytes, pos: int) -> int:
+        """Judge the head at `pos`; where its body begins, or the end of `data` when it is not whole."""
+        if not self._has_skipped and data.startswith(
+            b"\r\n", pos
+        ):  # RFC 9112 §2.2: one empty line before a request
+            self._has_skipped = True
+            return pos + 2
+        end = data.find(b"\r\n\r\n", max(pos, self._seen - 3)) + 4
+        if end < 4:
+            self._pending = data[pos:]
+            if self._pending != b"\r":
+                check_beginning(self._pending, self._rules.limits, self._seen if pos == 0 else 0)
+            return len(data)
+        if end - pos > self._rules.limits.header_bytes:
+            check_beginning(data[pos:end], self._rules.limits)
+        self._has_skipped = False
+        self._head = head = read_head(data[pos : end - 2], self._hop, self._rules)
+        self._chunks = ChunkDecoder(self._rules.limits) if head.is_chunked else None
+        self._left = head.length or 0
+        self.received = 0
+        if pos == 0 and end + self._left == len(data):
+            self._remember(head, data[:end])
+        return end
 
-    def _collect(self) -> list[Arrival]:
-        """What this read brought; a request whose body goes on gets a `Stream` to receive the rest."""
-        arrivals, self._arrivals = self._arrivals, []
-        if self.fault is not None:
-            if self._stream is not None:
-                self._stream.fail(self.fault)
-        elif self._head is not None and self._stream is None:
-            stream = self._stream = Stream(self._flow, self._head.length)
-            for chunk in self._body:
-                stream.feed(chunk)
-            arrivals.append(Arrival(self._head, stream))
-        return arrivals
+    def _remember(self, head: Head, block: bytes) -> None:
+        if len(block) <= _MAX_REMEMBERED and not (
+            head.is_chunked or head.upgrade or head.expects_continue or head.is_for_us
+        ):
+            self._known = head
+            self._known_bytes = block
 
-    def _remember(self, data: bytes, arrival: Arrival) -> None:
-        body = arrival.call.body
-        if not arrival.keep_alive or arrival.expects_continue or not isinstance(body, bytes):
-            return
-        size = len(data) - len(body)
-        if size > _MAX_REMEMBERED or not data.endswith(b"\r\n\r\n" + body):
-            return  # chunked, or trailing bytes: the head does not say where the body ends
-        self._known_bytes = data[:size]
-        self._known_head = Head(arrival.call.method, arrival.call.target, arrival.call.headers)
-        self._known_head.http_version = arrival.call.http_version
-        self._known_head.length = len(body)
+    def _read_counted(self, data: bytes, pos: int) -> int:
+        piece = data[pos : pos + self._left]
+        self._left -= len(piece)
+        self._take(piece)
+        return pos + len(piece)
 
-    def _refuse(self, error: ProxyError) -> None:
-        self.fault = error
-        raise error  # leaves llhttp
+    def _read_chunks(self, chunks: ChunkDecoder, data: bytes, pos: int) -> int:
+        pieces: list[bytes] = []
+        end = chunks.feed(data, pos, pieces)
+        for piece in pieces:
+            self._take(piece)
+        if end < 0:
+            return len(data)
+        self._chunks = None
+        self._trailers = chunks.trailers
+        return end
 
-    # ------------------------------------------------------------- llhttp's callbacks
-    def on_message_begin(self) -> None:
-        """A request line starts."""
-        if not self._resuming:
-            self._begun = True
-            self._head = None
-            self._target = b""
-            self._fields = []
-            self._head_bytes = 0
-            self._body = []
-            self._body_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
-        if not self._resuming:
-            self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header field, or one trailer field once the body has begun."""
-        if not self._resuming:
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """The head is whole: judge it."""
-        if self._resuming:
-            return
-        parser = self._parser
-        try:
-            head = read_head(
-                parser.get_method(), self._target, parser.get_http_version(), self._fields, self._limits
-            )
-        except ProxyError as error:
-            self._refuse(error)
-        else:
-            head.keep_alive = parser.should_keep_alive()
-            self._head = head
-            self._fields = []
-
-    def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
-        self._body_bytes += len(data)
-        if self._body_bytes > self._limits.body:
-            self._refuse(BodyTooLarge(f"request body over {self._limits.body} bytes"))
+    def _take(self, piece: bytes) -> None:
+        self.received += len(piece)
         if self._stream is not None:
-            self._stream.feed(data)
+            self._stream.feed(piece)
         else:
-            self._body.append(data)
+            self._body.append(piece)
 
-    def on_message_complete(self) -> None:
-        """The request is whole."""
+    def _conclude(self, arrivals: list[Arrival]) -> None:
+        """Hand the message over if it is whole."""
         head = self._head
-        if head is None or (self._parser.should_upgrade() and (head.length or head.is_chunked)):
-            return  # only llhttp thinks so: `_restart` reads the body
-        self._begun = False
-        self._head = None
-        if self._stream is not None:
-            self._stream.end(tuple(self._fields))
-            self._stream = None
+        if head is None or head.upgrade or self._left or self._chunks is not None:
             return
-        body = self._body
-        self._arrivals.append(Arrival(head, body[0] if len(body) == 1 else b"".join(body)))
+        if self._trailers and self._stream is None:  # only a stream can carry them
+            self._open_stream(head, arrivals)
+        if self._stream is not None:
+            self._end_stream()
+            return
+        body, self._body = self._body, []
+        self._head = None
+        arrivals.append(Arrival(head, body[0] if len(body) == 1 else b"".join(body), self._new_ids))
+
+    def _open_stream(self, head: Head, arrivals: list[Arrival]) -> None:
+        self._stream = stream = Stream(self._flow, head.length)
+        stream.account(self._ledger)
+        pieces, self._body = self._body, []
+        for piece in pieces:
+            stream.feed(piece)
+        arrivals.append(Arrival(head, stream, self._new_ids))
+
+    def _end_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        trailers, self._trailers = self._trailers, ()
+        self._head = None
+        if stream is not None:
+            stream.end(trailers)

@@ -1,12 +1,25 @@
-"""What an operator says about the listener (YAML: ``limits``, ``timeouts`` and ``drain`` of ``server``)."""
+"""What an operator says about the listeners (YAML: ``limits``, ``timeouts``, ``drain``, ``auth``,
+``forwarding`` and ``trusted_proxies`` of ``server``, and the ``tls`` of a listener)."""
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from ipaddress import ip_network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from proxy.config.fields import Duration, Policy, Size
 
-__all__ = ("DrainPolicy", "LimitPolicy", "ServerTimeoutPolicy")
+__all__ = (
+    "AuthPolicy",
+    "DrainPolicy",
+    "ForwardingPolicy",
+    "LimitPolicy",
+    "ServerTimeoutPolicy",
+    "ServerTlsPolicy",
+    "TrustedProxy",
+)
 
 
 class LimitPolicy(Policy):
@@ -16,17 +29,33 @@ class LimitPolicy(Policy):
     """Bytes in one request body; more is answered 413 before the upstream sees anything."""
     inflight: int = Field(default=1024, ge=1)
     """Calls admitted at once over all listeners; more are answered 429."""
+    connections: int = Field(default=10_000, ge=1)
+    """Client connections of the listener at once; more are answered 503 and closed."""
+    target: Size = 8 << 10
+    """Bytes of one request target; a longer one is answered 414."""
+    buffered: Size = 256 << 20
+    """Bytes of bodies held in memory over all calls; when they are reached, new calls are answered 503."""
     headers: int = Field(default=100, ge=1)
-    """Header fields in one request."""
+    """Header fields in one request; more are answered 431."""
     header_bytes: Size = 64 << 10
-    """Bytes of one request's head."""
+    """Bytes of one request's head; a longer one is answered 431."""
+    body_rate: Size = 240
+    """Bytes per second that one request body must bring on average once it has taken 5 seconds; a slower
+    one is answered 408."""
 
 
 class ServerTimeoutPolicy(Policy):
     """How long a client may keep its connection without progress."""
 
+    header: Duration = 10.0
+    """Span from a connection's opening to its first byte, and from the first byte of a request head to its
+    last, however the bytes are spread."""
+    body_stall: Duration = 30.0
+    """Longest silence within one request body."""
     keepalive: Duration = 75.0
     """Span an idle client connection is kept open."""
+    write_stall: Duration = 60.0
+    """Span in which a client takes nothing of its answer before its connection is aborted."""
 
 
 class DrainPolicy(Policy):
@@ -36,3 +65,68 @@ class DrainPolicy(Policy):
     """Span between failing readiness and refusing new connections, per shutdown."""
     grace: Duration = 25.0
     """Span after `ready_lag` in which admitted requests may still be answered, per shutdown."""
+
+
+def _key_digest(text: str) -> str:
+    digest = text.removeprefix("sha256:").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ValueError("expected the SHA-256 of a key in 64 hexadecimal digits (printf %s KEY | sha256sum)")
+    return digest
+
+
+def _network(text: str) -> str:
+    if text != "unix":
+        ip_network(text)  # ValueError says what is wrong with it
+    return text
+
+
+KeyDigest = Annotated[str, AfterValidator(_key_digest)]
+"""SHA-256 of an API key in hexadecimal, with or without ``sha256:`` before it."""
+
+TrustedProxy = Annotated[str, AfterValidator(_network)]
+"""An address or CIDR such as `10.0.0.0/8`, or `unix` for whoever comes over a Unix socket."""
+
+
+class AuthPolicy(Policy):
+    """Who may call (YAML: ``server.auth``)."""
+
+    keys: tuple[KeyDigest, ...] = ()
+    """SHA-256 of each accepted `Authorization: Bearer` key; none: no authentication. The key is not
+    forwarded."""
+
+
+class ForwardingPolicy(Policy):
+    """What is said to the next hop about this one (YAML: ``server.forwarding``)."""
+
+    via: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "auto"
+    """Name of this proxy in `Via`, by which it knows a request that comes round again: `auto` makes a name
+    for each process, `off` adds none."""
+    identity_headers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+\*?$")], ...] = (
+        "X-Auth-Request-*",
+        "X-Authenticated-*",
+        "X-Remote-*",
+        "Remote-User",
+        "X-Real-IP",
+        "X-Client-Cert*",
+        "X-SSL-Client-*",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+    )
+    """Field names (a final `*` is any rest) by which a trusted proxy tells who the caller is: removed, like
+    `Forwarded` and `X-Forwarded-*`, from requests that no trusted proxy sent."""
+    paths: Literal["exact", "strict"] = "exact"
+    """`exact` forwards every target byte for byte; `strict` refuses those that servers are known to read in
+    two ways: dot segments, `//`, `;`, a backslash, an encoded slash, NUL or overlong UTF-8."""
+
+
+class ServerTlsPolicy(Policy):
+    """TLS on a listener (YAML: ``server.http.tls``); files are read again when they change."""
+
+    cert: str
+    """PEM file: the certificate and its chain."""
+    key: str
+    """PEM file: the private key."""
+    client_ca: str = ""
+    """PEM file: the authorities of client certificates; none: clients show no certificate."""
+    client_certs: Literal["required", "optional"] = "required"
+    """Whether a client may come without a certificate, where `client_ca` is set."""

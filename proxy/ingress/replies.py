@@ -23,8 +23,16 @@ _JSON = (b"Content-Type", b"application/json")
 _ERROR_TYPES = {
     "bad_request": "http_request_error",
     "body_too_large": "http_request_error",
+    "coding_not_supported": "http_request_error",
+    "expectation_failed": "http_request_error",
     "headers_too_large": "http_request_error",
+    "loop_detected": "proxy_loop_detected",
+    "method_not_allowed": "http_request_error",
+    "misdirected": "http_request_error",
     "request_timeout": "http_request_error",
+    "target_too_long": "http_request_error",
+    "unauthorized": "http_request_denied",
+    "version_not_supported": "http_request_error",
     "route_not_found": "destination_not_found",
     "deadline_exceeded": "http_response_timeout",
     "no_healthy_endpoint": "destination_unavailable",
@@ -36,6 +44,11 @@ _ERROR_TYPES = {
     "bad_reply": "http_protocol_error",
     "split_mismatch": "http_protocol_error",
     "internal": "proxy_internal_error",
+}
+# What RFC 9110 requires with a status.
+_REQUIRED = {
+    401: (b"WWW-Authenticate", b"Bearer"),
+    405: (b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
 }
 
 
@@ -54,6 +67,8 @@ def error_reply(error: ProxyError, dialect: str = "generic") -> Reply:
     error_type = _ERROR_TYPES.get(error.reason)
     params = f"; error={error_type}" if error_type else ""
     headers = [_JSON, (b"Proxy-Status", f'pillion{params}; details="{error.reason}"'.encode())]
+    if error.status in _REQUIRED:
+        headers.append(_REQUIRED[error.status])
     if error.retry_after_s is not None:
         headers.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after_s))))
     return Reply(error.status, tuple(headers), body, source="proxy")

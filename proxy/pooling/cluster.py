@@ -56,6 +56,7 @@ _COME_BACK_S: Final = 1.0  # a restarted endpoint is found by probes within abou
 class Cluster:
     """Implements `Upstream` for the upstream `name`, reached through `endpoints`; see the module's text.
 
+    The protocol ``grpc`` means HTTP/2 channels, any other HTTP/1.1 connections.
     Raises OSError (ssl.SSLError included) for an unusable TLS file. `random` draws from [0, 1).
     """
 
@@ -77,7 +78,10 @@ class Cluster:
         self._random = random
         self._budget = RetryBudget(policy.retry.budget)
         self._hedger = Hedger(policy.hedge, events) if policy.hedge.mode != "off" else None
-        tls = client_context(policy.tls) if any(endpoint.is_tls for endpoint in endpoints) else None
+        self._transport = "grpc" if protocol == "grpc" else "http"
+        is_tls = any(endpoint.is_tls for endpoint in endpoints)
+        alpn = "h2" if protocol == "grpc" else "http/1.1"
+        tls = client_context(policy.tls, alpn=alpn) if is_tls else None
         self._members = [
             Member(
                 endpoint,
@@ -152,7 +156,7 @@ class Cluster:
     def _connections(self) -> Iterator[tuple[tuple[str, ...], float]]:
         for member in self._members:
             for state, count in member.pool.connections.items():
-                yield (self.name, "http", state), count
+                yield (self.name, self._transport, state), count
 
     def _each(self, read: Callable[[Member], float]) -> Iterator[tuple[tuple[str, ...], float]]:
         for member in self._members:

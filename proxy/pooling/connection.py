@@ -50,11 +50,25 @@ _HANG_UP: Final = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 class Owner(Protocol):
     """Whoever keeps connections: what they share, and what they tell it."""
 
-    clock: Clock
-    alarm: Alarm
-    heads: HeadTable
-    timeouts: TimeoutPolicy
-    authority: bytes
+    @property
+    def clock(self) -> Clock:
+        """The pool's time."""
+
+    @property
+    def alarm(self) -> Alarm:
+        """Who watches over exchanges that last too long."""
+
+    @property
+    def heads(self) -> HeadTable:
+        """Answers' heads seen before."""
+
+    @property
+    def timeouts(self) -> TimeoutPolicy:
+        """How long a backend may be silent."""
+
+    @property
+    def authority(self) -> bytes:
+        """The ``Host`` of a call that has none."""
 
     def announced(self, timeout_s: float) -> None:
         """The backend says that it keeps idle connections for `timeout_s`."""
@@ -147,6 +161,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             if not call.upgrade:
                 self._upload = Upload(body, self._transport, self._upload_ended)
+                self._upload.start()
         elif len(body) <= _SMALL_BODY:
             self._transport.write(head + body)
         else:
@@ -239,9 +254,10 @@ class Connection(asyncio.Protocol):
         )
 
     def pause_writing(self) -> None:
-        """The backend reads slowly: stop uploading."""
+        """The backend reads slowly: stop uploading, and count its silence from now."""
         if self._upload is not None:
             self._upload.pause()
+            self._heard()
 
     def resume_writing(self) -> None:
         """The backend has caught up: go on uploading."""
@@ -258,7 +274,7 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self) -> None:
         reader = self._reader
-        if reader.trailers:  # only a stream can carry them
+        if reader.has_trailers:  # only a stream can carry them
             self._open_download()
             return
         chunks = reader.chunks

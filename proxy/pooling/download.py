@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from proxy.exchange import Stream
+from proxy.kernel_buffers import bound_receiving
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,14 +62,16 @@ class Download:
         self._on_abandoned = on_abandoned
         self.is_paused = False
         self.leave_at = math.inf
+        bound_receiving(transport)
         self.stream = Stream(self, reader.head.length if reader.head is not None else None)
 
     def pump(self) -> None:
         """Pass on what the reader has."""
         reader = self._reader
-        chunks, reader.chunks = reader.chunks, []
-        for chunk in chunks:
-            self.stream.feed(chunk)
+        chunks = reader.chunks
+        if chunks:  # what one read brought leaves in one write
+            self.stream.feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            chunks.clear()
         if reader.is_complete:
             self.stream.end(reader.trailers)
             if self.is_paused:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from proxy.errors import UpstreamError
 from proxy.exchange import Reply, Stream
 from proxy.pooling.balancing import ramp
+from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.dial import Dialer
 from proxy.pooling.ejection import Ejection
+from proxy.pooling.grpc_prober import GrpcProber
 from proxy.pooling.health import Health
 from proxy.pooling.http_pool import HttpPool
 from proxy.pooling.prober import Prober
@@ -62,7 +64,8 @@ class Member:
         self.endpoint = endpoint
         self.health = Health(policy.health, clock.now())
         self.ejection = Ejection(policy.eject)
-        self.prober = Prober(
+        is_grpc = protocol == "grpc"
+        self.prober = (GrpcProber if is_grpc else Prober)(
             endpoint,
             protocol,
             self.health,
@@ -72,7 +75,7 @@ class Member:
             random=random,
             on_probed=self._probed,
         )
-        self.pool = HttpPool(
+        self.pool: HttpPool | ChannelPool = (ChannelPool if is_grpc else HttpPool)(
             endpoint, policy, dialer, clock, events=events, random=random, on_trouble=self.prober.suspect
         )
         self._now = clock.now

@@ -11,6 +11,7 @@ from proxy.config.fields import Duration, Policy, Share
 __all__ = (
     "ConcurrencyPolicy",
     "EjectPolicy",
+    "GrpcPoolPolicy",
     "HealthPolicy",
     "HedgePolicy",
     "HttpPoolPolicy",
@@ -47,10 +48,32 @@ class HttpPoolPolicy(Policy):
     ever sent; empty: nothing is sent."""
 
 
+class GrpcPoolPolicy(Policy):
+    """The HTTP/2 channels to one gRPC endpoint, per worker process."""
+
+    min: int = Field(default=5, ge=1, le=1000)
+    """Channels opened with the first call and kept."""
+    max: int = Field(default=50, ge=1, le=1000)
+    """Channels open at once."""
+    streams: int = Field(default=80, ge=1)
+    """Calls on the least loaded channel at which another one is opened."""
+    idle: Duration = 1800.0
+    """Span after which an unused channel beyond `min` is closed."""
+    max_age: Duration = 3600.0
+    """Span after which a channel takes no new calls and is replaced, give or take a tenth."""
+    connect: Duration = 1.0
+    """Span allowed for one dial."""
+    wait: Duration = 3.0
+    """Span a call may wait for a channel with room."""
+    queue: int = Field(default=1024, ge=0)
+    """Calls that may wait for a channel at once."""
+
+
 class PoolPolicy(Policy):
     """Connections to each endpoint of an upstream, by protocol."""
 
     http: HttpPoolPolicy = HttpPoolPolicy()
+    grpc: GrpcPoolPolicy = GrpcPoolPolicy()
 
 
 class TimeoutPolicy(Policy):

@@ -149,5 +149,5 @@ class Prober:
     def released(self, connection: Connection) -> None:
         """Of no interest: `_ask` closes it."""
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, _connection: object, /) -> None:
         """Of no interest: `_ask` knows."""

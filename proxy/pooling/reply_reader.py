@@ -8,7 +8,8 @@ Most answers of one backend have the same head but for the date, so the heads th
 remembered by their exact bytes in a table that the connections to one endpoint share. A read that is a
 known head followed by exactly its declared body needs no parser at all: measured 1.0 us against 4.6 us for
 a typical five-field head. The table only ever holds what llhttp produced for these same bytes, and only when
-the arithmetic proved that head and body were the whole read.
+the arithmetic proved that head and body were the whole read. The rest of a body of known length needs no
+parser either: it is counted, and not copied.
 
 The caller says `expect` when it sends a request, `feed`s every read, and looks at `head`, `chunks` and
 `is_complete` after each. After `feed` raised, or when `is_clean` is false, the connection is finished.
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import httptools
 
 from proxy.errors import BadReply, Reset
-from proxy.pooling.wire import Head, answer_head
+from proxy.pooling.wire import Head, answer_head, trailer_section
 
 if TYPE_CHECKING:
     from proxy.exchange import Headers
@@ -43,6 +44,7 @@ class ReplyReader:
         "_fields",
         "_head_bytes",
         "_is_pristine",
+        "_left",
         "_parser",
         "_reason",
         "_table",
@@ -65,6 +67,7 @@ class ReplyReader:
         self._to_head = False
         self._is_pristine = True
         self._head_bytes = 0
+        self._left = 0
         self.head: Head | None = None
         self.chunks: list[bytes] = []
         self.informational: list[tuple[int, Headers]] = []
@@ -83,6 +86,8 @@ class ReplyReader:
         self.received = 0
         self.is_started = False
         self.is_complete = False
+        if self._fields:
+            self._fields = []
 
     @property
     def is_clean(self) -> bool:
@@ -90,12 +95,20 @@ class ReplyReader:
         return self.is_complete and not self.has_surplus and self.head is not None and self.head.keep_alive
 
     @property
+    def has_trailers(self) -> bool:
+        """Whether a trailer section came; meaningful once the answer is complete."""
+        return bool(self._fields)
+
+    @property
     def trailers(self) -> Headers:
         """The trailer section; meaningful once the answer is complete."""
-        return tuple(self._fields)
+        return trailer_section(self._fields)
 
     def feed(self, data: bytes) -> None:
         """Take one read. Raises `BadReply` for what is not HTTP."""
+        if self._left:
+            self._count(data)
+            return
         self.is_started = True
         if self._is_pristine:
             end = data.find(b"\r\n\r\n") + 4
@@ -109,8 +122,11 @@ class ReplyReader:
             self._remember(data, end)
         else:
             self._parse(data)
-        if self.is_complete and self._to_head:
-            self._settle_bodiless(data)
+        if self.is_complete:
+            if self._to_head:
+                self._settle_bodiless(data)
+        elif self.head is not None and self.head.length is not None:
+            self._left = self.head.length - sum(map(len, self.chunks))
 
     def eof(self) -> None:
         """The backend closed: the end of a body that only the end delimits, else `Reset` is raised."""
@@ -138,6 +154,19 @@ class ReplyReader:
                 raise BadReply("the head of the backend's answer is too long")
         if self.is_complete:
             self._is_pristine = True
+
+    def _count(self, data: bytes) -> None:
+        """The next bytes of a body of known length: llhttp would only copy them."""
+        left = self._left - len(data)
+        if left < 0:
+            self.has_surplus = True
+            data = data[:left]
+        self.chunks.append(data)
+        self.received += len(data)
+        self._left = max(left, 0)
+        if left <= 0:
+            self._parser = httptools.HttpResponseParser(self)
+            self._is_pristine = self.is_complete = True
 
     def _remember(self, data: bytes, end: int) -> None:
         head = self.head

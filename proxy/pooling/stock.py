@@ -166,9 +166,9 @@ class Stock:
     def lost(self, connection: Connection) -> None:
         """A connection is gone; whoever waits may get a new one in its place."""
         now = self._now()
+        self.core.forget(connection)
         if connection.ended in _CLOSED_BY_BACKEND and self.upkeep.ended(connection, now):
             self._on_trouble()
-        self.core.forget(connection)
         self._events.closed(connection.ended)
         if not self._is_closed:
             self.alarm.arm(now + _LOOK_SOON_S)

@@ -38,6 +38,7 @@ class Tunnel(asyncio.Protocol):
         self.stream = Stream(self)
         self._upload: Upload | None = Upload(body, transport, self._client_ended, is_raw=True)
         transport.set_protocol(self)
+        self._upload.start()
 
     def break_off(self, error: ProxyError) -> None:
         """End both directions now."""

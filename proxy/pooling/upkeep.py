@@ -66,7 +66,6 @@ class Upkeep(Generic[C, W]):
     __slots__ = (
         "_calls",
         "_closings",
-        "_core",
         "_idle_before",
         "_is_warm",
         "_judge_at",
@@ -79,10 +78,11 @@ class Upkeep(Generic[C, W]):
         "_ticked_at",
         "_unused",
         "_used",
+        "core",
     )
 
     def __init__(self, policy: HttpPoolPolicy, core: PoolCore[C, W], now: float) -> None:
-        self._core = core
+        self.core = core
         self._max_age_s = policy.max_age or math.inf
         self._max_uses = policy.max_requests or math.inf
         self._least = policy.min
@@ -116,14 +116,14 @@ class Upkeep(Generic[C, W]):
         self._used.announced(timeout_s)
 
     def ended(self, connection: C, now: float) -> bool:
-        """The backend ended an idle connection. True when so many went that it should be probed."""
+        """The backend ended a connection that was idle. True when so many went that it should be probed."""
         age_s = now - connection.idle_since
         if connection.uses and age_s < REST_S:
             self._used.closed(now, age_s)
-            self._core.must_rest = True
+            self.core.must_rest = True
             return False
         if not self._closings:
-            self._idle_before = len(self._core.idle) + 1
+            self._idle_before = len(self.core.idle) + 1
             self._judge_at = now + _JUDGE_AFTER_S
         self._closings.append((age_s, connection.uses))
         return len(self._closings) * 2 >= self._idle_before
@@ -131,9 +131,9 @@ class Upkeep(Generic[C, W]):
     def restarted(self) -> list[C]:
         """The backend went away: the idle connections to close; the leased ones end with their exchange."""
         self._is_warm = False
-        for connection in self._core.leased:
+        for connection in self.core.leased:
             connection.retire_at = -math.inf
-        return list(self._core.idle)
+        return list(self.core.idle)
 
     def keep_warm(self) -> None:
         """The endpoint is healthy: spare connections are worth having."""
@@ -164,7 +164,7 @@ class Upkeep(Generic[C, W]):
 
     def _survived(self, connection: C, age_s: float) -> None:
         (self._used if connection.uses else self._unused).survived(age_s)
-        self._core.must_rest = not self._used.is_trusted
+        self.core.must_rest = not self._used.is_trusted
 
     # ------------------------------------------------------------- what is due
     def chores(self, now: float, jitter: float) -> Chores[C]:
@@ -174,7 +174,7 @@ class Upkeep(Generic[C, W]):
             close += [(connection, "restart") for connection in self._judge(now)]
         close += [
             (connection, why)
-            for connection in self._core.idle
+            for connection in self.core.idle
             if (why := self.is_over(connection, now)) is not None
         ]
         if now >= self._ticked_at + TICK_S:
@@ -183,7 +183,7 @@ class Upkeep(Generic[C, W]):
 
     def next_at(self, now: float) -> float:
         """The next instant at which chores may be due; inf: not before something happens."""
-        core = self._core
+        core = self.core
         instants = [self._judge_at]
         instants += [min(connection.fit_until, connection.retire_at) for connection in core.idle]
         if self._calls or core.leased or len(core.idle) > self._least:
@@ -218,15 +218,15 @@ class Upkeep(Generic[C, W]):
     def _spares(self, now: float, jitter: float) -> int:
         if not self._is_warm or now < self._next_warm_at:
             return 0
-        wanted = min(1, self._core.spares_wanted(now, self._spare))
+        wanted = min(1, self.core.spares_wanted(now, self._spare))
         if wanted:
             self._next_warm_at = now + _WARM_LEAST_S + _WARM_SPREAD_S * jitter
         return wanted
 
     def _tick(self, now: float) -> list[C]:
-        idle = self._core.idle
+        idle = self.core.idle
         untouched = sum(1 for connection in idle if connection.idle_since <= self._ticked_at)
-        self._sizing.tick(now, self._core.total - untouched)
+        self._sizing.tick(now, self.core.total - untouched)
         self._rate = self._calls / (now - self._ticked_at)
         self._calls = 0
         self._ticked_at = now
@@ -234,7 +234,7 @@ class Upkeep(Generic[C, W]):
             time.forget(now)
         for connection in idle[:1]:
             self._survived(connection, now - connection.idle_since)
-        return idle[: self._sizing.surplus(now, len(idle), len(self._core.leased))]
+        return idle[: self._sizing.surplus(now, len(idle), len(self.core.leased))]
 
     def _judge(self, now: float) -> list[C]:
         closings, self._closings = self._closings, []

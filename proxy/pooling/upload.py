@@ -1,35 +1,37 @@
 """Sending a request body that is still arriving.
 
-Owned by one connection for one exchange. Its task waits for the client's next bytes and, when the backend is
-slow, for the connection's write buffer to drain; it ends when the body is sent, when the body breaks off
-(then `on_end` gets the reason), or by `cancel`. It runs beside the answer, because a backend may answer
-before it has read everything.
+Owned by one connection for one exchange. It is the body's `Sink`: what the client's read brought goes to
+the backend within that read. When the kernel does not take everything, the body is held, and its watermarks
+pause the client, until the backend has caught up. It ends when the body is sent or breaks off (`on_end`
+gets the reason), or by `cancel`. It runs beside the answer, because a backend may answer before it has read
+everything.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.errors import ProxyError
+from proxy.kernel_buffers import bound_sending
 from proxy.pooling.wire import encode_chunk, last_chunk
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
+    from proxy.errors import ProxyError
     from proxy.exchange import Stream
 
 __all__ = ("Upload",)
 
 
 class Upload:
-    """Pumps `body` into `transport`: in chunks when its length is unknown, without framing when `is_raw`.
+    """Passes `body` to `transport`: in chunks when its length is unknown, without framing when `is_raw`.
 
     `has_started` says that bytes of the body were taken, so that it cannot be sent again; `is_starved` that
     the client, not the backend, is the one to wait for.
     """
 
-    __slots__ = ("_body", "_drained", "_is_raw", "_task", "_transport", "has_started", "is_starved")
+    __slots__ = ("_body", "_is_chunked", "_on_end", "_transport", "has_started", "is_starved")
 
     def __init__(
         self,
@@ -41,45 +43,52 @@ class Upload:
     ) -> None:
         self._body = body
         self._transport = transport
-        self._is_raw = is_raw
-        self._drained: asyncio.Future[None] | None = None
+        self._is_chunked = body.length is None and not is_raw
+        self._on_end = on_end
         self.has_started = False
         self.is_starved = True
-        self._task = asyncio.get_running_loop().create_task(self._run(on_end))
 
+    def start(self) -> None:
+        """Send what there is; `on_end` may be called from within."""
+        bound_sending(self._transport)
+        self._transport.set_write_buffer_limits(0)
+        if self._transport.get_write_buffer_size():
+            self.pause()
+        self._body.attach(self)
+
+    # ------------------------------------------------------------- what the connection says
     def pause(self) -> None:
-        """The connection's write buffer is full."""
-        self._drained = asyncio.get_running_loop().create_future()
+        """The kernel did not take everything."""
+        self.is_starved = False
+        self._body.hold(max(self._transport.get_write_buffer_size(), 1))
 
     def resume(self) -> None:
-        """The connection's write buffer has drained."""
-        drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_result(None)
+        """The backend has caught up."""
+        self.is_starved = True
+        self._body.go_on()
 
     def cancel(self) -> None:
         """Send nothing more. A body of which something was taken is let go: it cannot be sent again."""
-        self._task.cancel()
         if self.has_started:
             self._body.abandon()
-
-    async def _run(self, on_end: Callable[[ProxyError | None], None]) -> None:
-        try:
-            await self._pump()
-        except ProxyError as error:
-            on_end(error)
         else:
-            on_end(None)
+            self._body.detach()
 
-    async def _pump(self) -> None:
+    # ------------------------------------------------------------- Sink of the body
+    def write(self, data: bytes) -> None:
+        """Send `data`; to nobody when the connection is about to say that it is lost."""
+        self.has_started = True
+        if not self._transport.is_closing():
+            self._transport.write(encode_chunk(data) if self._is_chunked else data)
+
+    def finish(self, error: ProxyError | None) -> None:
+        """The body is over."""
         body, transport = self._body, self._transport
-        is_chunked = body.length is None and not self._is_raw
-        while data := await body.read():
-            self.has_started = True
-            transport.write(encode_chunk(data) if is_chunked else data)
-            if self._drained is not None:
-                self.is_starved = False
-                await self._drained
-                self.is_starved = True
-        if is_chunked:
-            transport.write(last_chunk(body.trailers))
+        body.detach()
+        if not transport.is_closing():
+            if error is None and self._is_chunked:
+                transport.write(last_chunk(body.trailers))
+            transport.set_write_buffer_limits()
+        if error is None:
+            body.complete()
+        self._on_end(error)

@@ -24,7 +24,7 @@ from proxy.errors import BadReply
 if TYPE_CHECKING:
     from proxy.exchange import Call, Headers, Stream
 
-__all__ = ("Head", "answer_head", "encode_chunk", "last_chunk", "request_head")
+__all__ = ("Head", "answer_head", "encode_chunk", "last_chunk", "request_head", "trailer_section")
 
 _HOP_BY_HOP = frozenset(
     (
@@ -38,6 +38,13 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
+_NOT_IN_TRAILERS = _HOP_BY_HOP | {
+    b"host",
+    b"authorization",
+    b"set-cookie",
+    b"content-type",
+    b"content-encoding",
+}
 _BODILESS = frozenset((204, 304))
 _COLON = b": "
 _SAYS_EMPTY = frozenset((b"POST", b"PUT", b"PATCH"))  # RFC 9110 §8.6: a bodiless one should say so
@@ -148,6 +155,12 @@ def answer_head(
         head.keep_alive = is_persistent
     head.keep_alive_s = _timeout(hop.get(b"keep-alive", b""))
     return head
+
+
+def trailer_section(fields: list[tuple[bytes, bytes]]) -> Headers:
+    """The trailer `fields` that may be passed on: none that frames, routes or authorises (RFC 9110
+    §6.5.1)."""
+    return tuple(pair for pair in fields if pair[0].lower() not in _NOT_IN_TRAILERS)
 
 
 def _judge_coding(hop: dict[bytes, bytes]) -> None:

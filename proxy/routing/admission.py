@@ -5,11 +5,19 @@ Theory of operation
 One counter over all listeners. A call that is admitted holds its place until its answer has left, streams
 included, because a stream holds memory and a backend slot for as long as it lasts. Refusing at the door is
 cheap and clear (429 with Retry-After); admitting without bound is neither.
+
+The bodies in transit are the second bound: once they fill the ledger, a new call is refused with 503 before
+its body costs anything, while those inside go on and make room.
 """
 
 from __future__ import annotations
 
-from proxy.errors import Overloaded
+from typing import TYPE_CHECKING
+
+from proxy.errors import BuffersFull, Overloaded
+
+if TYPE_CHECKING:
+    from proxy.exchange import Ledger
 
 __all__ = ("Admission",)
 
@@ -19,16 +27,19 @@ _RETRY_AFTER_S = 1.0
 class Admission:
     """Counts admitted calls against `limit`; `enter` and `leave` come in pairs."""
 
-    __slots__ = ("_limit", "in_flight")
+    __slots__ = ("_ledger", "_limit", "in_flight")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, ledger: Ledger | None = None) -> None:
         self._limit = limit
+        self._ledger = ledger
         self.in_flight = 0
 
     def enter(self) -> None:
-        """Admit one call, or raise `Overloaded`."""
+        """Admit one call, or raise `Overloaded` or `BuffersFull`."""
         if self.in_flight >= self._limit:
             raise Overloaded(f"{self._limit} calls are in flight already", retry_after_s=_RETRY_AFTER_S)
+        if self._ledger is not None and self._ledger.is_full:
+            raise BuffersFull("the bodies in transit fill the memory set aside", retry_after_s=_RETRY_AFTER_S)
         self.in_flight += 1
 
     def leave(self) -> None:

@@ -26,9 +26,8 @@ def tightest(call: Call, now: float, timeout_s: float) -> Deadline:
 
     Raises `BadRequest` when the client's wish cannot be read.
     """
-    wish = call.header(b"x-request-timeout")
-    if wish is not None:
-        timeout_s = min(timeout_s, _parse(wish))
+    if call.timeout_wish:
+        timeout_s = min(timeout_s, _parse(call.timeout_wish))
     return Deadline(min(call.deadline, now + timeout_s))
 
 

@@ -76,6 +76,7 @@ class AccessLine(msgspec.Struct, gc=False):
     status: int
     outcome: str
     reason: str
+    ended_by: str
     bytes_in: int | None
     bytes_out: int
     ms: Spans
@@ -151,6 +152,7 @@ class Scribe:
             status=ended.status,
             outcome=ended.outcome,
             reason=ended.reason,
+            ended_by=ended.ended_by,
             bytes_in=len(body) if isinstance(body, bytes) else body.length,
             bytes_out=ended.bytes_out,
             ms=Spans(
@@ -182,6 +184,7 @@ def as_text(line: AccessLine) -> bytes:
         f"protocol={line.protocol} method={_word(line.method)} target={_word(line.target)} "
         f"route={_word(line.route)} model={_word(line.model)} "
         f"status={line.status} outcome={line.outcome} reason={_word(line.reason)} "
+        f"ended_by={line.ended_by or '-'} "
         f"bytes_in={'-' if line.bytes_in is None else line.bytes_in} bytes_out={line.bytes_out} "
         f"ms_total={ms.total} ms_queue={ms.queue} ms_pool={ms.pool} ms_upstream={ms.upstream} "
         f"batch={_word(line.batch)}\n"

@@ -44,6 +44,9 @@ _SPANS = (
 _WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _OVERHEADS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_CHUNKS = tuple(float(64 << power) for power in range(0, 15, 2))
+_PACES = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
+_LOADS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0)
 _ITEMS = tuple(float(1 << power) for power in range(13))
 
 
@@ -111,6 +114,27 @@ CATALOGUE: tuple[Metric, ...] = (
         "Failed batches that were taken apart to find the member at fault.",
     ),
     Metric("batch_inflight_limit", "gauge", ("model",), "Batches that may be in flight at once."),
+    Metric(
+        "cache_lookups_total",
+        "counter",
+        ("result",),
+        "Requests that asked the cache, by result: hit, miss, partial (some items were known), collapsed"
+        " (shared another's upstream call), stale, bypass.",
+    ),
+    Metric("cache_entries", "gauge", (), "Answers kept in memory."),
+    Metric("cache_bytes", "gauge", (), "Bytes of answers kept in memory."),
+    Metric(
+        "cache_evictions_total",
+        "counter",
+        ("reason",),
+        "Answers removed from memory, by reason: size (to make room), age.",
+    ),
+    Metric(
+        "cache_errors_total",
+        "counter",
+        ("operation",),
+        "Failed or late operations on the cache's storage, by operation; requests went on without it.",
+    ),
     Metric(
         "upstream_requests_total",
         "counter",
@@ -193,6 +217,37 @@ CATALOGUE: tuple[Metric, ...] = (
         ("upstream", "endpoint"),
         "Requests that may be in flight to the endpoint at once.",
     ),
+    Metric("model_state", "gauge", ("model", "state"), "1 for the state that a managed model is in."),
+    Metric("model_resident_bytes", "gauge", ("model",), "Bytes that a loaded model is taken to hold."),
+    Metric("model_budget_bytes", "gauge", ("kind",), "Memory for models: total (0: no limit), used."),
+    Metric(
+        "model_loads_total",
+        "counter",
+        ("model", "cause", "result"),
+        "Loads by cause (demand, periodic, seasonal, successor, boot, preload, manual) and result.",
+    ),
+    Metric("model_load_seconds", "histogram", ("model",), "Time of loads that succeeded.", _LOADS),
+    Metric("cold_starts_total", "counter", ("model",), "Requests that found their model not loaded."),
+    Metric(
+        "cold_wait_seconds",
+        "histogram",
+        ("model",),
+        "Time a request waited for its model, until that was ready or the request was refused.",
+        _LOADS,
+    ),
+    Metric(
+        "predictions_total",
+        "counter",
+        ("cause", "outcome"),
+        "Predicted needs by what came of them: hit, late, wasted, suppressed.",
+    ),
+    Metric(
+        "prediction_seconds_total",
+        "counter",
+        ("kind",),
+        "Load time saved by predictions, wasted by them, and forgone by suppressing those that came true.",
+    ),
+    Metric("model_churn_ratio", "gauge", (), "Share of recent loads that undid a recent unload."),
     Metric("stream_active", "gauge", (), "Bodies being relayed as they arrive."),
     Metric(
         "stream_pauses_total",
@@ -200,7 +255,42 @@ CATALOGUE: tuple[Metric, ...] = (
         ("direction",),
         "Times a producer was paused because its consumer was slow: request, response.",
     ),
+    Metric("stream_paused", "gauge", ("direction",), "Producers that wait for their consumer now."),
     Metric("stream_buffered_bytes", "gauge", (), "Bytes held for slow consumers."),
+    Metric(
+        "stream_bytes_total",
+        "counter",
+        ("direction",),
+        "Body bytes that arrived in streams, before any encoding.",
+    ),
+    Metric(
+        "stream_chunk_bytes",
+        "histogram",
+        ("direction",),
+        "Size of the pieces in which streams arrived and, for a reader that keeps up, left.",
+        _CHUNKS,
+    ),
+    Metric(
+        "stream_interrupted_total",
+        "counter",
+        ("direction", "by"),
+        "Streams that were not passed on whole, by who broke them off: client, upstream, proxy.",
+    ),
+    Metric("stream_stalls_total", "counter", (), "Readers that were given up because they took nothing."),
+    Metric(
+        "stream_event_gap_seconds",
+        "histogram",
+        ("model",),
+        "Time between two events of a server-sent or newline-delimited event stream.",
+        _SPANS,
+    ),
+    Metric(
+        "stream_events_per_second",
+        "histogram",
+        ("model",),
+        "Pace of a finished event stream, from its first event to its last; tokens, where each event is one.",
+        _PACES,
+    ),
     Metric(
         "time_to_first_byte_seconds",
         "histogram",

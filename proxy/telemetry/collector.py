@@ -145,6 +145,18 @@ def _isolations(metrics: Metrics) -> _Rows[float]:
             yield (model,), series.isolations
 
 
+def _loads(metrics: Metrics) -> _Rows[float]:
+    for model, series in metrics.models.admitted.items():
+        for (cause, result), count in series.loads.items():
+            yield (model, cause, result), count
+
+
+def _cold_starts(metrics: Metrics) -> _Rows[float]:
+    for model, series in metrics.models.admitted.items():
+        if series.cold_starts:
+            yield (model,), series.cold_starts
+
+
 def _by_model(read: Callable[[ModelSeries], Histogram]) -> _Reader[Histogram]:
     return lambda metrics: (((name,), read(series)) for name, series in metrics.models.admitted.items())
 
@@ -178,6 +190,8 @@ _NUMBERS: dict[str, _Reader[float]] = {
     "batches_total": _by_model_and(lambda series: series.triggers),
     "batch_refused_total": _by_model_and(lambda series: series.refused),
     "batch_isolations_total": _isolations,
+    "model_loads_total": _loads,
+    "cold_starts_total": _cold_starts,
     "upstream_requests_total": _by_upstream_and(lambda series: series.codes),
     "upstream_connects_total": _by_upstream_and(lambda series: series.connects),
     "upstream_closes_total": _by_upstream_and(lambda series: series.closes),
@@ -188,6 +202,11 @@ _NUMBERS: dict[str, _Reader[float]] = {
     "upstream_probes_total": _by_upstream_and(lambda series: series.probes),
     "upstream_ejections_total": _by_upstream(lambda series: series.ejections),
     "stream_pauses_total": lambda metrics: _single(metrics.streaming.pauses),
+    "stream_bytes_total": lambda metrics: (
+        ((direction,), pieces.total) for direction, pieces in metrics.streaming.pieces.items() if pieces.total
+    ),
+    "stream_interrupted_total": lambda metrics: metrics.streaming.interrupted.items(),
+    "stream_stalls_total": lambda metrics: [((), metrics.streaming.stalls)],
 }
 
 _HISTOGRAMS: dict[str, _Reader[Histogram]] = {
@@ -196,8 +215,15 @@ _HISTOGRAMS: dict[str, _Reader[Histogram]] = {
     "queue_wait_seconds": _by_model(lambda series: series.queue_wait),
     "batch_items": _by_model(lambda series: series.batch_items),
     "batch_wait_seconds": _by_model(lambda series: series.batch_wait),
+    "model_load_seconds": _by_model(lambda series: series.load_time),
+    "cold_wait_seconds": _by_model(lambda series: series.cold_wait),
     "upstream_request_duration_seconds": _by_upstream(lambda series: series.duration),
     "upstream_pool_wait_seconds": _by_upstream(lambda series: series.pool_wait),
     "time_to_first_byte_seconds": _by_model(lambda series: series.first_byte),
+    "stream_event_gap_seconds": _by_model(lambda series: series.event_gap),
+    "stream_events_per_second": _by_model(lambda series: series.event_rate),
+    "stream_chunk_bytes": lambda metrics: (
+        ((direction,), pieces) for direction, pieces in metrics.streaming.pieces.items()
+    ),
     "event_loop_lag_seconds": lambda metrics: [((), metrics.loop_lag)],
 }

@@ -60,9 +60,10 @@ _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], Outcome], ...] = (
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """One call's end. `model` and `route` are empty where the call had none.
 
-    `status` is what the client was sent (499 when it had left). `duration_s` runs from the request's head to
-    the last byte of the answer, in seconds; `bytes_out` counts body bytes sent. `reason` is the `ProxyError`
-    slug when Pillion made the answer, else empty.
+    `status` is what the client was sent (499 when it had left). `duration_s` runs from the request's head
+    to the last byte of the answer, in seconds; `bytes_out` counts body bytes sent. `reason` is the
+    `ProxyError` slug when Pillion made the answer, else empty. `ended_by` is who broke the call off
+    (``client``, ``upstream`` or ``proxy``), empty when its answer was whole.
     """
 
     route: str
@@ -73,6 +74,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     duration_s: float
     bytes_out: int = 0
     reason: str = ""
+    ended_by: str = ""
 
 
 def outcome_of_status(status: int) -> Outcome:

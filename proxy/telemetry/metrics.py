@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Call
     from proxy.telemetry.ended import Ended
 
-__all__ = ("BatchRecorder", "Metrics", "PoolRecorder", "Sampler", "StreamRecorder")
+__all__ = ("BatchRecorder", "LoadRecorder", "Metrics", "PoolRecorder", "Sampler", "StreamRecorder")
 
 Labels = tuple[str, ...]
 Sampler = Callable[[], Iterable[tuple[Labels, float]]]
@@ -50,6 +50,34 @@ class BatchRecorder:
     def isolated(self, model: str) -> None:
         """A failed batch was taken apart."""
         self._models.of(model).isolations += 1
+
+
+class LoadRecorder:
+    """What the loader reports. Its models are those that the backend lists, so each may have a label."""
+
+    __slots__ = ("_models",)
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def managed(self, model: str) -> None:
+        """`model` is one of the backend's own."""
+        self._models.settle(model, answered=True)
+
+    def loaded(self, model: str, cause: str, result: str, span_s: float) -> None:
+        """A load ended after `span_s`; `result` is ``ok`` or a slug that says why it failed."""
+        series = self._models.of(model)
+        series.loads[cause, result] += 1
+        if result == "ok":
+            series.load_time.observe(span_s)
+
+    def cold(self, model: str) -> None:
+        """A request found its model not loaded."""
+        self._models.of(model).cold_starts += 1
+
+    def waited(self, model: str, span_s: float) -> None:
+        """A request waited `span_s` for its model, until it was ready or the request was refused."""
+        self._models.of(model).cold_wait.observe(span_s)
 
 
 class PoolRecorder:
@@ -119,6 +147,26 @@ class StreamRecorder:
         """The relayed body ended or was given up."""
         self._series.active -= 1
 
+    def passed(self, direction: str, size: int) -> None:
+        """A piece of `size` bytes arrived; `direction` is ``request`` or ``response``."""
+        self._series.pieces[direction].observe(size)
+
+    def interrupted(self, direction: str, by: str) -> None:
+        """A body was not passed on whole; `by` is ``client``, ``upstream`` or ``proxy``."""
+        self._series.interrupted[direction, by] += 1
+
+    def stalled(self) -> None:
+        """A reader took nothing for too long and was given up."""
+        self._series.stalls += 1
+
+    def gap(self, model: str, span_s: float) -> None:
+        """Two events of one stream came `span_s` seconds apart."""
+        self._models.of(model).event_gap.observe(span_s)
+
+    def pace(self, model: str, rate: float) -> None:
+        """An event stream ended; it brought `rate` events per second from its first to its last."""
+        self._models.of(model).event_rate.observe(rate)
+
     def paused(self, direction: str) -> None:
         """A producer was told to wait; `direction` is ``request`` or ``response``."""
         self._series.pauses[direction] += 1
@@ -145,6 +193,7 @@ class Metrics:
         self._samplers: dict[str, list[Sampler]] = {}
         self.is_config_current = True
         self.batch = BatchRecorder(self.models)
+        self.load = LoadRecorder(self.models)
         self.stream = StreamRecorder(self.streaming, self.models)
         self.sample("stream_active", lambda: [((), self.streaming.active)])
         self.sample("config_last_reload_successful", lambda: [((), float(self.is_config_current))])

@@ -48,16 +48,36 @@ class CallSeries:
 class ModelSeries:
     """What is counted for one model, over all its lanes."""
 
-    __slots__ = ("batch_items", "batch_wait", "first_byte", "isolations", "queue_wait", "refused", "triggers")
+    __slots__ = (
+        "batch_items",
+        "batch_wait",
+        "cold_starts",
+        "cold_wait",
+        "event_gap",
+        "event_rate",
+        "first_byte",
+        "isolations",
+        "load_time",
+        "loads",
+        "queue_wait",
+        "refused",
+        "triggers",
+    )
 
     def __init__(self) -> None:
         self.queue_wait = _histogram("queue_wait_seconds")
         self.batch_items = _histogram("batch_items")
         self.batch_wait = _histogram("batch_wait_seconds")
         self.first_byte = _histogram("time_to_first_byte_seconds")
+        self.event_gap = _histogram("stream_event_gap_seconds")
+        self.event_rate = _histogram("stream_events_per_second")
         self.triggers: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.isolations = 0
+        self.loads: Counter[tuple[str, str]] = Counter()
+        self.load_time = _histogram("model_load_seconds")
+        self.cold_starts = 0
+        self.cold_wait = _histogram("cold_wait_seconds")
 
     def absorb(self, other: ModelSeries) -> None:
         """Add everything that `other` counted."""
@@ -65,9 +85,15 @@ class ModelSeries:
         self.batch_items.absorb(other.batch_items)
         self.batch_wait.absorb(other.batch_wait)
         self.first_byte.absorb(other.first_byte)
+        self.event_gap.absorb(other.event_gap)
+        self.event_rate.absorb(other.event_rate)
         self.triggers.update(other.triggers)
         self.refused.update(other.refused)
         self.isolations += other.isolations
+        self.loads.update(other.loads)
+        self.load_time.absorb(other.load_time)
+        self.cold_starts += other.cold_starts
+        self.cold_wait.absorb(other.cold_wait)
 
 
 class UpstreamSeries:
@@ -104,11 +130,14 @@ class UpstreamSeries:
 class StreamSeries:
     """What is counted for bodies that are relayed as they arrive."""
 
-    __slots__ = ("active", "pauses")
+    __slots__ = ("active", "interrupted", "pauses", "pieces", "stalls")
 
     def __init__(self) -> None:
         self.active = 0
+        self.stalls = 0
         self.pauses: Counter[str] = Counter()
+        self.interrupted: Counter[tuple[str, str]] = Counter()
+        self.pieces = {direction: _histogram("stream_chunk_bytes") for direction in ("request", "response")}
 
 
 class Models:

@@ -75,6 +75,8 @@ class Status(msgspec.Struct, frozen=True):
     listeners: list[Listener]
     models: list[ModelSummary]
     pools: dict[str, object]
+    lanes: dict[str, object]
+    loading: object
     recent_errors: list[FailureGroup]
 
 
@@ -99,6 +101,8 @@ class StatusReport:
         self._born = clock_now()
         self._listeners: list[Listener] = []
         self._pools: dict[str, Callable[[], object]] = {}
+        self._lanes: dict[str, Callable[[], object]] = {}
+        self._loading: Callable[[], object] = _nothing
 
     def add_listener(self, name: str, address: str) -> None:
         """A listener is bound to `address`."""
@@ -107,6 +111,14 @@ class StatusReport:
     def add_pool(self, upstream: str, snapshot: Callable[[], object]) -> None:
         """`snapshot` describes the upstream's connections as something msgspec can write as JSON."""
         self._pools[upstream] = snapshot
+
+    def add_lanes(self, upstream: str, snapshot: Callable[[], object]) -> None:
+        """`snapshot` describes the upstream's batching as something msgspec can write as JSON."""
+        self._lanes[upstream] = snapshot
+
+    def set_loading(self, snapshot: Callable[[], object]) -> None:
+        """`snapshot` describes the managed models as something msgspec can write as JSON."""
+        self._loading = snapshot
 
     def build(self) -> Status:
         """The document as of now."""
@@ -124,12 +136,18 @@ class StatusReport:
             listeners=self._listeners,
             models=_models(metrics),
             pools={name: snapshot() for name, snapshot in self._pools.items()},
+            lanes={name: snapshot() for name, snapshot in self._lanes.items()},
+            loading=self._loading(),
             recent_errors=self._telemetry.errors.newest_first(),
         )
 
     def as_json(self) -> bytes:
         """The document as JSON text."""
         return msgspec.json.encode(self.build())
+
+
+def _nothing() -> None:
+    """Stands for a part that is switched off."""
 
 
 def _models(metrics: Metrics) -> list[ModelSummary]:

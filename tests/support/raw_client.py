@@ -99,6 +99,10 @@ class RawClient:
         """FIN: nothing more will be sent, answers are still read."""
         self._writer.write_eof()
 
+    def vanish(self) -> None:
+        """Close without waiting for what is still to be sent: the kernel goes on trying."""
+        self._writer.transport.abort()
+
     def reset(self) -> None:
         """RST."""
         peer = self._writer.get_extra_info("socket")

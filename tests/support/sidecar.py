@@ -18,12 +18,13 @@ _STARTUP_S = 20
 
 
 class Sidecar:
-    """A running `pillion serve`; `url` and `admin` are where its listeners are."""
+    """A running `pillion serve`; `url`, `admin` and `grpc` (where there is one) are where its listeners are."""
 
     def __init__(self, process: asyncio.subprocess.Process, addresses: dict[str, str]) -> None:
         self.process = process
         self.url = addresses["http"]
         self.admin = addresses["admin"]
+        self.grpc = addresses.get("grpc", "")
 
     def signal(self, number: signal.Signals) -> None:
         """Send `number` to the process."""
@@ -54,11 +55,11 @@ async def pillion(*arguments: str) -> AsyncIterator[Sidecar]:
 
 
 async def _addresses(process: asyncio.subprocess.Process) -> dict[str, str]:
-    """{"http": URL, "admin": URL} from the lines that `serve` prints when it is ready."""
+    """{"http": URL, "grpc": host:port, "admin": URL} from the lines that `serve` prints when it is ready."""
     addresses: dict[str, str] = {}
     assert process.stdout is not None
     async with asyncio.timeout(_STARTUP_S):
-        while len(addresses) < 2:
+        while "admin" not in addresses:
             line = (await process.stdout.readline()).decode()
             if not line:
                 raise AssertionError(f"pillion ended before it was ready: exit {await process.wait()}")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from proxy.errors import Reset
-from proxy.exchange import Call, Reply, Stream, field
+from proxy.exchange import Call, Ledger, Reply, Stream, field
 
 
 class Source:
@@ -136,3 +136,109 @@ def test_fields_are_found_whatever_their_case() -> None:
     assert field(headers, b"x-no") is None
     assert Call(b"GET", b"/", headers).header(b"accept") == b"a"
     assert Reply(200, headers).header(b"x-id") == b"1"
+
+
+async def test_a_ledger_counts_what_waits() -> None:
+    ledger = Ledger(1000)
+    stream = Stream(None)
+    stream.feed(b"before")
+    stream.account(ledger)
+    stream.account(ledger)
+    assert ledger.used == 6
+    stream.feed(b"x" * 10)
+    assert ledger.used == 16
+    data = await stream.read()
+    assert ledger.used == 0
+    stream.unread(data)
+    assert ledger.used == 16
+    stream.abandon()
+    stream.feed(b"nobody wants this")
+    stream.account(ledger)
+    assert ledger.used == 0
+
+
+async def test_a_tight_ledger_keeps_streams_to_one_read() -> None:
+    ledger, tap = Ledger(1000), Source()
+    ledger.used = 700
+    stream = Stream(tap)
+    stream.account(ledger)
+    stream.feed(b"x" * 50)
+    assert tap.asked == []
+    stream.feed(b"x")
+    assert tap.asked == ["pause"]
+    assert ledger.is_tight
+    assert not ledger.is_full
+    await stream.read()
+    assert tap.asked == ["pause", "resume"]
+
+
+async def test_a_body_is_gathered_and_stays_on_the_ledger_until_it_is_let_go() -> None:
+    ledger = Ledger(10_000)
+    stream = Stream(None, high=4)
+    stream.account(ledger)
+    stream.feed(b"abc")
+    asyncio.get_running_loop().call_soon(stream.feed, b"defg")
+    asyncio.get_running_loop().call_soon(stream.end)
+    assert await stream.gather(100) == b"abcdefg"
+    assert ledger.used == 7
+    stream.abandon()
+    assert ledger.used == 0
+
+
+async def test_a_gathered_body_lets_a_paused_producer_go_on() -> None:
+    tap = Source()
+    stream = Stream(tap, high=4)
+    stream.feed(b"abcdef")
+    asyncio.get_running_loop().call_soon(stream.end)
+    assert await stream.gather(100) == b"abcdef"
+    assert tap.asked == ["pause", "resume"]
+
+
+async def test_a_body_that_is_declared_too_long_is_left_alone() -> None:
+    stream = Stream(None, 101)
+    assert await stream.gather(100) is None
+
+
+async def test_a_body_that_grows_too_long_can_still_be_read() -> None:
+    tap = Source()
+    stream = Stream(tap)
+    stream.feed(b"abc")
+    asyncio.get_running_loop().call_soon(stream.feed, b"defg")
+    assert await stream.gather(5) is None
+    assert tap.asked == ["pause"]
+    assert await stream.read() == b"abcdefg"
+
+
+async def test_a_body_that_ends_too_long_can_still_be_read() -> None:
+    stream = Stream(None)
+    stream.feed(b"abcdefg")
+    stream.end()
+    assert await stream.gather(5) is None
+    assert await stream.read() == b"abcdefg"
+
+
+async def test_trailers_and_failures_are_left_to_whoever_reads() -> None:
+    with_trailers = Stream(None)
+    with_trailers.feed(b"a")
+    with_trailers.end(((b"X", b"1"),))
+    assert await with_trailers.gather(5) is None
+    failed = Stream(None)
+    failed.feed(b"a")
+    failed.fail(Reset("gone"))
+    assert await failed.gather(5) is None
+    assert await failed.read() == b"a"
+    with pytest.raises(Reset):
+        await failed.read()
+
+
+async def test_a_claimed_body_is_asked_for_here() -> None:
+    told: list[int] = []
+    call = Call(b"POST", b"/", ((b"A", b"b"), (b"Expect", b"100-continue")))
+    call.on_informational = lambda status, _headers: told.append(status)
+    call.claim_body()
+    call.claim_body()
+    assert told == [100]
+    assert call.headers == ((b"A", b"b"),)
+    deaf = Call(b"POST", b"/", ((b"expect", b"100-continue"),))
+    deaf.claim_body()
+    assert deaf.headers == ()

@@ -10,16 +10,21 @@ import pytest
 from proxy.batching.lane import Batcher
 from proxy.batching.policy import BatchPolicy
 from proxy.errors import BadRequest, Overloaded, ProxyError, Reset, RouteNotFound
-from proxy.exchange import Call, Reply, Stream
+from proxy.exchange import Call, Ledger, Reply, Stream
 from proxy.pipeline import Pipeline, Service
 from proxy.routing.admission import Admission
 from proxy.routing.policy import Route, Rule
 from proxy.routing.table import RouteTable
+from proxy.streaming.policy import StreamPolicy
+from proxy.streaming.streams import Streams
+from proxy.telemetry.metrics import Metrics
 from proxy.timing import LoopClock
+from tests.support.caching import DETERMINISTIC, a_cache
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from proxy.caching.cache import Cache
     from proxy.telemetry.ended import Ended
 
 ROUTES = RouteTable(
@@ -79,17 +84,23 @@ class Bench:
     """A pipeline with everything around it within reach."""
 
     def __init__(
-        self, answer: Callable[[Call], Awaitable[Reply]], policy: BatchPolicy = ADAPTIVE, limit: int = 10
+        self,
+        answer: Callable[[Call], Awaitable[Reply]],
+        policy: BatchPolicy = ADAPTIVE,
+        limit: int = 10,
+        cache: Cache | None = None,
     ) -> None:
         self.upstream = Upstream(answer)
         self.recorder = Recorder()
         self.admission = Admission(limit)
         clock = LoopClock()
-        service = Service(self.upstream, Batcher(self.upstream, clock, self.recorder), lambda _model: policy)
+        batcher = Batcher(self.upstream, clock, self.recorder)
+        service = Service(self.upstream, batcher, lambda _model: policy, cache, lambda _model: DETERMINISTIC)
         self.pipeline = Pipeline(
             ROUTES,
             {"model": service},
             admission=self.admission,
+            streams=Streams(lambda _model: StreamPolicy(), Metrics("0").stream, clock, Ledger(1 << 30)),
             telemetry=self.recorder,
             clock=clock,
         )
@@ -102,6 +113,12 @@ class Bench:
 
 async def fine(call: Call) -> Reply:
     return Reply(200, ((b"Content-Type", b"application/json"),), b'{"predictions":[1]}')
+
+
+def wishing(timeout: bytes) -> Call:
+    call = Call(b"GET", b"/pass", ())
+    call.timeout_wish = timeout
+    return call
 
 
 def predict(body: bytes | Stream = b'{"instances":[1]}') -> Call:
@@ -133,6 +150,16 @@ async def test_an_inference_goes_through_a_lane() -> None:
     assert bench.last.model == "m"
 
 
+async def test_a_kept_answer_reaches_neither_lane_nor_upstream() -> None:
+    bench = Bench(fine, cache=a_cache())
+    for _ in range(2):
+        reply = await bench.pipeline.serve(predict())
+    assert (reply.body, reply.source) == (b'{"predictions":[1]}', "cache")
+    assert len(bench.upstream.calls) == 1
+    assert [ended.outcome for ended in bench.recorder.ended] == ["ok", "ok"]
+    assert bench.admission.in_flight == 0
+
+
 async def test_an_upstream_error_status_is_a_reply() -> None:
     async def angry(call: Call) -> Reply:
         return Reply(500, (), b"oh")
@@ -146,7 +173,7 @@ async def test_an_upstream_error_status_is_a_reply() -> None:
     ("call", "error", "route"),
     [
         (Call(b"GET", b"/nowhere", ()), RouteNotFound, ""),
-        (Call(b"GET", b"/pass", ((b"X-Request-Timeout", b"soon"),)), BadRequest, "pass"),
+        (wishing(b"soon"), BadRequest, "pass"),
     ],
 )
 async def test_refused_at_the_door(call: Call, error: type[ProxyError], route: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Headers
 
-__all__ = ("Codec", "Part", "Prepared")
+__all__ = ("Codec", "Cutter", "Part", "Prepared")
 
 Part = tuple[bytes, "Headers"]
 """A body and the header fields that belong to it alone (they replace fields of the same name)."""
@@ -81,3 +81,13 @@ class Codec(Protocol):
 
     def split(self, answer: Part, members: Sequence[Prepared]) -> list[Part]:
         """One answer for each of `members`, in order; raises `SplitMismatch`."""
+
+
+class Cutter(Codec, Protocol):
+    """A codec that can also take a single caller's request apart by item, and put the answers together."""
+
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """One request for each item of `prepared`, with its key and without an id; none if it stays whole."""
+
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """One answer, without an id, from answers to one item each; raises `SplitMismatch`."""

@@ -44,6 +44,7 @@ __all__ = (
     "check_text",
     "digest",
     "has_empty",
+    "join_text",
     "pieces",
     "quotes",
     "rows_signature",
@@ -180,6 +181,10 @@ def veil(text: bytes) -> bytes:
     return veiled
 
 
+def _has_bare(text: bytes) -> bool:
+    return any(match[0] in _VEILED for match in _TOKEN.finditer(text))
+
+
 def unveil(text: bytes) -> bytes:
     """The bytes that `veil` was given, or the part of them that `text` is."""
     for token, veiled in _VEILED.items():
@@ -200,6 +205,17 @@ def split_text(cut: Cut, text: bytes, members: Sequence[Prepared]) -> list[bytes
             return [unveil(part) for part in cut(veiled, members)]
         except (ValueError, *NOT_JSON):
             raise SplitMismatch(f"the answer is not usable JSON: {error}") from None
+
+
+def join_text(join: Callable[[Sequence[bytes]], bytes], texts: Sequence[bytes]) -> bytes:
+    """`join(texts)`, through a veil if one of them needs it; raises `SplitMismatch` like `split_text`."""
+    try:
+        return join(texts)
+    except NOT_JSON as error:
+        try:
+            return unveil(join([veil(text) if _has_bare(text) else text for text in texts]))
+        except (ValueError, *NOT_JSON):
+            raise SplitMismatch(f"an answer is not usable JSON: {error}") from None
 
 
 def pieces(

@@ -19,8 +19,16 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from proxy.batching.codecs.base import Part, Prepared
-from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, quotes, split_text
-from proxy.batching.codecs.tensors import check_parameters, check_shape, cut_json, fills, size_list
+from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, join_text, quotes, split_text
+from proxy.batching.codecs.tensors import (
+    check_parameters,
+    check_shape,
+    cut_json,
+    cut_rows,
+    fills,
+    is_nested,
+    size_list,
+)
 from proxy.errors import MergeRefused, SplitMismatch
 from proxy.exchange import field
 
@@ -81,6 +89,7 @@ class _Answer(Answer, forbid_unknown_fields=True, gc=False, kw_only=True):
 
 _request = msgspec.json.Decoder(_Request).decode
 _answer = msgspec.json.Decoder(_Answer).decode
+_ONE_ROW = Prepared((), 1, (b"",))
 
 
 class OpenInferenceJson:
@@ -126,6 +135,19 @@ class OpenInferenceJson:
             raise SplitMismatch("binary tensors were not asked for")
         return [(body, ()) for body in split_text(_cut, answer[0], members)]
 
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """One request for each row; see `Cutter.cut`."""
+        heads, _ = prepared.frame
+        columns = [
+            cut_rows(rows, prepared.items, is_nested=nested)
+            for rows, (*_, nested) in zip(prepared.payload, heads, strict=True)
+        ]
+        return [Prepared(prepared.key, 1, row, prepared.frame) for row in zip(*columns, strict=True)]
+
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """The rows of all in one answer; see `Cutter.join`."""
+        return join_text(_joined, answers)
+
 
 def _why(error: Exception, headers: Headers) -> str:
     """Why a body that was not understood is not merged."""
@@ -139,13 +161,13 @@ def _rows_of(tensor: _Input, items: int) -> tuple[bytes, _Kind, int]:
     shape = tensor.shape
     check_shape(shape, items)
     data = bytes(tensor.data)
-    is_nested, marks = fills(data, shape)
+    nested, marks = fills(data, shape)
     extra = b""
     if tensor.parameters is not UNSET:
         extra = check_parameters(b',"parameters":%b' % tensor.parameters)
         marks += quotes(extra)
     # Four keys, a name and a datatype: a string has two marks, however its text is escaped.
-    return data[1:-1], (tensor.name, tensor.datatype, tuple(shape[1:]), extra, is_nested), 12 + marks
+    return data[1:-1], (tensor.name, tensor.datatype, tuple(shape[1:]), extra, nested), 12 + marks
 
 
 def _tensor(kind: _Kind, items: int, rows: bytes) -> bytes:
@@ -189,6 +211,26 @@ def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
         ident = b',"id":' + member.ident if member.ident else b""
         parts.append(b"".join((before, tensors, b"]}]", after, ident, b"}")))
     return parts
+
+
+def _joined(answers: Sequence[bytes]) -> bytes:
+    parts = [_decode_answer(answer) for answer in answers]
+    forms = {(around(part), tuple(map(_form, part.outputs))) for part in parts}
+    if len(forms) != 1:
+        raise SplitMismatch("answers to one item each do not fit together")
+    (((before, after), tensors),) = forms
+    outputs = [
+        b"%b%d%b%b]}"
+        % (head, len(parts), tail, b",".join([bytes(part.outputs[index].data)[1:-1] for part in parts]))
+        for index, (head, tail, _) in enumerate(tensors)
+    ]
+    return b"%b%b]%b}" % (before, b",".join(outputs), after)
+
+
+def _form(tensor: _Output) -> tuple[bytes, bytes, bool]:
+    """What goes around the one row of an output, and whether it is nested."""
+    head, tail, _ = _column(tensor, 1, (_ONE_ROW,))
+    return head, tail, is_nested(bytes(tensor.data), tensor.shape)
 
 
 def _decode_answer(body: bytes) -> _Answer:

@@ -50,5 +50,13 @@ class OpenInference:
         """See `Codec.split`."""
         return self._codec(members).split(answer, members)
 
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """See `Cutter.cut`; binary tensors stay together."""
+        return [] if isinstance(prepared.frame, BinaryFrame) else self._json.cut(prepared)
+
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """See `Cutter.join`."""
+        return self._json.join(answers)
+
     def _codec(self, members: Sequence[Prepared]) -> OpenInferenceJson | OpenInferenceBinary:
         return self._binary if isinstance(members[0].frame, BinaryFrame) else self._json

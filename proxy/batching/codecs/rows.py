@@ -26,6 +26,7 @@ from proxy.batching.codecs.base import Part, Prepared
 from proxy.batching.codecs.json_bytes import (
     NOT_JSON,
     check_text,
+    join_text,
     pieces,
     quotes,
     rows_signature,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers
 
 __all__ = ("RowCodec",)
+
+_rows = msgspec.json.Decoder(list[Raw]).decode
 
 
 class RowCodec:
@@ -91,6 +94,15 @@ class RowCodec:
         """The rows of each member; see `Codec.split`."""
         return [(body, ()) for body in split_text(self._cut, answer[0], members)]
 
+    def cut(self, prepared: Prepared) -> list[Prepared]:
+        """One request for each row; see `Cutter.cut`."""
+        rows = _rows(b"[%b]" % prepared.payload[0])
+        return [Prepared(prepared.key, 1, (bytes(row),), prepared.frame) for row in rows]
+
+    def join(self, answers: Sequence[bytes]) -> bytes:
+        """All rows in one list; see `Cutter.join`."""
+        return join_text(self._joined, answers)
+
     def _prepare_unusual(self, body: bytes) -> Prepared:
         fields = read_request(body)
         if self._ask not in fields or any(name in fields for name in self._excluded):
@@ -101,17 +113,28 @@ class RowCodec:
         return Prepared((rows_signature(rows, payload), rest), len(rows), (payload,), rest)
 
     def _cut(self, body: bytes, members: Sequence[Prepared]) -> list[bytes]:
-        try:
-            rows, opening, end = self._plain_answer(body), b'{"%b":[' % self._answers[0].encode(), b"]}"
-        except msgspec.ValidationError:
-            fields = read_answer(body)
-            name = next((name for name in self._answers if name in fields), None)
-            if name is None:
-                raise SplitMismatch(f"no {self._answers[0]} in the answer") from None
-            rows = array(fields.pop(name))
-            opening, end = b'{"%b":[' % name.encode(), b"]%b}" % plain_fields(fields)
+        rows, opening, end = self._read_answer(body)
         check_count(rows, total_of(members))
         return [b"".join((opening, piece, end)) for piece in pieces(rows, members)]
+
+    def _joined(self, answers: Sequence[bytes]) -> bytes:
+        parts = [self._read_answer(answer) for answer in answers]
+        _, opening, end = parts[0]
+        if any(len(rows) != 1 or (before, after) != (opening, end) for rows, before, after in parts):
+            raise SplitMismatch("answers to one item each do not fit together")
+        return b"".join((opening, b",".join([rows[0] for rows, _, _ in parts]), end))
+
+    def _read_answer(self, body: bytes) -> tuple[list[Raw], bytes, bytes]:
+        """The rows of an answer, and what goes before and after them; raises one of `NOT_JSON`."""
+        try:
+            return self._plain_answer(body), b'{"%b":[' % self._answers[0].encode(), b"]}"
+        except msgspec.ValidationError:
+            fields = read_answer(body)
+        name = next((name for name in self._answers if name in fields), None)
+        if name is None:
+            raise SplitMismatch(f"no {self._answers[0]} in the answer")
+        rows = array(fields.pop(name))
+        return rows, b'{"%b":[' % name.encode(), b"]%b}" % plain_fields(fields)
 
 
 def _plain_decoder(name: str) -> Callable[[bytes], list[Raw]]:

@@ -41,7 +41,9 @@ __all__ = (
     "check_shape",
     "cut_bytes",
     "cut_json",
+    "cut_rows",
     "fills",
+    "is_nested",
     "is_whole",
     "size_list",
 )
@@ -110,16 +112,16 @@ def fills(data: bytes, shape: list[int]) -> tuple[bool, int]:
     count = math.prod(shape)
     if not data.startswith(b"[") or len(data) < 2 * count + 1:  # so the outline is no longer than the body
         raise MergeRefused("shape")
-    is_nested = len(shape) > 1 and _NESTED.match(data) is not None
+    nested = is_nested(data, shape)
     outline = skeleton(data)
     marks = 0
     if outline.strip(b"[],"):
         marks = quotes(data)
         data = _WORDS.sub(b"1", data)
         outline = skeleton(data)
-    if outline != _outline(shape if is_nested else [count]) or has_empty(data, outline):
+    if outline != _outline(shape if nested else [count]) or has_empty(data, outline):
         raise MergeRefused("shape")
-    return is_nested, marks
+    return nested, marks
 
 
 def _outline(shape: list[int]) -> bytes:
@@ -130,6 +132,19 @@ def _outline(shape: list[int]) -> bytes:
     return outline
 
 
+def is_nested(data: bytes, shape: list[int]) -> bool:
+    """True when the JSON array `data` has a list for each dimension of `shape`; False when it is flat."""
+    return len(shape) > 1 and _NESTED.match(data) is not None
+
+
+def cut_rows(rows: bytes, items: int, *, is_nested: bool) -> list[bytes]:
+    """The text of each of `items` rows: `rows` is the inside of a JSON array that was proved to hold them."""
+    elements: Sequence[bytes | Raw]
+    elements = rows.split(b",") if not is_nested and b'"' not in rows else _rows(b"[%b]" % rows)
+    stride = len(elements) // items
+    return [b",".join(elements[start : start + stride]) for start in range(0, items * stride, stride)]
+
+
 def cut_json(data: bytes, shape: list[int], members: Sequence[Prepared]) -> list[bytes | Raw]:
     """The rows of each member in the JSON array `data`, which is flat or nested.
 
@@ -137,7 +152,7 @@ def cut_json(data: bytes, shape: list[int], members: Sequence[Prepared]) -> list
     """
     stride = math.prod(shape[1:])
     rows: Sequence[bytes | Raw]
-    if len(shape) > 1 and _NESTED.match(data) is not None:
+    if is_nested(data, shape):
         rows, stride = _rows(data), 1
     elif stride == 0 or b'"' in data or data.rfind(b"[") != 0 or not data[1:-1].strip():
         rows = _rows(data)

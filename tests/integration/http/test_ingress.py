@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from proxy.config.addresses import Address
-from proxy.errors import Overloaded, Reset
+from proxy.errors import Overloaded, ProxyError, Reset
 from proxy.exchange import Call, Reply, Stream
-from proxy.ingress.http import HttpServer
 from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.rules import HeadRules
+from proxy.ingress.server import HttpServer
 
 Handler = Callable[[Call], Awaitable[Reply]]
 
@@ -23,8 +25,12 @@ class Pipeline:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self.calls: list[Call] = []
+        self.refused: list[str] = []
         self.called = asyncio.Event()
         self.cancelled = asyncio.Event()
+
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        self.refused.append(error.reason)
 
     async def serve(self, call: Call) -> Reply:
         self.calls.append(call)
@@ -34,6 +40,11 @@ class Pipeline:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+
+
+def without_ours(data: bytes) -> bytes:
+    """`data` less the field lines that every answer gets."""
+    return re.sub(rb"(?m)^(?:Date|Via|X-Request-Id): [^\r]*\r\n", b"", data)
 
 
 def place_of(server: HttpServer) -> tuple[str, int]:
@@ -57,18 +68,18 @@ class Client:
             head = await self.reader.readuntil(b"\r\n\r\n")
             lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
             body = await self.reader.readexactly(int(lengths[0].split(b":")[1])) if lengths else b""
-        return head, body
+        return without_ours(head), body
 
     async def rest(self) -> bytes:
         async with asyncio.timeout(5):
-            return await self.reader.read(-1)
+            return without_ours(await self.reader.read(-1))
 
 
 @asynccontextmanager
 async def serving(handler: Handler, **limits: int) -> AsyncIterator[tuple[Client, Pipeline, HttpServer]]:
     pipeline = Pipeline(handler)
     policy = LimitPolicy.model_construct(**{**LimitPolicy().__dict__, **limits})
-    server = HttpServer(pipeline, Address("127.0.0.1", 0), policy, ServerTimeoutPolicy())
+    server = HttpServer(pipeline, Address("127.0.0.1", 0), HeadRules(policy), ServerTimeoutPolicy())
     await server.start()
     host, port = place_of(server)
     reader, writer = await asyncio.open_connection(host, port)
@@ -120,12 +131,17 @@ async def test_a_large_upload_reaches_the_pipeline_as_a_stream() -> None:
         assert isinstance(pipeline.calls[0].body, Stream)
 
 
-async def test_expect_100_is_answered_before_the_body() -> None:
-    async with serving(echo) as (client, _, _):
+async def test_whoever_reads_the_body_here_lets_the_client_send() -> None:
+    async def read_here(call: Call) -> Reply:
+        call.claim_body()
+        return await echo(call)
+
+    async with serving(read_here) as (client, pipeline, _):
         client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"ok")
         assert (await client.answer())[1] == b"PUT ok"
+        assert pipeline.calls[0].header(b"expect") is None
 
 
 async def test_a_streamed_answer_is_chunked_and_keeps_its_trailers() -> None:
@@ -134,14 +150,14 @@ async def test_a_streamed_answer_is_chunked_and_keeps_its_trailers() -> None:
         body.feed(b"abc")
         asyncio.get_running_loop().call_soon(body.feed, b"defg")
         asyncio.get_running_loop().call_later(0.01, body.end, ((b"X-Sum", b"7"),))
-        return Reply(200, (), body)
+        return Reply(200, ((b"Trailer", b"X-Sum"),), body)
 
     async with serving(stream) as (client, _, _):
         client.send(GET + b"GET /2 HTTP/1.0\r\n\r\n")
         data = await client.rest()
         assert data == (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\nX-Sum: 7\r\n\r\n"
-            b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcdefg"
+            b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\nX-Sum: 7\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nConnection: close\r\n\r\nabcdefg"
         )
 
 
@@ -367,7 +383,7 @@ async def test_an_idle_connection_is_closed_after_keepalive() -> None:
     server = HttpServer(
         Pipeline(echo),
         Address("127.0.0.1", 0),
-        LimitPolicy(),
+        HeadRules(LimitPolicy()),
         ServerTimeoutPolicy.model_construct(keepalive=0.02),
     )
     await server.start()

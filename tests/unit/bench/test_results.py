@@ -81,7 +81,7 @@ def test_tables() -> None:
 
 def test_wrk_report() -> None:
     clean = "  100 requests in 1.00s, 1.00MB read\nRequests/sec:  36123.45\nTransfer/sec:      3.00MB\n"
-    assert parse_wrk(clean) == WrkResult(36123.45, 0)
+    assert parse_wrk(clean) == WrkResult(100, 36123.45, 0)
     bad = "  Socket errors: connect 1, read 2, write 0, timeout 4\n  Non-2xx or 3xx responses: 10\n"
     assert parse_wrk(bad + clean).errors == 17
     with pytest.raises(ValueError, match="unable to connect"):
@@ -107,12 +107,22 @@ def test_the_load_verbs_request() -> None:
 def test_a_report_is_written_for_people_and_programs(tmp_path: Path) -> None:
     report = Report("name", "Why?", data={"x": 1}, notes=["left out: nginx"])
     report.section("One", "| table |")
-    report.objective("fast", "9 ms", is_met=True)
-    report.objective("faster", "9 ms", is_met=False)
+    report.objective("fast", [9.0, 8.0, 10.0], most=9, unit="ms")
+    report.objective("faster", [9.0, 8.0, 10.0], most=8.9, unit="ms")
+    report.objective("more", [1.5], least=1.5)
+    report.objective("unknown", [])
     text = report.write(tmp_path / "new").read_text(encoding="utf-8")
     document = json.loads((tmp_path / "new" / "name.json").read_text(encoding="utf-8"))
-    for part in ("# name", "Why?", "- **Mind**: left out: nginx", "## One", "| faster | 9 ms | **no** |"):
+    for part in (
+        "# name",
+        "Why?",
+        "- **Mind**: left out: nginx",
+        "## One",
+        "| faster | 9 (8 … 10) ms | **no** |",
+    ):
         assert part in text
     assert document["x"] == 1
-    assert document["objectives"][0] == {"claim": "fast", "found": "9 ms", "is_met": True}
+    assert document["objectives"][0] == {"claim": "fast", "found": "9 (8 … 10) ms", "is_met": True}
+    assert [aim["is_met"] for aim in document["objectives"]] == [True, False, True, False]
+    assert document["objectives"][3]["found"] == "no valid round"
     assert {"cpu", "cores", "kernel", "python", "packages", "pinned"} <= document["machine"].keys()

@@ -41,7 +41,10 @@ def plain(text: str) -> object:
 def test_there_are_examples() -> None:
     assert [path.name for path in EXAMPLES] == [
         "batching.yaml",
+        "caching.yaml",
+        "edge.yaml",
         "generic.yaml",
+        "grpc.yaml",
         "kserve-v1.yaml",
         "minimal.yaml",
         "open-inference.yaml",
@@ -68,7 +71,7 @@ def test_the_schema_is_a_schema() -> None:
         "version: 1\nupstreams: {m: {http: [http://a], pol: {}}}",
         "version: 2\nupstreams: {m: {http: [http://a]}}",
         "version: 1\nupstreams: {m: {http: [http://a], timeouts: {idle: 30}}}",
-        "version: 1\nupstreams: {m: {http: []}}",
+        "version: 1\nupstreams: {m: {http: 1}}",
         "version: 1\nupstreams: {m: {http: [http://a]}}\nmodels: {a: {batch: {mode: always}}}",
     ],
 )
@@ -86,13 +89,13 @@ def test_generating_brings_files_up_to_date(tmp_path: Path) -> None:
     (tmp_path / "config/schema").mkdir(parents=True)
     (tmp_path / "docs").mkdir()
     stale = "".join(
-        f"<!-- {name}: begin -->\nstale\n<!-- {name}: end -->\n" for name in ("keys", "protocols")
+        f"<!-- {name}: begin -->\nout of date\n<!-- {name}: end -->\n" for name in ("keys", "protocols")
     )
     (tmp_path / "docs/configuration.md").write_text(stale, encoding="utf-8")
     generate(tmp_path)
     for path, text in generated(tmp_path).items():
         assert path.read_text(encoding="utf-8") == text
-    assert "stale" not in (tmp_path / "docs/configuration.md").read_text(encoding="utf-8")
+    assert "out of date" not in (tmp_path / "docs/configuration.md").read_text(encoding="utf-8")
 
 
 def test_the_environment_reaches_the_value() -> None:

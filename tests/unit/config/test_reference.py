@@ -23,7 +23,7 @@ def test_tables_replace_what_stands_between_the_markers() -> None:
     "row",
     [
         "| `server.limits.body` | `32MiB` | size | ",
-        "| `upstreams.<name>.http` | required | list of url | ",
+        "| `upstreams.<name>.http` | `[]` | list of url | ",
         "| `routes[].match.method` | none | text | HTTP method (`GET` includes `HEAD`); none: any. |",
         "| `models.<glob>.batch.inflight` | `auto` | `auto` \\| whole number | ",
         '| `models.<glob>.batch.isolate` | `["authorization"]` | list of text | ',

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, ProxyError, Reset
-from proxy.exchange import Stream
+from proxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    CodingNotSupported,
+    HeadersTooLarge,
+    ProxyError,
+    VersionNotSupported,
+)
+from proxy.exchange import Ledger, Stream
 from proxy.ingress.parser import Arrival, RequestParser
-from proxy.ingress.policy import LimitPolicy
+from proxy.ingress.policy import ForwardingPolicy, LimitPolicy
+from proxy.ingress.rules import HeadRules
 
 
 class Socket:
@@ -27,7 +35,20 @@ class Socket:
 
 
 def parser(**limits: int) -> RequestParser:
-    return RequestParser(LimitPolicy.model_construct(**{**LimitPolicy().__dict__, **limits}), Socket())
+    policy = LimitPolicy.model_construct(**{**LimitPolicy().__dict__, **limits})
+    rules = HeadRules(policy, forwarding=ForwardingPolicy(via="off"))
+    hop = rules.hop(b"192.0.2.1", scheme=b"http", port=0)
+    return RequestParser(rules, hop, Socket(), ledger=Ledger(1 << 30), new_ids=lambda: (b"a" * 32, b"b" * 16))
+
+
+OURS = (
+    (b"X-Forwarded-For", b"192.0.2.1"),
+    (b"X-Forwarded-Proto", b"http"),
+    (b"X-Forwarded-Host", b"h"),
+    (b"Forwarded", b'for=192.0.2.1;host="h";proto=http'),
+    (b"X-Request-Id", b"a" * 32),
+    (b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-00"),
+)
 
 
 def one(data: bytes) -> Arrival:
@@ -42,10 +63,10 @@ def test_a_small_request_carries_its_body_as_bytes() -> None:
     arrival = one(POST)
     assert arrival.call.method == b"POST"
     assert arrival.call.target == b"/v1/models/m:predict?x=%2F"
-    assert arrival.call.headers == ((b"Host", b"h"), (b"X-One", b"1"), (b"x-one", b"2"))
+    assert arrival.call.headers == ((b"Host", b"h"), (b"X-One", b"1"), (b"x-one", b"2"), *OURS)
     assert arrival.call.body == b"abc"
-    assert arrival.keep_alive
-    assert not arrival.expects_continue
+    assert arrival.head.keep_alive
+    assert not arrival.head.expects_continue
 
 
 @pytest.mark.parametrize("cut", range(1, len(POST)))
@@ -95,20 +116,26 @@ def test_hop_by_hop_fields_and_those_named_by_connection_stay_behind() -> None:
         b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close, X-Mine, authorization\r\nX-Mine: 1\r\nAuthorization: a\r\n"
         b"Connection: x-other\r\nX-Other: 2\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nProxy-Connection: x\r\nA:\r\n\r\n"
     )
-    assert arrival.call.headers == ((b"Host", b"h"), (b"Authorization", b"a"), (b"A", b""))
-    assert not arrival.keep_alive
+    assert arrival.call.headers == (
+        (b"Host", b"h"),
+        (b"Authorization", b"a"),
+        (b"A", b""),
+        (b"TE", b"trailers"),
+        *OURS,
+    )
+    assert not arrival.head.keep_alive
 
 
 def test_http_1_0_closes_unless_it_asks_and_needs_no_host() -> None:
-    assert not one(b"GET / HTTP/1.0\r\n\r\n").keep_alive
+    assert not one(b"GET / HTTP/1.0\r\n\r\n").head.keep_alive
     asking = one(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-    assert asking.keep_alive
+    assert asking.head.keep_alive
     assert asking.call.http_version == 10
 
 
 def test_an_expectation_is_seen() -> None:
     head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n"
-    assert one(head).expects_continue
+    assert one(head).head.expects_continue
 
 
 @pytest.mark.parametrize(
@@ -125,9 +152,35 @@ async def test_an_upgrade_with_a_body_is_an_ordinary_request(framing: bytes, pie
     assert (body if isinstance(body, bytes) else await body.read()) == b"abc"
 
 
-def test_an_upgrade_without_a_body_is_an_ordinary_request() -> None:
-    data = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + POST
-    assert [a.call.target for a in parser().feed(data)] == [b"/ws", b"/v1/models/m:predict?x=%2F"]
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n"
+
+
+async def test_what_follows_an_upgrade_is_not_read_as_http() -> None:
+    subject = parser()
+    (arrival,) = subject.feed(UPGRADE + b"\x81\x05hello")
+    assert arrival.call.upgrade == b"websocket"
+    assert arrival.call.header(b"upgrade") is None
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert subject.feed(POST) == []
+    assert await body.read() == b"\x81\x05hello" + POST
+    subject.eof()
+    assert await body.read() == b""
+
+
+def test_a_declined_upgrade_leaves_http_behind() -> None:
+    subject = parser()
+    subject.feed(UPGRADE + POST[:20])
+    assert subject.decline_upgrade() == []
+    assert [a.call.target for a in subject.feed(POST[20:])] == [b"/v1/models/m:predict?x=%2F"]
+    assert subject.decline_upgrade() == []
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"HTTP/2.0", b""])
+def test_an_upgrade_to_http_2_is_an_ordinary_request(upgrade: bytes) -> None:
+    arrival = one(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade)
+    assert arrival.call.upgrade == b""
+    assert arrival.call.body == b""
 
 
 @pytest.mark.parametrize(
@@ -136,17 +189,17 @@ def test_an_upgrade_without_a_body_is_an_ordinary_request() -> None:
         (b"GARBAGE\r\n\r\n", BadRequest),
         (b"GET / HTTP/1.1\r\n\r\n", BadRequest),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", BadRequest),
-        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", BadRequest),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", VersionNotSupported),
         (
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
             BadRequest,
         ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", BadRequest),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", BadRequest),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", BadRequest),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", CodingNotSupported),
         (
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-            BadRequest,
+            CodingNotSupported,
         ),
         (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", BadRequest),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n", BodyTooLarge),
@@ -168,9 +221,9 @@ def test_refused(request_bytes: bytes, error: type[ProxyError]) -> None:
 
 def test_an_endless_field_is_bounded() -> None:
     subject = parser(header_bytes=1000)
-    subject.feed(b"GET / HTTP/1.1\r\nHost: a\r\nB: ")
-    for _ in range(10):
-        subject.feed(b"x" * 100)
+    begun = b"GET / HTTP/1.1\r\nHost: a\r\nB: "
+    subject.feed(begun)
+    subject.feed(b"x" * (1000 - len(begun)))
     assert subject.fault is None
     subject.feed(b"x")
     assert isinstance(subject.fault, HeadersTooLarge)
@@ -203,7 +256,7 @@ async def test_a_client_that_closes_mid_body_breaks_it_off() -> None:
     body = arrival.call.body
     assert isinstance(body, Stream)
     assert await body.read() == b"abc"
-    with pytest.raises(Reset):
+    with pytest.raises(BadRequest):
         await body.read()
 
 
@@ -251,9 +304,62 @@ def test_a_repeated_head_inside_a_body_is_a_body() -> None:
 def test_repeats_of_any_kind_parse_alike(first: bytes) -> None:
     subject = parser()
     seen = [
-        (a.call.target, a.call.body, a.call.headers, a.keep_alive, a.call.http_version)
+        (a.call.target, a.call.body, a.call.headers, a.head.keep_alive, a.call.http_version)
         for _ in range(4)
         for a in subject.feed(first)
     ]
     assert len(seen) == 4
     assert len(set(seen)) == 1
+
+
+async def test_trailers_make_even_a_small_body_a_stream() -> None:
+    arrival = one(
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n"
+    )
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert await body.read() == b"x"
+    assert await body.read() == b""
+    assert body.trailers == ((b"X-Sum", b"1"),)
+
+
+def test_an_expectation_goes_on_with_a_body_that_is_still_to_come() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    assert one(head).call.header(b"expect") == b"100-continue"
+    assert one(head + b"abc").call.header(b"expect") is None
+
+
+def test_one_empty_line_before_each_request_is_skipped() -> None:
+    subject = parser()
+    assert len(subject.feed(b"\r\n" + POST + b"\r\n" + POST)) == 2
+    assert subject.feed(b"\r") == []
+    assert subject.is_in_head
+    assert len(subject.feed(b"\n" + POST)) == 1
+    assert subject.feed(b"\r\n\r\n") == []
+    assert isinstance(subject.fault, BadRequest)
+
+
+def test_a_whole_head_over_the_limit_is_refused() -> None:
+    subject = parser(header_bytes=60)
+    subject.feed(b"GET / HTTP/1.1\r\nHost: h\r\nA: " + b"a" * 60 + b"\r\n\r\n")
+    assert isinstance(subject.fault, HeadersTooLarge)
+
+
+def test_a_client_that_closes_in_a_head_is_told() -> None:
+    subject = parser()
+    subject.eof()
+    assert subject.fault is None
+    subject.feed(b"GET /")
+    subject.eof()
+    assert isinstance(subject.fault, BadRequest)
+
+
+def test_a_client_of_its_own_id_and_trace_keeps_them() -> None:
+    trace = b"4bf92f3577b34da6a3ce929d0e0e4736"
+    arrival = one(
+        b"GET / HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\ntraceparent: 00-%b-00f067aa0ba902b7-01\r\n\r\n"
+        % trace
+    )
+    assert arrival.request_id == b"mine"
+    assert arrival.call.header(b"x-request-id") == b"mine"
+    assert arrival.call.header(b"traceparent") == b"00-%b-%b-01" % (trace, b"b" * 16)

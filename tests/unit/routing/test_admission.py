@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import Overloaded
+from proxy.errors import BuffersFull, Overloaded
+from proxy.exchange import Ledger
 from proxy.routing.admission import Admission
 
 
@@ -19,3 +20,16 @@ def test_calls_beyond_the_limit_are_refused_until_one_leaves() -> None:
     admission.leave()
     admission.enter()
     assert admission.in_flight == 2
+
+
+def test_full_buffers_refuse_newcomers_and_leave_the_others_alone() -> None:
+    ledger = Ledger(100)
+    admission = Admission(10, ledger)
+    admission.enter()
+    ledger.used = 100
+    with pytest.raises(BuffersFull) as caught:
+        admission.enter()
+    assert caught.value.retry_after_s == 1.0
+    assert admission.in_flight == 1
+    ledger.used = 99
+    admission.enter()

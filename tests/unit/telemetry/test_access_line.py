@@ -99,7 +99,7 @@ class TestLine:
         assert line == (
             b'{"ts":"2030-01-02T03:04:05.678Z","request_id":"r-1","client":"10.0.0.9","protocol":"http",'
             b'"method":"POST","target":"/v2/models/iris/infer?api_key=***","route":"infer","model":"iris",'
-            b'"status":200,"outcome":"ok","reason":"","bytes_in":5,"bytes_out":345,'
+            b'"status":200,"outcome":"ok","reason":"","ended_by":"","bytes_in":5,"bytes_out":345,'
             b'"ms":{"total":12.0,"queue":1.5,"pool":0.1,"upstream":8.0},"batch":"size=37"}\n'
         )
 
@@ -110,7 +110,7 @@ class TestLine:
         assert line == (
             b"ts=2030-01-02T03:04:05.678Z request_id=r-1 client=10.0.0.9 protocol=http method=POST "
             b'target="/p?say=\\"hi\\"" route=infer model="two words" status=503 outcome=shed reason=draining '
-            b'bytes_in=2 bytes_out=345 ms_total=12.0 ms_queue=0.0 ms_pool=0.0 ms_upstream=0.0 batch=""\n'
+            b'ended_by=- bytes_in=2 bytes_out=345 ms_total=12.0 ms_queue=0.0 ms_pool=0.0 ms_upstream=0.0 batch=""\n'
         )
 
     @pytest.mark.parametrize("form", [as_json, as_text])

@@ -1,0 +1,163 @@
+"""Answers calls that were answered before, and lets equal calls in flight share one answer.
+
+Owned by the application, one for all upstreams. A hit in memory is answered at once; for everything else it
+waits as `seeking` does. It ends with `stop`, which gives up what is in flight and closes the store.
+
+The order of things is the point: the verdict of `questions` and `freshness` comes before any lookup, so that
+what may not be kept never queues behind what may."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from proxy.caching.answers import from_entries, noted, only_if_cached
+from proxy.caching.fetching import Errand
+from proxy.caching.freshness import Wish, wish_of
+from proxy.errors import ConnectFailed, ConnectTimeout, MergeRefused, NoHealthyEndpoint, Reset
+from proxy.exchange import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.caching.fetching import Fetch
+    from proxy.caching.generations import Generations
+    from proxy.caching.policy import CachePolicy
+    from proxy.caching.questions import Interpreter, Subject
+    from proxy.caching.seeking import Seeker
+    from proxy.caching.store import Store
+    from proxy.exchange import Call, Reply
+
+__all__ = ("Cache",)
+
+_MOST_BODY = 1 << 20  # bytes of a request; a larger one takes longer to digest than many models to answer
+_ANYTHING = Wish()
+_GONE = (ConnectFailed, ConnectTimeout, NoHealthyEndpoint, Reset)
+"""After these, whoever answers next may have been started anew."""
+
+
+class Cache:
+    """One proxy's cache.
+
+    `metadata` is the policy for metadata (mode ``off``: none is kept); `upstreams` are the names of all
+    upstreams.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        generations: Generations,
+        interpreter: Interpreter,
+        seeker: Seeker,
+        *,
+        metadata: CachePolicy,
+        upstreams: Sequence[str],
+    ) -> None:
+        self.store = store
+        self.seeker = seeker
+        self.results = seeker.results
+        self._generations = generations
+        self._interpreter = interpreter
+        self._metadata = metadata
+        self._upstreams = upstreams
+        self._now = seeker.now
+
+    # ------------------------------------------------------------- life
+    async def start(self) -> None:
+        """Open the store."""
+        await self.store.start()
+
+    async def drain(self, deadline: float) -> None:
+        """Nothing to finish: whoever waits is waited for where it was admitted."""
+
+    async def stop(self) -> None:
+        """Give up what is in flight, write what was kept."""
+        await self.seeker.close()
+        await self.store.stop()
+
+    # ------------------------------------------------------------- what operators ask
+    async def stats(self) -> dict[str, object]:
+        """Everything there is to know, as plain values."""
+        return {
+            "results": dict(self.results),
+            "in_flight": self.seeker.in_flight,
+            "memory": self.store.memory_stats(),
+            "storage": await self.store.storage_stats(),
+        }
+
+    async def purge(self, upstream: str, model: str) -> None:
+        """Forget the answers of one model on one upstream; empty: of all."""
+        if not upstream and not model:
+            await self.store.purge()
+            return
+        upstreams = [upstream] if upstream else self._upstreams
+        for name in upstreams:
+            self._generations.renew(name, model)
+        await self.store.exchange_tokens()
+
+    # ------------------------------------------------------------- a call
+    async def serve(self, call: Call, match: Subject, policy: CachePolicy, fetch: Fetch) -> Reply:
+        """The answer to `call`: a kept one, another's, or what `fetch` returns for it; raises `ProxyError`.
+
+        `policy` is the one of the model that `match` names.
+        """
+        kind = match.route.kind
+        fetch = partial(self._watched, match.route.upstream, fetch)
+        if kind == "metadata":
+            policy = self._metadata
+        is_question = kind == "infer" or (kind == "metadata" and call.method == b"GET")
+        if not is_question or policy.mode == "off":
+            return await (self._control(call, match, fetch) if kind == "control" else fetch(call))
+        wish = wish_of(call.headers)
+        try:
+            errand = await self._understood(call, match, policy, wish, fetch)
+        except MergeRefused as refusal:
+            self.results["bypass"] += 1
+            if wish is not None and wish.only_cached:
+                return only_if_cached()
+            return noted(await fetch(call), b"fwd=bypass; detail=" + refusal.why.encode())
+        inquiry = errand.inquiry
+        if wish is None and len(inquiry.keys) == 1:
+            entry = self.store.get(inquiry.keys[0])
+            now = self._now()
+            if entry is not None and now < entry.fresh_until:
+                self.store.touch(inquiry.keys[0])
+                self.results["hit"] += 1
+                return from_entries(inquiry, (entry,), now)
+        return await self.seeker.seek(errand)
+
+    async def _understood(
+        self, call: Call, match: Subject, policy: CachePolicy, wish: Wish | None, fetch: Fetch
+    ) -> Errand:
+        """The errand that `call` is; raises `MergeRefused` when it must not be looked up."""
+        body = call.body
+        if isinstance(body, Stream):
+            call.claim_body()
+            whole = await body.gather(_MOST_BODY)
+            if whole is None:
+                raise MergeRefused("large_body")
+            body = call.body = whole
+        if wish is None:
+            wish = _ANYTHING
+        elif not wish.stores:
+            raise MergeRefused("no_store")
+        generation = self._generations.of(match.route.upstream, match.model)
+        inquiry = self._interpreter.read(call, body, match, policy, generation)
+        return Errand(call, body, inquiry, policy, wish, match.route.upstream, match.model, generation, fetch)
+
+    async def _watched(self, upstream: str, fetch: Fetch, call: Call) -> Reply:
+        """`fetch(call)`, noticing when the backend was away."""
+        try:
+            reply = await fetch(call)
+        except _GONE:
+            self._generations.lost(upstream)
+            raise
+        self._generations.answered(upstream)
+        return reply
+
+    async def _control(self, call: Call, match: Subject, fetch: Fetch) -> Reply:
+        """Pass on what loads or unloads a model; whatever became of it, its answers are old ones now."""
+        try:
+            return await fetch(call)
+        finally:
+            self._generations.renew(match.route.upstream, match.model)

@@ -1,0 +1,3 @@
+"""HTTP/2 without I/O: frames, header blocks, flow control, and both sides of a connection."""
+
+__all__ = ()

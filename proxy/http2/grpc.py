@@ -1,0 +1,82 @@
+"""What of gRPC a relay must understand: its timeouts, its status trailers, and how HTTP/2 errors read as
+statuses.
+
+Theory of operation
+-------------------
+A relay never opens a gRPC message. It speaks gRPC in three places only: it recomputes ``grpc-timeout`` from
+what is left of the call's deadline, so that time spent with us is not given twice; it answers for itself with
+a trailers-only response, a single header block that carries status 200, ``grpc-status`` and ``grpc-message``;
+and it says what a reset stream or a plain HTTP status means to a client that only knows gRPC codes. The
+formats are those of the protocol description *gRPC over HTTP/2*.
+
+``grpc-timeout`` is at most eight digits and a unit. It is written with the finest unit in which the span fits
+eight digits, rounded up: a backend that gives up a moment after us is harmless, one that gives up before us
+turns our 504 into its own."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote_from_bytes
+
+from proxy.exchange import field
+
+if TYPE_CHECKING:
+    from proxy.exchange import Headers
+
+__all__ = ("encode_message", "format_timeout", "http_status", "parse_timeout", "status_headers")
+
+_UNITS = {b"n": 1e-9, b"u": 1e-6, b"m": 1e-3, b"S": 1.0, b"M": 60.0, b"H": 3600.0}
+_MOST = 99_999_999
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+# The mapping that gRPC's HTTP/JSON gateways use, by code in decimal.
+_HTTP_STATUSES = {
+    b"%d" % code: status
+    for code, status in enumerate(
+        (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
+    )
+}
+_MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
+
+
+def parse_timeout(value: bytes) -> float | None:
+    """Seconds of ``100m`` and the like; None for anything else."""
+    match = _TIMEOUT.fullmatch(value)
+    return None if match is None else int(match[1]) * _UNITS[match[2]]
+
+
+def format_timeout(seconds: float) -> bytes:
+    """The value of ``grpc-timeout`` for a span; a negative span is none left."""
+    for unit in (b"u", b"m", b"S", b"M"):
+        # A microsecond count such as 0.1 / 1e-6 may come out a hair above the integer; do not round that up.
+        count = math.ceil(round(max(seconds, 0.0) / _UNITS[unit], 3))
+        if count <= _MOST:
+            return b"%d%s" % (count, unit)
+    return b"%dH" % min(math.ceil(seconds / 3600), _MOST)
+
+
+def encode_message(message: str) -> bytes:
+    """The value of ``grpc-message``: percent-encoded UTF-8, printable ASCII as it is."""
+    return quote_from_bytes(message.encode(), safe=_MESSAGE_SAFE).encode()
+
+
+def http_status(status: int, fields: Headers) -> int:
+    """What an answer with HTTP `status` and these trailers means in HTTP's terms, for accounting.
+
+    An answer of a gRPC server is always 200; how the call ended stands in ``grpc-status``. Without it the
+    answer is no gRPC at all, and its own status counts unless that claims success.
+    """
+    code = field(fields, b"grpc-status")
+    if code is None:
+        return status if status != 200 else 502
+    return _HTTP_STATUSES.get(code, 500)
+
+
+def status_headers(code: int, message: str) -> Headers:
+    """The headers of a trailers-only answer."""
+    return (
+        (b"content-type", b"application/grpc"),
+        (b"grpc-status", b"%d" % code),
+        (b"grpc-message", encode_message(message)),
+    )

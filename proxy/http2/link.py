@@ -1,0 +1,172 @@
+"""One HTTP/2 connection on an asyncio transport: reads into a session, writes what the session has to say.
+
+Owned by a listener's connection or by a channel, which subclass it and act on the events. It waits for
+nothing by itself. Output is written once for each turn of the loop, however many streams produced some: the
+first to call `wake` books the flush. It ends with `connection_lost`, which wakes every sender that waits for
+room; a session that is over is written out and closed.
+
+Sending a body is coupled to the peer twice. The stream's window: a sender waits in `send_body` until what it
+handed over has left the session's queue. The socket: while the transport's buffer is above its high mark
+nothing is flushed, and senders wait. A peer that takes nothing at all for `write_stall_s` loses the stream,
+not the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from proxy.http2.errors import ErrorCode
+from proxy.http2.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.exchange import Headers, Stream
+    from proxy.http2.blocks import BlockWriter
+    from proxy.http2.events import Event
+
+__all__ = ("Link",)
+
+S = TypeVar("S", bound=Session)
+
+_WRITE_BUFFER = 256 << 10
+
+
+class Link(asyncio.Protocol, Generic[S]):
+    """What a listener's connection and a channel have in common; `now` is the clock's.
+
+    `is_open` is true from `connection_made` until the transport is gone or told to close.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self, session: S, writer: BlockWriter, now: Callable[[], float], *, write_stall_s: float
+    ) -> None:
+        self.session = session
+        self.is_open = False
+        self.writer = writer
+        self.now = now
+        self._write_stall_s = write_stall_s
+        self._loop = asyncio.get_running_loop()
+        self._flush_booked = False
+        self._is_paused = False
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    # ------------------------------------------------------------- asyncio.Protocol
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say our settings."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        self.is_open = True
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """A read: hand its events to the owner, book the flush of whatever they caused."""
+        events = self.session.receive(data, self.now())
+        if events:
+            self._handle(events)
+        if self.session.is_over:
+            self.hang_up()
+        elif self.session.wants_to_send:
+            self.wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone: nobody waits for room any more."""
+        self.is_open = False
+        for stream_id in tuple(self._waiting):
+            self._release(stream_id)
+
+    def pause_writing(self) -> None:
+        """The peer's socket is full."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._is_paused = False
+        self.wake()
+        for stream_id in tuple(self._waiting):
+            if not self.session.queued(stream_id):
+                self._release(stream_id)
+
+    # ------------------------------------------------------------- for subclasses
+    def _handle(self, events: list[Event]) -> None:
+        """Act on what a read has brought."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Book the flush; to be called after anything was sent on the session."""
+        if not self._flush_booked:
+            self._flush_booked = True
+            self._loop.call_soon(self._flush)
+
+    def hang_up(self) -> None:
+        """Write what is left, then close."""
+        if self.is_open:
+            self.is_open = False
+            self._transport.write(self.session.data_to_send())
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.is_open:
+            self.is_open = False
+            self._transport.abort()
+
+    async def send_body(self, stream_id: int, body: Stream) -> bool:
+        """Relay `body` to its end, trailers included; False when the stream was gone before.
+
+        Raises what the body raises. Whoever calls sees to it that `body` is abandoned when it was not read
+        to its end.
+        """
+        session = self.session
+        while data := await body.read():
+            is_last = body.is_whole
+            if is_last and body.trailers:
+                session.send_data(stream_id, data)
+                return self._send_trailers(stream_id, body.trailers)
+            if not session.send_data(stream_id, data, end=is_last):
+                return False
+            self.wake()
+            if not await self.room(stream_id) or is_last:
+                return is_last
+        if body.trailers:
+            return self._send_trailers(stream_id, body.trailers)
+        self.wake()
+        return session.send_data(stream_id, b"", end=True)
+
+    def _send_trailers(self, stream_id: int, trailers: Headers) -> bool:
+        self.wake()
+        return self.session.send_trailers(stream_id, self.writer.trailers(trailers))
+
+    async def room(self, stream_id: int) -> bool:
+        """Wait until the peer has taken what was sent on the stream; False when it is gone or stalls."""
+        session = self.session
+        queued = session.queued(stream_id)
+        while (queued or self._is_paused) and self.is_open and session.is_live(stream_id):
+            self._waiting[stream_id] = waiter = self._loop.create_future()
+            try:
+                async with asyncio.timeout(self._write_stall_s):
+                    await waiter
+            except TimeoutError:
+                if session.queued(stream_id) >= queued:
+                    session.reset(stream_id, ErrorCode.CANCEL)
+                    self.wake()
+                    return False
+            finally:
+                self._waiting.pop(stream_id, None)
+            queued = session.queued(stream_id)
+        return self.is_open and session.is_live(stream_id)
+
+    def _release(self, stream_id: int) -> None:
+        """Wake the sender that waits for room on the stream, if one does."""
+        waiter = self._waiting.get(stream_id)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # ------------------------------------------------------------- internals
+    def _flush(self) -> None:
+        self._flush_booked = False
+        if self.is_open and not self._is_paused and self.session.wants_to_send:
+            self._transport.write(self.session.data_to_send())

@@ -1,0 +1,75 @@
+"""Everything that is decided about a request before it is served, compiled once for a listener (pure).
+
+`HeadRules` only joins the policies with what obeys them; a reload builds another one. It is asked once for
+each connection (`hop`) and once for each head that a connection has not just sent already
+(`proxy.ingress.head`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import BadRequest, Misdirected
+from proxy.ingress.auth import KeyRing
+from proxy.ingress.forwarding import Hop, Strangers
+from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ("IDENTITY", "ORDINARY", "HeadRules")
+
+ORDINARY: Final = b""
+"""The place of a field that goes on as it came."""
+IDENTITY: Final = b"\0"
+"""The place of a field that only a trusted proxy may send."""
+
+_AMBIGUOUS: Final = re.compile(
+    rb"/\.{1,2}(?:/|$)|//|[;\\]|%(?:2[Ff]|5[Cc]|00|2[Ee]|[Cc][01]|[Ee]0%[89])|/[^/]*\.(?:/|$)"
+)
+
+
+class HeadRules:
+    """What one listener asks of its clients' requests.
+
+    `via` is the name for `Via` (empty: none is added): an operator's own, or `name` where the policy says
+    ``auto``. `places` remembers, by a field's name as it is spelt, what is to be done with it: `ORDINARY`,
+    `IDENTITY` or its name in lower case, for those that mean something to this hop.
+    """
+
+    __slots__ = ("_is_strict", "keys", "limits", "places", "strangers", "via")
+
+    def __init__(
+        self,
+        limits: LimitPolicy,
+        *,
+        auth: AuthPolicy | None = None,
+        forwarding: ForwardingPolicy | None = None,
+        trusted: Iterable[str] = (),
+        name: str = "pillion",
+    ) -> None:
+        forwarding = forwarding or ForwardingPolicy()
+        self.limits = limits
+        self.keys = KeyRing(auth.keys if auth is not None else ())
+        self.strangers = Strangers(trusted, forwarding)
+        self.places: dict[bytes, bytes] = {}
+        self.via = {"auto": name, "off": ""}.get(forwarding.via, forwarding.via).encode()
+        self._is_strict = forwarding.paths == "strict"
+
+    def hop(self, peer: bytes, *, scheme: bytes, port: int, server_name: bytes | None = None) -> Hop:
+        """What these rules make of a new connection."""
+        is_trusted = self.strangers.trusts(peer)
+        return Hop(peer, scheme=scheme, port=port, is_trusted=is_trusted, server_name=server_name)
+
+    def check_target(self, target: bytes) -> None:
+        """Refuse a target that a backend may read otherwise than a route does, where the operator wants
+        that."""
+        if self._is_strict and _AMBIGUOUS.search(target.partition(b"?")[0]):
+            raise BadRequest("the request target is ambiguous")
+
+    def check_server_name(self, hop: Hop, host: bytes) -> None:
+        """Refuse a host other than the one whose certificate was shown (RFC 9110 §7.4)."""
+        name = hop.server_name
+        if name is not None and host.rpartition(b":")[0].lower() != name and host.lower() != name:
+            raise Misdirected("this connection was opened for another host")

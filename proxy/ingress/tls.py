@@ -1,0 +1,96 @@
+"""TLS in front of a listener: 1.2 and later, client certificates if wanted, files that may change at any
+time.
+
+A listener is given one `ssl.SSLContext` for good. Its server-name callback, which runs for every handshake
+with or without a name, hands each connection over to the context made of the files as they are now, so that
+a renewed certificate or authority needs no restart and touches no open connection.
+
+`TlsFront` is owned by its listener, which calls `refresh` now and then; it waits for nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxy.ingress.policy import ServerTlsPolicy
+
+__all__ = ("TlsFront", "server_name_of")
+
+log = logging.getLogger(__name__)
+
+# Forward secrecy and authenticated encryption only; TLS 1.3 brings its own.
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+class _ServerSide(ssl.SSLObject):
+    """One connection's TLS, with the name that its client asked for."""
+
+    asked_for: str | None = None
+
+
+def server_name_of(ssl_object: object) -> bytes | None:
+    """The server name in the handshake of `ssl_object`, in lower case; None when there was none."""
+    name = ssl_object.asked_for if isinstance(ssl_object, _ServerSide) else None
+    return None if name is None else name.lower().encode()
+
+
+class TlsFront:
+    """The context to listen with (`context`), kept in step with the files of `policy`; offers `alpn` only.
+
+    Raises OSError or ssl.SSLError when the files cannot be used at the start.
+    """
+
+    def __init__(self, policy: ServerTlsPolicy, *, alpn: str = "http/1.1") -> None:
+        self._policy = policy
+        self._alpn = alpn
+        self._paths = tuple(Path(path) for path in (policy.cert, policy.key, policy.client_ca) if path)
+        self._stamps = self._read_stamps()
+        self._current = self._load()
+        self.context = self._load()
+        self.context.sni_callback = self._greet
+
+    def refresh(self) -> None:
+        """Use the files as they are now; unusable ones leave the old certificate in service."""
+        try:
+            stamps = self._read_stamps()
+            if stamps == self._stamps:
+                return
+            self._stamps = stamps
+            self._current = self._load()
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            log.warning(
+                "the TLS files have changed and cannot be used; the old ones stay in service: %s", error
+            )
+        else:
+            log.info("the TLS files have changed and are in use")
+
+    def _read_stamps(self) -> tuple[tuple[int, int, int], ...]:
+        stats = [path.stat() for path in self._paths]  # through links: a mounted secret is swapped by one
+        return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in stats)
+
+    def _load(self) -> ssl.SSLContext:
+        policy = self._policy
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_CIPHERS)
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.set_alpn_protocols([self._alpn])
+        context.sslobject_class = _ServerSide
+        context.load_cert_chain(policy.cert, policy.key)
+        if policy.client_ca:
+            context.load_verify_locations(policy.client_ca)
+            is_required = policy.client_certs == "required"
+            context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
+        if Path(policy.key).stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            log.warning("the TLS key %s can be read by others than its owner", policy.key)
+        return context
+
+    def _greet(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+        if isinstance(connection, _ServerSide):
+            connection.asked_for = name

@@ -1,0 +1,56 @@
+"""How much the kernel may hold of a body in transit, on either side of this process.
+
+Left alone, TCP grows its buffers to many megabytes on a fast path (measured: a backend ran 9.6 MB ahead of a
+client that had stopped reading). That memory is invisible to watermarks and to cgroup-aware people alike, and
+bytes in it are bytes that a model computed for nobody. Two bounds are enough:
+
+* towards the reader, ``TCP_NOTSENT_LOWAT``: the kernel accepts no more once this much waits unsent. What is
+  on its way is not limited, so a distant reader keeps its bandwidth;
+* from the producer, ``SO_RCVBUF``: the window that a paused source may still fill.
+
+Sockets without these options (Unix sockets, other systems) keep their own, smaller defaults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import struct
+import termios
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ("bound_receiving", "bound_sending", "unacknowledged")
+
+_NOTSENT: Final = 128 << 10
+_RECEIVE: Final = 512 << 10  # the kernel doubles it, for its own bookkeeping
+_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+
+def bound_sending(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel hold little that it has not sent yet."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and _LOWAT is not None and sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):  # the peer may be gone already
+            sock.setsockopt(socket.IPPROTO_TCP, _LOWAT, _NOTSENT)
+
+
+def bound_receiving(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel receive little while nobody reads."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE)
+
+
+def unacknowledged(transport: asyncio.WriteTransport) -> int:
+    """Bytes written to `transport` that its peer has not acknowledged."""
+    size = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            size += struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+    return size

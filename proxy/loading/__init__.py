@@ -1,0 +1,3 @@
+"""Models loaded ahead of need: history, prediction, residency in a memory budget, proof that it paid."""
+
+__all__ = ()

@@ -1,0 +1,192 @@
+"""What stands between the request path and the backend when models are managed.
+
+Called by the pipeline for every inference call of the managed upstream; it owns nothing and waits only for a
+cold model. A call for a model that nobody manages passes at the cost of one dictionary lookup.
+
+For the others: the call is observed; if its model is cold it waits, within its deadline; it is sent; and when
+the backend answers, in its dialect, that the model is not loaded after all, the model is loaded and a call
+whose body is at hand is sent once more. When the model cannot be ready in time and the configuration names
+fallbacks, the first that is ready answers in its place, marked ``X-Model-Fallback``; fallbacks are not
+chained."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading
+from proxy.exchange import Reply, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from proxy.exchange import Call
+    from proxy.timing import Clock, Deadline
+
+    Forward = Callable[[Call], Awaitable[Reply]]
+
+__all__ = ("Gate", "Models")
+
+_COLD_STATUSES = frozenset({400, 404, 503})
+_ERROR_BYTES = 64 << 10
+_BODY_BYTES = 8 << 20
+
+
+class Models(Protocol):
+    """What the gate needs of a loader."""
+
+    def is_managed(self, model: str) -> bool:
+        """Whether anything is known of `model`."""
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether `model` is known to be ready."""
+
+    def observe(self, model: str, session: str = "") -> None:
+        """A request starts."""
+
+    def is_ready(self, model: str) -> bool:
+        """Whether it may go on at once."""
+
+    async def ready(self, model: str, deadline: Deadline) -> None:
+        """Return once it may go on; ProxyError."""
+
+    def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
+        """The backend answered; True when it should be asked once more."""
+
+    def finished(self, model: str, run_s: float) -> None:
+        """The request ends."""
+
+
+class _Named(msgspec.Struct):
+    model: str = ""
+
+
+_decode_name = msgspec.json.Decoder(_Named).decode
+
+
+class Gate:
+    """Lets calls through once their model is ready.
+
+    `fallbacks` names the models that may answer for another. `session_header` (lower case) names the field by
+    which requests of one user are known; empty: none."""
+
+    __slots__ = ("_fallbacks", "_models", "_now", "_session_header")
+
+    def __init__(
+        self,
+        models: Models,
+        fallbacks: Callable[[str], tuple[str, ...]],
+        clock: Clock,
+        session_header: bytes = b"",
+    ) -> None:
+        self._models = models
+        self._fallbacks = fallbacks
+        self._now = clock.now
+        self._session_header = session_header
+
+    async def serve(self, call: Call, model: str, forward: Forward) -> Reply:
+        """The answer to `call`, which is for `model` (empty: its body says); raises `ProxyError`."""
+        models = self._models
+        if not model:
+            model = await _model_in_body(call)
+        if not models.is_managed(model):
+            return await forward(call)
+        models.observe(model, self._session(call))
+        began = self._now()
+        try:
+            if not models.is_ready(model):
+                try:
+                    await models.ready(model, call.deadline)
+                except (ModelLoading, LoadFailed) as error:
+                    return await self._fall_back(call, model, forward, error)
+            began = self._now()
+            reply = await forward(call)
+            if reply.status in _COLD_STATUSES:
+                reply = await self._unless_cold(call, model, forward, reply)
+            else:
+                models.answered(model, reply.status, b"", self._now() - began)
+        except BaseException:
+            models.finished(model, self._now() - began)
+            raise
+        if isinstance(reply.body, Stream):
+            reply.body.on_close(partial(self._finish, model, began))
+        else:
+            models.finished(model, self._now() - began)
+        return reply
+
+    def _finish(self, model: str, began: float) -> None:
+        self._models.finished(model, self._now() - began)
+
+    def _session(self, call: Call) -> str:
+        if not self._session_header:
+            return ""
+        return (call.header(self._session_header) or b"").decode(errors="replace")
+
+    async def _unless_cold(self, call: Call, model: str, forward: Forward, reply: Reply) -> Reply:
+        """`reply`, or another one once the model is loaded, if that is what was wrong."""
+        body = reply.body
+        if isinstance(body, Stream):
+            whole = await body.gather(_ERROR_BYTES)
+            if whole is None:
+                return reply
+            reply.body = body = whole
+        is_cold = self._models.answered(model, reply.status, body, 0.0)
+        if not is_cold or isinstance(call.body, Stream):
+            return reply
+        try:
+            await self._models.ready(model, call.deadline)
+        except (ModelLoading, LoadFailed, DeadlineExceeded):
+            return reply  # the backend's own words say it best
+        return await forward(call)
+
+    async def _fall_back(self, call: Call, model: str, forward: Forward, error: Exception) -> Reply:
+        for other in self._fallbacks(model):
+            if other != model and self._models.is_loaded(other) and _redirect(call, model, other):
+                self._models.observe(other)
+                began = self._now()
+                try:
+                    reply = await forward(call)
+                finally:
+                    self._models.finished(other, self._now() - began)
+                marks = ((b"X-Model-Fallback", other.encode()), (b"Cache-Control", b"no-store"))
+                reply.headers = (*reply.headers, *marks)
+                return reply
+        raise error
+
+
+async def _model_in_body(call: Call) -> str:
+    """The model that a JSON body names (OpenAI, Ollama); empty when none does."""
+    if isinstance(call.body, Stream):
+        call.claim_body()
+        whole = await call.body.gather(_BODY_BYTES)
+        if whole is None:
+            return ""
+        call.body = whole
+    try:
+        return _decode_name(call.body).model
+    except msgspec.DecodeError:
+        return ""
+
+
+def _redirect(call: Call, model: str, other: str) -> bool:
+    """Make `call` ask for `other` in place of `model`; False when it cannot be done."""
+    path, mark, query = call.target.partition(b"?")
+    segments = path.split(b"/")
+    for index, segment in enumerate(segments):
+        name, colon, verb = segment.partition(b":")
+        if unquote(name.decode("latin-1")) == model:
+            segments[index] = quote(other, safe="").encode() + colon + verb
+            call.target = b"/".join(segments) + mark + query
+            return True
+    if isinstance(call.body, Stream):
+        return False
+    try:
+        document: Any = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return False
+    document["model"] = other
+    call.body = msgspec.json.encode(document)
+    return True

@@ -1,0 +1,324 @@
+"""The loader: carries out what the planner decides, against a real backend.
+
+Owned by the app as a component. It owns a control session, one task for each running load or unload, one that
+lists the backend's models now and then, one that writes snapshots, and one timer at the planner's next
+wake-up. It waits for the backend alone, and never makes a request wait unless its model is known to be cold;
+when the backend has no control interface it does nothing. It ends with `stop`: loads are abandoned, a last
+snapshot is written, and whoever still waits is refused.
+
+On the request path, `observe` and `finished` are synchronous and O(1); `ready` is awaited only when
+`is_ready` is false."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from math import inf
+from typing import TYPE_CHECKING
+
+from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading, ProxyError, QueueFull
+from proxy.loading.actions import Cancel, Load, Refuse, Release, Unload
+from proxy.loading.control.base import ControlError
+from proxy.loading.executor import Executor
+from proxy.loading.history_file import HistoryKeeper
+from proxy.loading.planner import Planner
+from proxy.loading.report import decision_report, report
+from proxy.loading.residency import State
+from proxy.loading.tasks import Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.loading.actions import Action
+    from proxy.loading.executor import Connection, LoaderEvents
+    from proxy.loading.history import History
+    from proxy.loading.policy import LoadingPolicy
+    from proxy.loading.queue import Ticket
+    from proxy.loading.report import DecisionReport, LoadingReport
+    from proxy.timing import Clock, Deadline, Timer
+
+__all__ = ("Loader",)
+
+_logger = logging.getLogger(__name__)
+_SOON_S = 0.5
+
+
+class Loader:
+    """One backend's models, loaded ahead of need.
+
+    `wall` gives seconds since the epoch; it
+    is read once, and from then on the `clock` runs."""
+
+    def __init__(
+        self,
+        policy: LoadingPolicy,
+        history: History,
+        connector: Connection,
+        events: LoaderEvents,
+        *,
+        clock: Clock,
+        wall: Callable[[], float],
+    ) -> None:
+        self.planner = Planner(policy, history)
+        self.protocol = ""
+        self._policy = policy
+        self._keeper = HistoryKeeper(policy.history.file, history, clock, policy.history.every)
+        self._executor = Executor(
+            self.planner, connector, events, clock=clock, now=self._now, changed=self._changed
+        )
+        self._events = events
+        self._clock = clock
+        self._epoch = wall() - clock.now()
+        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+        self._tasks = Tasks()
+        self._timer: Timer | None = None
+        self._timer_at = inf
+        self._look = asyncio.Event()
+        self._is_over = False
+
+    # ------------------------------------------------------------- life
+    async def start(self) -> None:
+        """Read the history and begin to look for the backend; it may be unreachable for now."""
+        await self._keeper.read()
+        self._tasks.spawn(self._keeper.run(), "loading-snapshots")
+        self._tasks.spawn(self._watch(), "loading-watch")
+
+    async def drain(self, deadline: float) -> None:
+        """Nothing to finish: requests that wait are the listener's to drain."""
+
+    async def stop(self) -> None:
+        """Abandon what runs, refuse who waits, write a last snapshot."""
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._tasks.cancel()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ModelLoading("the proxy is stopping"))
+        await self._keeper.write()
+        await self._executor.close()
+
+    # ------------------------------------------------------------- the request path
+    def observe(self, model: str, session: str = "") -> None:
+        """A request for `model` starts; `finished` follows exactly once. O(1), cannot fail, cannot wait."""
+        slot = self.planner.state.residency.slots.get(model)
+        if slot is None:
+            return
+        if slot.state not in {State.READY, State.UNKNOWN}:
+            self._events.cold(model)
+        if self.planner.observe(model, self._now(), session):
+            self._turn()
+
+    def is_managed(self, model: str) -> bool:
+        """Whether the backend or the configuration knows `model`."""
+        return model in self.planner.state.residency.slots
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether `model` is known to be ready."""
+        return self.is_managed(model) and self.planner.state.slot(model).state is State.READY
+
+    def is_ready(self, model: str) -> bool:
+        """Whether a request for `model` may go on without `ready`."""
+        return self.planner.is_ready(model)
+
+    async def ready(self, model: str, deadline: Deadline) -> None:
+        """Return once `model` is ready.
+
+        Raises ModelLoading (with the time after which to come back), QueueFull, LoadFailed, DeadlineExceeded.
+        Cancelling it takes the request out of the queue; the load goes on while others wait.
+        """
+        began = self._now()
+        ticket = self.planner.wait(model, began, deadline + self._epoch)
+        if isinstance(ticket, Refuse):
+            self._turn()
+            raise _error(ticket)
+        future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        self._turn()
+        try:
+            await future
+        except ModelLoading as error:
+            if deadline <= self._clock.now():
+                raise DeadlineExceeded(str(error), retry_after_s=error.retry_after_s) from error
+            raise
+        finally:
+            del self._waiting[ticket]
+            if self.planner.leave(ticket):
+                self._turn()
+            self._events.waited(model, self._now() - began)
+
+    def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
+        """The backend answered a request for `model` after `span_s`; True when it should be sent once more.
+
+        That is so when the answer says, in this dialect, that the model is not loaded although it was
+        believed to be: then it counts as unloaded, and `ready` brings it back.
+        """
+        if status < 400:
+            self.planner.state.governor.served(model, span_s)
+            return False
+        control = self._executor.control
+        if control is None or not control.is_not_ready(status, body):
+            return False
+        if not self.planner.not_ready(model, self._now()):
+            return False
+        self._look_soon()
+        return True
+
+    def finished(self, model: str, run_s: float) -> None:
+        """A request that was observed ends, `run_s` after the backend had it. O(1), cannot fail."""
+        if self.planner.finished(model, self._now(), run_s):
+            self._turn()
+        elif self.planner.wakeup() < self._timer_at:
+            self._plan_wakeup()
+
+    # ------------------------------------------------------------- the operator
+    def load(self, model: str) -> str:
+        """Load `model` although nobody waits; why not, or empty."""
+        if not self.planner.state.acts:
+            return f"mode {self._policy.mode} loads nothing"
+        if self.is_loaded(model):
+            return "loaded already"
+        self.planner.order(model, self._now())
+        self._turn()
+        return ""
+
+    def unload(self, model: str) -> str:
+        """Unload `model`; why not, or empty."""
+        if not self.planner.state.acts:
+            return f"mode {self._policy.mode} unloads nothing"
+        why_not = self.planner.evict(model, self._now())
+        self._turn()
+        return why_not
+
+    def pin(self, model: str, *, is_pinned: bool) -> None:
+        """Never evict `model`, or no longer never."""
+        self.planner.pin(model, self._now(), is_pinned=is_pinned)
+        self._turn()
+
+    def why(self, model: str) -> list[DecisionReport]:
+        """The latest decisions about `model`, newest first."""
+        return [decision_report(decision) for decision in self.planner.why(model)]
+
+    def snapshot(self) -> LoadingReport:
+        """Everything about the models as of now."""
+        return report(self.planner, self._now(), self.protocol)
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether the models of `loading.preload` are loaded; one whose load failed keeps nobody waiting."""
+        slots = self.planner.state.residency.slots
+        if not self.planner.state.acts:
+            return True, ""
+        missing = [
+            name
+            for name in self._policy.preload
+            if name not in slots or slots[name].state not in {State.READY, State.FAILED}
+        ]
+        return not missing, f"not loaded yet: {', '.join(missing)}"
+
+    # ------------------------------------------------------------- effects
+    def _turn(self) -> None:
+        """Let the planner decide, carry it out, and set the timer."""
+        if self._is_over:
+            return
+        for action in self.planner.decide(self._now()):
+            self._carry_out(action)
+        self._plan_wakeup()
+
+    def _plan_wakeup(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = self.planner.wakeup()
+        if self._timer_at < inf:
+            self._timer = self._clock.call_at(self._timer_at - self._epoch, self._turn)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Load():
+                self._executor.load(action)
+            case Unload():
+                self._executor.unload(action)
+            case Cancel():
+                self._executor.cancel(action)
+            case Release(ticket=ticket):
+                self._settle(ticket, None)
+            case Refuse(ticket=ticket):
+                self._settle(ticket, _error(action))
+
+    def _settle(self, ticket: Ticket, error: ProxyError | None) -> None:
+        future = self._waiting.get(ticket)
+        if future is None or future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+    # ------------------------------------------------------------- watching the backend
+    async def _watch(self) -> None:
+        """Find the backend's dialect, then list its models again and again."""
+        while True:
+            try:
+                if self._executor.control is None and not await self._find():
+                    return
+                await self._reconcile()
+            except (ControlError, TimeoutError) as error:
+                _logger.info("models not listed: %s", error or "no answer")
+            foreign = any(s.cause == "foreign" for s in self.planner.state.residency.loading.values())
+            await self._pause(_SOON_S if foreign else self._policy.control.every)
+
+    async def _find(self) -> bool:
+        control = await self._executor.connect()
+        if control is None:
+            self.protocol = "none"
+            _logger.info("the backend offers no way to load models: nothing is managed")
+            return False
+        self.protocol = control.protocol
+        self.planner.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
+        return True
+
+    async def _reconcile(self) -> None:
+        names = tuple(dict.fromkeys((*self._policy.preload, *self._policy.models)))
+        asked_at = self._now()
+        listing = await self._executor.listing(names)
+        if self.planner.reconcile(listing, asked_at, self._now()):
+            _logger.warning("the backend has restarted: loading what was most valuable")
+        for model in self.planner.state.residency.slots:
+            self._events.managed(model)
+        self._turn()
+
+    async def _pause(self, span_s: float) -> None:
+        timer = self._clock.call_at(self._clock.now() + span_s, self._look.set)
+        try:
+            await self._look.wait()
+        finally:
+            timer.cancel()
+            self._look.clear()
+
+    def _look_soon(self) -> None:
+        self._look.set()
+
+    # ------------------------------------------------------------- helpers
+    def _now(self) -> float:
+        return self._clock.now() + self._epoch
+
+    def _changed(self, *, is_doubtful: bool = False) -> None:
+        """The backend did something; `is_doubtful` when it had better be asked what."""
+        if is_doubtful:
+            self._look_soon()
+        self._turn()
+
+
+def _error(refusal: Refuse) -> ProxyError:
+    model = refusal.ticket.model
+    after = refusal.retry_after_s
+    match refusal.reason:
+        case "full":
+            return QueueFull(f"model {model} is loading and {refusal.detail}", retry_after_s=after)
+        case "failed":
+            return LoadFailed(f"model {model} could not be loaded: {refusal.detail}", retry_after_s=after)
+        case "no_room":
+            return ModelLoading(f"no room for model {model}: {refusal.detail}")
+        case _:
+            return ModelLoading(
+                f"model {model} is loading, ready in about {after:.1f} s", retry_after_s=after
+            )

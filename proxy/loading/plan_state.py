@@ -1,0 +1,119 @@
+"""What all decisions are made from, and the few effects that change it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING
+
+from proxy.loading.actions import Action, Cancel, Load, Unload
+from proxy.loading.residency import Slot, State
+
+if TYPE_CHECKING:
+    from proxy.loading.governor import Governor
+    from proxy.loading.history import History
+    from proxy.loading.ledger import Ledger, Prediction
+    from proxy.loading.policy import LoadingPolicy
+    from proxy.loading.predictor import Anticipation, Cause, Forecast
+    from proxy.loading.queue import DemandQueue
+    from proxy.loading.residency import Residency
+
+__all__ = ("PlanState",)
+
+
+@dataclass(slots=True)
+class PlanState:
+    """The parts that the planner's events feed and its decisions read."""
+
+    policy: LoadingPolicy
+    history: History
+    residency: Residency
+    queue: DemandQueue
+    ahead: Anticipation
+    governor: Governor
+    ledger: Ledger
+    can_cancel: bool = True
+    orders: dict[str, tuple[Cause, float]] = field(default_factory=dict)
+    """Loads wanted although nobody waits, with their cause and the instant at which they lapse."""
+    boot: deque[Forecast] = field(default_factory=deque)
+    """What belongs in memory after a (re)start and is not there yet."""
+    forecasts: dict[str, Forecast] = field(default_factory=dict)
+    """Forecasts that are due and not yet decided upon."""
+    is_blocked: bool = False
+    """Whether somebody waits for memory that only the end of a request can free."""
+    wake_at: float = inf
+    """The next instant at which time alone changes a decision."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether decisions are carried out at all."""
+        return self.policy.mode in {"demand", "predictive"}
+
+    def slot(self, model: str) -> Slot:
+        """The slot of a managed model."""
+        return self.residency.slots[model]
+
+    def seconds(self, model: str) -> float:
+        """Expected span of one load of `model`."""
+        return self.residency.slots[model].cost.seconds
+
+    def is_idle(self, slot: Slot) -> bool:
+        """Whether the backend works on no request of the model; those that wait here do not count."""
+        return slot.in_flight <= self.queue.waiting(slot.name)
+
+    def has_loader(self) -> bool:
+        """Whether one more load may run."""
+        return len(self.residency.loading) < self.policy.concurrency
+
+    def wants_load(self, slot: Slot, now: float) -> bool:
+        """Whether a load of the model could start, given room; one in back-off is looked at again in time."""
+        if slot.retry_at > now:
+            self.wake(slot.retry_at, now)
+            return False
+        return slot.state in {State.UNLOADED, State.FAILED}
+
+    def wake(self, at: float, now: float) -> None:
+        """Decide again at `at`, if that lies ahead."""
+        if at > now:
+            self.wake_at = min(self.wake_at, at)
+
+    def remaining(self, slot: Slot, now: float) -> float:
+        """Seconds until a running load ends; one that is overdue is given a tenth of what it has had."""
+        elapsed = max(0.0, now - slot.changed_at)
+        return max(slot.cost.promise_s - elapsed, 0.1 * elapsed, 0.05)
+
+    # ------------------------------------------------------------- effects
+    def load(self, slot: Slot, cause: Cause, now: float, why: str, actions: list[Action]) -> None:
+        """Start loading; memory is reserved from now on."""
+        slot.cause = cause
+        self.orders.pop(slot.name, None)
+        self.forecasts.pop(slot.name, None)
+        self.residency.move(slot, State.LOADING, now)
+        self.ledger.note(now, slot.name, "load", f"{cause}: {why}")
+        actions.append(Load(slot.name, cause, why))
+
+    def unload(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:
+        """Start unloading; memory is given back when it is confirmed."""
+        self.score(self.ledger.gone(slot.name), now)
+        self.residency.eviction.evicted(slot, now)
+        slot.unloads += 1
+        self.residency.move(slot, State.UNLOADING, now)
+        self.ledger.note(now, slot.name, "unload", why)
+        actions.append(Unload(slot.name, why))
+
+    def cancel(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:
+        """Give a running load up; its memory counts until the backend has confirmed that it is gone."""
+        self.score(self.ledger.gone(slot.name), now)
+        self.residency.move(slot, State.UNLOADING, now)
+        self.ledger.note(now, slot.name, "cancel", why)
+        actions.append(Cancel(slot.name, why))
+
+    def score(self, prediction: Prediction | None, now: float) -> None:
+        """Let the governor learn from a settled prediction."""
+        if prediction is None or prediction.outcome in {None, "suppressed"}:
+            return
+        cause = prediction.forecast.cause
+        if cause != "boot":  # bounded by free memory already, and not to be judged by one bad restart
+            key = (prediction.forecast.model, cause)
+            self.governor.settled(key, now, is_hit=prediction.came_true, load_s=prediction.load_s)

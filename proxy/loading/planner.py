@@ -1,0 +1,350 @@
+"""The loading policy as one object: events in, effects out. Production and simulation run this same code.
+
+Theory of operation
+-------------------
+A request is three events: `observe` when it is routed, `wait` only if its model is not ready, `finished`
+when it ends. The backend speaks through `loaded`, `load_failed`, `unloaded` and `reconcile`, the operator
+through `order`, `evict` and `pin`. Whoever drives the planner calls `decide` when an event says that it may
+change something, and again at `wakeup`; it carries the effects out and reports back. No event waits, none
+fails, and the same events at the same instants give the same effects.
+
+All instants are seconds since the epoch. A clock that steps back delays what was planned, and never makes a
+span negative; one that leaps forward makes everything due once.
+
+`reconcile` compares with the backend's own listing, taken at `asked_at`; what changed on our side since
+then is younger than the listing and is left alone. A model that was ready and is gone was unloaded by
+someone else, and is not fought for. All ready models gone at once is a restart: what was most valuable is
+loaded again, in free memory.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from proxy.loading.actions import Action, Failure, Refuse, Release, Report
+from proxy.loading.demand import DemandScheduler
+from proxy.loading.eviction import HitDensity
+from proxy.loading.governor import Governor
+from proxy.loading.ledger import Ledger
+from proxy.loading.plan_state import PlanState
+from proxy.loading.policy import ModelLoadPolicy
+from proxy.loading.predictor import Forecast, Foresight
+from proxy.loading.queue import DemandQueue, Ticket
+from proxy.loading.residency import Residency, Slot, State
+from proxy.loading.scheduling import Scheduler
+from proxy.loading.speculation import Speculator
+
+if TYPE_CHECKING:
+    from proxy.loading.eviction import Eviction
+    from proxy.loading.history import History
+    from proxy.loading.ledger import Decision
+    from proxy.loading.policy import LoadingPolicy
+    from proxy.loading.predictor import Anticipation
+
+__all__ = ("Planner",)
+
+_APART_S = 1.0
+_BACKOFF_MOST_S = 60.0
+_STRIKES = 3
+_LEAST_RESTART = 2  # one model alone that is gone may as well have been unloaded by someone else
+_FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
+_ORDER_LEAST_S = 60.0
+
+
+class Planner:
+    """All models of one backend."""
+
+    __slots__ = ("_demand", "_is_listed", "_out", "_scheduler", "history", "policy", "state")
+
+    def __init__(
+        self,
+        policy: LoadingPolicy,
+        history: History,
+        *,
+        ahead: Anticipation | None = None,
+        eviction: Eviction | None = None,
+    ) -> None:
+        self.policy = policy
+        self.history = history
+        self.state = PlanState(
+            policy=policy,
+            history=history,
+            residency=Residency(policy, eviction or HitDensity(history)),
+            queue=DemandQueue(),
+            ahead=ahead or Foresight(history, policy.idle_unload, is_acted_on=policy.mode == "predictive"),
+            governor=Governor(policy.max_share, policy.min_precision),
+            ledger=Ledger(),
+        )
+        self._demand = DemandScheduler(self.state)
+        self._scheduler = Scheduler(self.state, self._demand, Speculator(self.state, self._demand))
+        self._out: list[Action] = []
+        self._is_listed = False
+
+    def limit(self, *, can_unload: bool, can_cancel: bool) -> None:
+        """What the backend is able to do, once that is known."""
+        self.state.residency.can_unload = can_unload
+        self.state.can_cancel = can_cancel
+
+    # ------------------------------------------------------------- requests
+    def manage(self, model: str, now: float) -> Slot:
+        """The slot of `model`, made when there is none: from now on the model is managed."""
+        slots = self.state.residency.slots
+        slot = slots.get(model)
+        if slot is None:
+            policy = self.policy.models.get(model) or ModelLoadPolicy()
+            cost = self.history.of(model, now).cost
+            cost.declare(policy.load_time, policy.size)
+            slot = slots[model] = Slot(model, policy, cost, is_pinned=policy.pin)
+        return slot
+
+    def observe(self, model: str, now: float, session: str = "") -> bool:
+        """A request for a managed model starts; True when `decide` should be called. O(1).
+
+        Of hundreds of requests a second not each teaches something: within a second of the last one that was
+        looked at, requests for a loaded model are only counted, unless they name a session.
+        """
+        state = self.state
+        slot = state.residency.slots.get(model)
+        if slot is None:
+            return False
+        slot.in_flight += 1
+        slot.last_used = now
+        slot.uncounted += 1
+        if 0 <= now - slot.counted_at < _APART_S and not session and slot.state is State.READY:
+            return False
+        past = self.history.of(model, now)
+        past.arrived(now, is_idle=slot.in_flight == 1, count=slot.uncounted)
+        slot.uncounted = 0
+        slot.counted_at = now
+        if session:
+            self.history.follow(model, session, now)
+        state.residency.eviction.touched(slot, past, now)
+        is_ready = slot.state is State.READY
+        if state.ledger.is_open(model):
+            state.score(state.ledger.arrived(model, now, is_ready=is_ready), now)
+        triggered = state.ahead.arrived(model, now)
+        for forecast in triggered:
+            state.forecasts.setdefault(forecast.model, forecast)
+        return bool(triggered)
+
+    def finished(self, model: str, now: float, run_s: float = 0.0) -> bool:
+        """A request that was observed ends after `run_s`; True when `decide` should be called. O(1)."""
+        slot = self.state.residency.slots.get(model)
+        if slot is None:
+            return False
+        slot.in_flight = max(0, slot.in_flight - 1)
+        self.history.ended(model, now, run_s)
+        if slot.in_flight == 0:
+            self.state.ahead.ended(model, now)
+        return slot.is_draining or self.state.is_blocked
+
+    def is_ready(self, model: str) -> bool:
+        """Whether a request for `model` need not wait: it is ready, or unknown, or we only observe."""
+        slot = self.state.residency.slots.get(model)
+        if slot is None or slot.state is State.UNKNOWN or not self.state.acts:
+            return True
+        return slot.state is State.READY and not slot.is_draining
+
+    def wait(self, model: str, now: float, deadline: float) -> Ticket | Refuse:
+        """A request for a managed model that is not ready wants to wait.
+
+        Refused when the room is full, when the model can never fit, or when it cannot be ready by the
+        deadline; in the last case it is loaded all the same, for whoever comes next.
+        """
+        state = self.state
+        slot = state.residency.slots[model]
+        ticket = Ticket(model, now, min(deadline, now + self.policy.cold.max_wait), slot.policy.priority)
+        eta = self._demand.eta(model, now)
+        if why := state.residency.impossible(slot):
+            return self._refuse(Refuse(ticket, "no_room", eta, why), now)
+        if state.queue.waiting(model) >= self.policy.cold.queue:
+            return self._refuse(Refuse(ticket, "full", eta, f"{self.policy.cold.queue} already wait"), now)
+        if slot.state is State.FAILED and slot.retry_at > now:
+            return self._refuse(Refuse(ticket, "failed", slot.retry_at - now, slot.detail), now)
+        is_closed = slot.state is State.READY
+        if not is_closed and now + eta > ticket.deadline:
+            if slot.state is not State.LOADING:
+                lapses = now + max(_ORDER_LEAST_S, 2 * slot.cost.seconds)
+                state.orders.setdefault(model, ("demand", lapses))
+            return self._refuse(Refuse(ticket, "loading", eta, slot.detail), now)
+        state.queue.add(ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> bool:
+        """A waiting request gives up; True when `decide` should be called."""
+        return self.state.queue.remove(ticket)
+
+    # ------------------------------------------------------------- the backend's answers
+    def loaded(self, model: str, now: float, seconds: float | None = None, size: int = 0) -> None:
+        """`model` is loaded and warm after `seconds`; `size` bytes if the backend tells."""
+        slot = self.manage(model, now)
+        if seconds is not None:
+            slot.cost.measured(seconds)
+        self._became_ready(slot, now, size)
+        self.state.ledger.note(
+            now, model, "ready", f"after {seconds:.2f} s" if seconds is not None else "listed"
+        )
+
+    def load_failed(self, model: str, now: float, failure: Failure) -> None:
+        """`model` could not be loaded, and holds no memory."""
+        state = self.state
+        slot = self.manage(model, now)
+        state.score(state.ledger.gone(model), now)
+        state.residency.move(slot, State.UNLOADED, now)
+        slot.detail = failure.detail or failure.kind
+        slot.failures += 1
+        state.ledger.note(now, model, "failed", f"{failure.kind}: {slot.detail}")
+        if failure.kind == "memory":
+            slot.cost.too_small()
+            if slot.failures == 1:
+                return  # its waiters stay: with the size corrected, one more victim makes room
+        is_final = failure.kind == "missing" or (failure.kind != "unreachable" and slot.failures >= _STRIKES)
+        pause = min(_BACKOFF_MOST_S, 2.0 ** (slot.failures - 1))
+        if is_final:
+            state.residency.move(slot, State.FAILED, now)
+            pause = _FAILED_WANTED_S if model in state.queue else _FAILED_S
+        slot.retry_at = now + pause
+        for ticket in state.queue.take(model):
+            self._out.append(Refuse(ticket, "failed", pause, slot.detail))
+
+    def unloaded(self, model: str, now: float) -> None:
+        """`model` holds no memory any more."""
+        self.state.residency.move(self.manage(model, now), State.UNLOADED, now)
+
+    def unload_failed(self, model: str, now: float, detail: str, *, is_final: bool = True) -> None:
+        """The backend would not unload `model`, which still holds its memory; if that is final, it stays."""
+        slot = self.manage(model, now)
+        if is_final:
+            slot.policy = slot.policy.model_copy(update={"unload": "never"})
+        self.state.residency.move(slot, State.READY, now)
+        self.state.ledger.note(now, model, "stuck", detail)
+
+    def reconcile(self, listing: dict[str, Report], asked_at: float, now: float) -> bool:
+        """Compare with what the backend listed at `asked_at`; True when the backend has restarted."""
+        slots = self.state.residency.slots
+        for model in listing:
+            self.manage(model, now)
+        ours = [s for s in slots.values() if s.state is State.READY and s.changed_at <= asked_at]
+        lost = [s for s in ours if listing.get(s.name, Report("unknown")).state not in {"ready", "loading"}]
+        is_restart = len(lost) == len(ours) >= _LEAST_RESTART
+        for slot in slots.values():
+            if slot.changed_at <= asked_at:
+                self._adopt(slot, listing.get(slot.name, Report("unknown")), now)
+        if is_restart or not self._is_listed:
+            self._is_listed = True
+            self._plan_boot(now)
+        return is_restart
+
+    def not_ready(self, model: str, now: float) -> bool:
+        """The backend answered that it has no such model loaded; True when we believed otherwise."""
+        slot = self.state.residency.slots.get(model)
+        if slot is None or slot.state is not State.READY or not self.state.acts:
+            return False
+        self._lose(slot, now, "the backend says that it is not loaded")
+        return True
+
+    # ------------------------------------------------------------- the operator
+    def order(self, model: str, now: float) -> None:
+        """Load `model` because someone asked for it; clears earlier failures."""
+        slot = self.manage(model, now)
+        slot.failures, slot.retry_at = 0, now
+        if slot.state in {State.FAILED, State.UNKNOWN}:
+            self.state.residency.move(slot, State.UNLOADED, now)
+        self.state.orders[model] = ("manual", now + max(_ORDER_LEAST_S, slot.cost.timeout_s))
+
+    def evict(self, model: str, now: float) -> str:
+        """Unload `model` because someone asked for it; why not, or empty."""
+        slot = self.state.residency.slots.get(model)
+        if slot is None or slot.state is not State.READY:
+            return "not loaded"
+        if not self.state.residency.can_unload:
+            return "this backend cannot unload"
+        if slot.in_flight:
+            return f"{slot.in_flight} requests in flight"
+        self.state.unload(slot, now, "asked for", self._out)
+        return ""
+
+    def pin(self, model: str, now: float, *, is_pinned: bool = True) -> None:
+        """Never evict `model`, or no longer never."""
+        self.manage(model, now).is_pinned = is_pinned
+        self.state.ledger.note(now, model, "pin" if is_pinned else "unpin", "asked for")
+
+    # ------------------------------------------------------------- decisions
+    def decide(self, now: float) -> list[Action]:
+        """Everything that should happen at `now`."""
+        out, self._out = self._out, []
+        return out + self._scheduler.decide(now)
+
+    def wakeup(self) -> float:
+        """When to call `decide` although nothing happened; `inf` for never."""
+        return self._scheduler.wakeup()
+
+    def why(self, model: str) -> list[Decision]:
+        """Decisions about `model`, newest first."""
+        return self.state.ledger.why(model)
+
+    # ------------------------------------------------------------- internals
+    def _refuse(self, refusal: Refuse, now: float) -> Refuse:
+        why = f"{refusal.reason}, ready in {refusal.retry_after_s:.1f} s"
+        self.state.ledger.note(now, refusal.ticket.model, "refuse", why)
+        return refusal
+
+    def _became_ready(self, slot: Slot, now: float, size: int) -> None:
+        state = self.state
+        slot.failures, slot.retry_at, slot.detail = 0, now, ""
+        state.residency.move(slot, State.READY, now)
+        if size:
+            slot.cost.reported(size)
+            state.residency.resize(slot)
+        for ticket in state.queue.take(slot.name):
+            self._out.append(Release(ticket))
+        if slot.in_flight == 0:
+            state.residency.eviction.touched(slot, self.history.of(slot.name, now), now)
+            state.ahead.ended(slot.name, now)
+
+    def _adopt(self, slot: Slot, report: Report, now: float) -> None:
+        match report.state:
+            case "ready" if slot.state is not State.READY:
+                if slot.state is not State.LOADING or slot.cause == "foreign":
+                    slot.cause = "foreign"
+                    self._became_ready(slot, now, report.size)
+            case "ready" if report.size:
+                slot.cost.reported(report.size)
+                self.state.residency.resize(slot)
+            case "loading" if slot.state not in {State.LOADING, State.READY}:
+                slot.cause = "foreign"
+                self.state.residency.move(slot, State.LOADING, now)
+            case "unloaded" | "failed" | "unknown" if slot.state is State.READY or slot.cause == "foreign":
+                if slot.is_resident:
+                    self._lose(slot, now, "someone else unloaded it")
+            case "unloaded" | "failed" if slot.state is State.UNKNOWN:
+                self.state.residency.move(slot, State.UNLOADED, now)
+            case _:
+                pass
+
+    def _lose(self, slot: Slot, now: float, why: str) -> None:
+        self.state.score(self.state.ledger.gone(slot.name), now)
+        slot.cause = "demand"
+        self.state.residency.move(slot, State.UNLOADED, now)
+        self.state.ledger.note(now, slot.name, "lost", why)
+
+    def _plan_boot(self, now: float) -> None:
+        """What belongs in memory: the configured models, then by value density while memory lasts."""
+        boot = self.state.boot
+        boot.clear()
+        if not self.state.acts:
+            return
+        for model in self.policy.preload:
+            slot = self.manage(model, now)
+            if slot.state is State.UNKNOWN:
+                self.state.residency.move(slot, State.UNLOADED, now)
+            self.state.orders[model] = ("preload", inf)
+        if self.policy.mode != "predictive":
+            return
+        slots = [s for s in self.state.residency.slots.values() if s.name not in self.policy.preload]
+        rank = self.state.residency.eviction.rank
+        for slot in sorted(slots, key=lambda s: (-rank(s, now), s.name)):
+            if self.history.of(slot.name, now).is_used and slot.state is not State.READY:
+                probability = min(1.0, self.history.of(slot.name, now).rate(now) * _FAILED_S)
+                boot.append(Forecast(slot.name, "boot", now, now, probability))

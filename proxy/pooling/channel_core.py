@@ -1,0 +1,168 @@
+"""The book-keeping of one channel pool: which channel takes a call, when to open or close one. Pure.
+
+A channel carries many calls, so there is no leasing: a call goes to the least loaded open channel. How many
+it may take is the lesser of what the peer announced and what is left of stream identifiers; a peer's limit
+that is hidden in a client's own queue is how gRPC clients come to stall.
+
+The pool starts with the first call and then keeps `least` channels. One more is opened, one at a time, as
+soon as even the least loaded channel carries `streams` calls, or a call has to wait. A channel older than
+`max_age` (give or take a tenth, so that a pool opened at once does not retire at once) takes no new calls and
+its place is filled; so does one that the backend is draining. An idle channel beyond `least` is closed after
+`idle_s`, the longest idle first.
+
+Bounds: `open + dialing <= most` (retired channels still finishing their calls do not count), and
+`len(waiting) <= queue`. Failed dials pause dialing from 50 ms, doubling, to 5 s, unless somebody waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.pooling.policy import GrpcPoolPolicy
+    from proxy.pooling.pool_core import Ticket
+
+__all__ = ("ChannelCore", "Facts")
+
+W = TypeVar("W")
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+
+
+class Facts(Protocol):
+    """What a channel must tell; `born_at` and `idle_since` are instants, `load` and `capacity` calls."""
+
+    born_at: float
+    idle_since: float
+    load: int
+
+    @property
+    def capacity(self) -> int:
+        """Calls that may be added."""
+
+
+C = TypeVar("C", bound=Facts)
+
+
+class ChannelCore(Generic[C, W]):
+    """See the module's text; `C` is a channel, `W` what a ticket's `claim` is; `random` draws from [0, 1)."""
+
+    __slots__ = (
+        "_policy",
+        "_random",
+        "_retire_at",
+        "channels",
+        "dialing",
+        "is_started",
+        "pause_s",
+        "paused_until",
+        "waiting",
+    )
+
+    def __init__(self, policy: GrpcPoolPolicy, random: Callable[[], float]) -> None:
+        self._policy = policy
+        self._random = random
+        self._retire_at: dict[C, float] = {}
+        self.channels: list[C] = []
+        self.dialing = 0
+        self.waiting: deque[Ticket[W]] = deque()
+        self.is_started = False
+        self.pause_s = 0.0
+        self.paused_until = 0.0
+
+    # ------------------------------------------------------------- channels
+    def pick(self) -> C | None:
+        """The least loaded channel that takes another call."""
+        best, least = None, -1
+        for channel in self.channels:
+            load = channel.load
+            if best is None or load < least:
+                best, least = channel, load
+        if best is None or best.capacity > 0:
+            return best
+        return min((channel for channel in self.channels if channel.capacity > 0), key=_load, default=None)
+
+    def dials_wanted(self, now: float) -> int:
+        """How many dials to start now."""
+        policy = self._policy
+        total = len(self.channels) + self.dialing
+        if not self.is_started or (now < self.paused_until and not self.waiting):
+            return 0
+        if total < policy.min:
+            return policy.min - total
+        is_short = self.waiting or all(channel.load >= policy.streams for channel in self.channels)
+        return 1 if is_short and not self.dialing and total < policy.max else 0
+
+    def dialed(self, channel: C, now: float) -> None:
+        """A dial succeeded."""
+        self.dialing -= 1
+        self.pause_s = self.paused_until = 0.0
+        self.channels.append(channel)
+        share = 0.9 + 0.2 * self._random()
+        self._retire_at[channel] = now + share * self._policy.max_age
+
+    def dial_failed(self, now: float) -> Ticket[W] | None:
+        """A dial failed: the returned ticket, the oldest, fails with it unless a channel is open."""
+        self.dialing -= 1
+        self.pause_s = min(max(2 * self.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+        self.paused_until = now + self.pause_s
+        return self.waiting.popleft() if self.waiting and not self.channels else None
+
+    def forget(self, channel: C) -> None:
+        """The channel is closed or takes no new calls."""
+        if self._retire_at.pop(channel, None) is not None:
+            self.channels.remove(channel)
+
+    def due_to_retire(self, now: float) -> list[C]:
+        """Channels that are too old, or idle for too long and not needed for the minimum; forgotten here."""
+        due = [channel for channel, retire_at in self._retire_at.items() if retire_at <= now]
+        idle = [
+            channel
+            for channel in self.channels
+            if not channel.load and channel.idle_since + self._policy.idle <= now and channel not in due
+        ]
+        idle.sort(key=_idle_since)
+        spare = max(len(self.channels) - len(due) - self._policy.min, 0)
+        due += idle[:spare]
+        for channel in due:
+            self.forget(channel)
+        return due
+
+    def next_due(self) -> float | None:
+        """The instant at which `due_to_retire` should be asked again; None while there is no channel."""
+        due = list(self._retire_at.values())
+        if len(self.channels) > self._policy.min:
+            due += [channel.idle_since + self._policy.idle for channel in self.channels if not channel.load]
+        return min(due, default=None)
+
+    # ------------------------------------------------------------- tickets
+    def enqueue(self, ticket: Ticket[W]) -> bool:
+        """Queue `ticket`; False when the queue is full."""
+        if len(self.waiting) >= self._policy.queue:
+            return False
+        self.waiting.append(ticket)
+        return True
+
+    def withdraw(self, ticket: Ticket[W]) -> None:
+        """Its call waits no more; harmless when it was served already."""
+        if ticket in self.waiting:
+            self.waiting.remove(ticket)
+
+    def give_up(self, now: float) -> list[Ticket[W]]:
+        """Remove and return the tickets whose time is over."""
+        over = [ticket for ticket in self.waiting if ticket.give_up_at <= now]
+        for ticket in over:
+            self.waiting.remove(ticket)
+        return over
+
+
+def _load(channel: Facts) -> int:
+    return channel.load
+
+
+def _idle_since(channel: Facts) -> float:
+    return channel.idle_since

@@ -1,0 +1,297 @@
+"""The HTTP/2 channels to one gRPC endpoint: the shell that executes what `channel_core` decides.
+
+Owned by a cluster (or directly by the application). It waits for calls to exchange, owns the tasks that dial
+and the one alarm that looks after deadlines, tickets, ages and idleness, and ends with `close`, after which
+it holds no task, timer or socket. One event loop owns one pool; nothing here needs a lock.
+
+A call that the backend says it has not looked at (REFUSED_STREAM, GOAWAY) is sent again on another channel:
+that is how a backend restarts without a failed call. One whose connection broke is sent again once if it may
+be repeated and nothing of its answer had come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from proxy.errors import DeadlineExceeded, LeaseTimeout, ProxyError, QueueFull, Reset, StreamRefused
+from proxy.http2.blocks import BlockWriter
+from proxy.pooling.alarm import Alarm
+from proxy.pooling.channel import Channel
+from proxy.pooling.channel_core import ChannelCore
+from proxy.pooling.pool_core import Ticket
+from proxy.pooling.retry import is_idempotent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.errors import UpstreamError
+    from proxy.exchange import Call, Reply
+    from proxy.pooling.dial import Dialer
+    from proxy.pooling.endpoint import Endpoint
+    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.policy import UpstreamPolicy
+    from proxy.timing import Clock
+
+__all__ = ("ChannelPool",)
+
+_REPEATS: Final = 3  # a rolling restart may refuse a call on more than one channel
+
+_Claim = asyncio.Future[Channel]
+
+
+class ChannelPool:
+    """Implements `Upstream` for one gRPC endpoint; see the module's text."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        policy: UpstreamPolicy,
+        dialer: Dialer,
+        clock: Clock,
+        *,
+        events: PoolEvents,
+        random: Callable[[], float],
+        on_trouble: Callable[[], None],
+    ) -> None:
+        self.clock = clock
+        self.timeouts = policy.timeouts
+        self.authority = endpoint.authority
+        self.scheme = b"https" if endpoint.is_tls else b"http"
+        self.writer = BlockWriter()
+        self.alarm = Alarm(clock, self._look_after)
+        self._policy = policy.pool.grpc
+        self._retry = policy.retry
+        self._dialer = dialer
+        self._events = events
+        self._on_trouble = on_trouble
+        self._now = clock.now
+        self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, random)
+        self._draining: set[Channel] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    # ------------------------------------------------------------- Upstream
+    async def exchange(self, call: Call) -> Reply:
+        """Send `call` on the least loaded channel and return the answer, which may still be arriving.
+
+        Raises QueueFull, LeaseTimeout, ConnectFailed, ConnectTimeout, Reset, StreamReset, StreamRefused,
+        ReadTimeout, BadReply or DeadlineExceeded. A body of which nothing was taken yet is left to the
+        caller."""
+        repeats_left = _REPEATS
+        while True:
+            channel = self._take() or await self._wait(call)
+            sent_at = self._now()
+            exchange = channel.send(call, sent_at)
+            if channel.load >= self._policy.streams:
+                self._dial_as_needed()
+            try:
+                reply = await exchange.reply
+            except (StreamRefused, Reset) as error:
+                if not repeats_left or not self._may_repeat(call, error, is_first=repeats_left == _REPEATS):
+                    self._raise(call, error)
+                repeats_left -= 1
+                self._events.stale()
+            except asyncio.CancelledError:
+                channel.forsake(exchange)
+                raise
+            else:
+                call.upstream_s = span_s = self._now() - sent_at
+                self._events.answered(reply.status, span_s)
+                return reply
+
+    @property
+    def load(self) -> int:
+        """Calls in flight or waiting for a channel."""
+        return self._calls + len(self._core.waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a channel."""
+        return len(self._core.waiting)
+
+    @property
+    def lease_limit(self) -> int:
+        """Calls that may be in flight at once, as far as this side is concerned."""
+        return self._policy.max * self._policy.streams
+
+    @property
+    def idle_limit_s(self) -> float:
+        """How long an idle channel beyond the minimum is kept."""
+        return self._policy.idle
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """Channels by state."""
+        core = self._core
+        active = sum(channel.load > 0 for channel in core.channels) + len(self._draining)
+        idle = sum(not channel.load for channel in core.channels)
+        return {"active": active, "idle": idle, "connecting": core.dialing}
+
+    def keep_warm(self) -> None:
+        """The endpoint is healthy: have the minimum of channels open."""
+        self._core.is_started = True
+        self._dial_as_needed()
+
+    async def close(self) -> None:
+        """Close every channel and fail whoever waits; returns when nothing is left."""
+        self._is_closed = True
+        self.alarm.cancel()
+        for ticket in self._core.give_up(math.inf):
+            _fail(ticket, Reset("the pool was closed"))
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for channel in (*self._core.channels, *self._draining):
+            channel.close()
+
+    def snapshot(self) -> dict[str, object]:
+        """The pool's state for the status page."""
+        core = self._core
+        return {
+            "channels": len(core.channels),
+            "draining": len(self._draining),
+            "dialing": core.dialing,
+            "calls": self._calls,
+            "waiting": len(core.waiting),
+            "max": self._policy.max,
+        }
+
+    @property
+    def _calls(self) -> int:
+        return sum(channel.load for channel in (*self._core.channels, *self._draining))
+
+    # ------------------------------------------------------------- Owner of channels
+    def has_room(self, channel: Channel) -> None:
+        """A call is over, or the peer's limit moved: serve whoever waits."""
+        waiting = self._core.waiting
+        for _ in range(min(len(waiting), channel.capacity)):
+            claim = waiting.popleft().claim
+            if not claim.done():
+                claim.set_result(channel)
+
+    def drains(self, channel: Channel) -> None:
+        """The backend takes no new calls on this channel: fill its place."""
+        if not self._is_closed:
+            self._core.forget(channel)
+            self._draining.add(channel)
+            self._dial_as_needed()
+
+    def lost(self, channel: Channel) -> None:
+        """The channel is gone; its place is filled when the next call needs it."""
+        is_sudden = channel not in self._draining
+        self._core.forget(channel)
+        self._draining.discard(channel)
+        self._events.closed("local" if self._is_closed or not is_sudden else "error")
+        if is_sudden and not self._is_closed:
+            self._on_trouble()
+        if self._core.waiting:
+            self._dial_as_needed()
+
+    # ------------------------------------------------------------- waiting
+    def _take(self) -> Channel | None:
+        """A channel with room; an idle one must not have been hung up on while nobody looked."""
+        while (channel := self._core.pick()) is not None:
+            if channel.load or not channel.is_hung_up():
+                return channel
+            channel.close()
+        return None
+
+    async def _wait(self, call: Call) -> Channel:
+        """Wait for a channel with room; fills in ``pool_s``."""
+        self._core.is_started = True
+        now = self._now()
+        give_up_at = min(now + self._policy.wait, call.deadline)
+        while True:
+            claim: _Claim = asyncio.get_running_loop().create_future()
+            ticket = Ticket(claim, give_up_at)
+            if not self._core.enqueue(ticket):
+                raise QueueFull("too many calls wait for a channel", retry_after_s=1)
+            self.alarm.arm(give_up_at)
+            self._dial_as_needed()
+            try:
+                channel = await claim
+            except LeaseTimeout as error:
+                if give_up_at < call.deadline:
+                    raise
+                raise DeadlineExceeded("the deadline passed before a channel was free") from error
+            finally:
+                self._core.withdraw(ticket)
+                call.pool_s += (span_s := self._now() - now)
+                self._events.waited(span_s)
+            if channel.capacity:
+                return channel
+
+    # ------------------------------------------------------------- dialing
+    def _dial_as_needed(self) -> None:
+        if self._is_closed:
+            return
+        for _ in range(self._core.dials_wanted(self._now())):
+            self._core.dialing += 1
+            task = asyncio.get_running_loop().create_task(self._dial())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _dial(self) -> None:
+        try:
+            channel, _ = await self._dialer.dial(lambda: Channel(self), self._policy.connect)
+        except ProxyError as error:
+            self._events.connected(error.reason)
+            self._on_trouble()
+            _fail(self._core.dial_failed(self._now()), error)
+            if self._core.waiting:
+                self._dial_as_needed()
+        except BaseException:
+            self._core.dialing -= 1
+            raise
+        else:
+            self._events.connected("ok")
+            now = self._now()
+            self._core.dialed(channel, now)
+            self.alarm.arm(self._core.next_due() or math.inf)
+            self.has_room(channel)
+
+    def _may_repeat(self, call: Call, error: UpstreamError, *, is_first: bool) -> bool:
+        """Whether nothing was done with the call yet, or doing it again does no harm."""
+        if isinstance(error, StreamRefused):
+            return _is_untouched(call)
+        return is_first and is_idempotent(call, self._retry)
+
+    @staticmethod
+    def _raise(call: Call, error: UpstreamError) -> NoReturn:
+        """Raise `error` as whoever may try another endpoint must see it."""
+        if isinstance(error, StreamRefused) and not _is_untouched(call):
+            raise Reset(str(error)) from error  # part of the body is gone: it cannot be sent again
+        raise error
+
+    # ------------------------------------------------------------- the alarm
+    def _look_after(self, now: float) -> float:
+        """Expire what is due; the instant at which something will be due next."""
+        core = self._core
+        for ticket in core.give_up(now):
+            _fail(ticket, LeaseTimeout("no channel became free in time", retry_after_s=1))
+        retired = core.due_to_retire(now)
+        for channel in retired:
+            self._draining.add(channel)
+            channel.retire()
+        if retired:
+            self._dial_as_needed()
+        next_due = core.next_due()
+        return min(
+            math.inf if next_due is None else next_due,
+            min((ticket.give_up_at for ticket in core.waiting), default=math.inf),
+            min((channel.expire(now) for channel in (*core.channels, *self._draining)), default=math.inf),
+        )
+
+
+def _is_untouched(call: Call) -> bool:
+    """Whether the whole request is still at hand."""
+    body = call.body
+    return isinstance(body, bytes) or (body.delivered == 0 and not body.error)
+
+
+def _fail(ticket: Ticket[_Claim] | None, error: ProxyError) -> None:
+    if ticket is not None and not ticket.claim.done():
+        ticket.claim.set_exception(error)

@@ -1,0 +1,64 @@
+"""One upstream's two doors: gRPC calls go to its channels, all others to its HTTP/1.1 connections.
+
+Owned by the application, a component of its lifecycle, owner of both clusters. An upstream may have only one
+door; a call for the other one has nowhere to go, which is the configuration's affair and is answered like an
+unknown route.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.errors import RouteNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from proxy.exchange import Call, Reply
+    from proxy.pooling.cluster import Cluster
+
+__all__ = ("Transports",)
+
+
+class Transports:
+    """Implements `Upstream` over both clusters.
+
+    `others` takes the gRPC calls of an upstream that has no such door: a gRPC path names no upstream, so
+    what the catch-all route brought here belongs to the first upstream that speaks it.
+    """
+
+    def __init__(self, http: Cluster | None, grpc: Cluster | None, others: Cluster | None = None) -> None:
+        self.clusters = tuple(cluster for cluster in (http, grpc) if cluster is not None)
+        self._http = http
+        self._grpc = grpc or others
+
+    def exchange(self, call: Call) -> Coroutine[None, None, Reply]:
+        """Send `call` by the transport that it speaks; raises what the cluster raises, or `RouteNotFound`.
+
+        The cluster's own coroutine, not one around it: this is on every call's path.
+        """
+        cluster = self._grpc if call.is_grpc else self._http
+        if cluster is None:
+            raise RouteNotFound(f"this upstream has no {'gRPC' if call.is_grpc else 'HTTP'} endpoint")
+        return cluster.exchange(call)
+
+    async def start(self) -> None:
+        """Begin to probe the endpoints; does not wait for them."""
+        for cluster in self.clusters:
+            await cluster.start()
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        for cluster in self.clusters:
+            await cluster.stop()
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether each door leads to a healthy endpoint, and why not."""
+        problems = [
+            why for is_ready, why in (cluster.readiness() for cluster in self.clusters) if not is_ready
+        ]
+        return not problems, "; ".join(problems)
+
+    def snapshot(self) -> list[dict[str, object]]:
+        """The endpoints' states for the status page."""
+        return [endpoint for cluster in self.clusters for endpoint in cluster.snapshot()]

@@ -1,0 +1,70 @@
+"""`pillion serve` with a gRPC upstream: reachable from the YAML, drained by SIGTERM, seen in the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import aiohttp
+import grpc
+import pytest
+from grpc import aio
+
+from tests.integration.grpc.service import Service, running
+from tests.support.sidecar import Sidecar, pillion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+CONFIG = """version: 1
+server: {{grpc: {{listen: "127.0.0.1:0"}}}}
+upstreams:
+  rest: {{protocol: generic, http: ["http://127.0.0.1:1"]}}
+  model: {{protocol: open-inference, grpc: ["127.0.0.1:{port}"], pool: {{grpc: {{min: 2}}}}}}
+"""
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[tuple[Service, Sidecar, aio.Channel]]:
+    service = Service()
+    async with running(service) as (_server, port):
+        config = tmp_path / "pillion.yaml"
+        config.write_text(CONFIG.format(port=port))
+        async with pillion("-c", str(config)) as sidecar, aio.insecure_channel(sidecar.grpc) as channel:
+            yield service, sidecar, channel
+
+
+async def test_calls_reach_the_upstream_that_speaks_grpc(
+    stage: tuple[Service, Sidecar, aio.Channel],
+) -> None:
+    _service, sidecar, channel = stage
+    assert await channel.unary_unary("/t.T/Unary")(b"hello") == b"hello"
+    assert [m async for m in channel.unary_stream("/t.T/Count")(b"3")] == [b"0", b"1", b"2"]
+    with pytest.raises(aio.AioRpcError) as caught:
+        await channel.unary_unary("/t.T/Fail")(b"5")
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    async with aiohttp.ClientSession() as session:
+        text = await (await session.get(f"{sidecar.admin}/metrics")).text()
+        status = await (await session.get(f"{sidecar.admin}/status.json")).json()
+    counted = [line for line in text.splitlines() if line.startswith("pillion_requests_total{")]
+    assert any('protocol="grpc"' in line and 'outcome="ok"' in line for line in counted)
+    assert any('protocol="grpc"' in line and 'outcome="client_error"' in line for line in counted)
+    assert status["pools"]["model"][0]["channels"] == 2
+    assert {listener["name"] for listener in status["listeners"]} == {"http", "grpc", "admin"}
+
+
+async def test_sigterm_lets_a_call_finish(stage: tuple[Service, Sidecar, aio.Channel]) -> None:
+    _service, sidecar, channel = stage
+    call = channel.stream_stream("/t.T/Echo")()
+    await call.write(b"before")
+    assert await call.read() == b"before"
+    sidecar.signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        await call.write(b"after")
+        assert await call.read() == b"after"
+        await call.done_writing()
+        assert await call.read() is aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+    assert await sidecar.wait() == 0

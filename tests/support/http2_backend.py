@@ -1,0 +1,90 @@
+"""An HTTP/2 backend that does what a test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from proxy.http2.blocks import BlockWriter
+from proxy.http2.events import DataReceived, RequestReceived, StreamReset, TrailersReceived
+from proxy.http2.limits import Limits
+from proxy.http2.link import Link
+from proxy.http2.session import ServerSession
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from proxy.http2.events import Event
+    from proxy.http2.headers import RequestHead
+
+__all__ = ("Backend", "Connection")
+
+WRITER = BlockWriter()
+HEAD = WRITER.response(200, ((b"content-type", b"application/grpc"),))
+OK = WRITER.trailers(((b"grpc-status", b"0"),))
+
+
+class Connection(Link[ServerSession]):
+    """One connection; `requests` are the heads it has seen, `resets` the codes of streams that were reset."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(ServerSession(backend.limits), WRITER, time.monotonic, write_stall_s=60)
+        self.backend = backend
+        self.requests: dict[int, RequestHead] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.resets: dict[int, int] = {}
+        backend.connections.append(self)
+
+    def _handle(self, events: list[Event]) -> None:
+        for event in events:
+            is_ended = False
+            match event:
+                case RequestReceived():
+                    self.requests[event.stream_id] = event.head
+                    self.bodies[event.stream_id] = b""
+                    is_ended = event.is_ended
+                case DataReceived():
+                    self.bodies[event.stream_id] += event.data
+                    if self.backend.credits:
+                        self.session.credit(event.stream_id, len(event.data))
+                    is_ended = event.is_ended
+                case TrailersReceived():
+                    is_ended = True
+                case StreamReset():
+                    self.resets[event.stream_id] = event.code
+                case _:
+                    pass
+            if is_ended:
+                self.backend.respond(self, event.stream_id)  # type: ignore[union-attr]  # every one that ends has it
+        self.wake()
+
+    def answer(self, stream_id: int, body: bytes | None = None) -> None:
+        """Echo the request's body, or say `body`."""
+        self.session.send_message(stream_id, HEAD, self.bodies[stream_id] if body is None else body, OK)
+        self.wake()
+
+
+class Backend:
+    """`respond(connection, stream_id)` is called with each whole request; the default echoes it."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits(streams=1000)
+        self.connections: list[Connection] = []
+        self.credits = True
+        self.respond: Callable[[Connection, int], None] = Connection.answer
+        self.port = 0
+
+    @asynccontextmanager
+    async def running(self, port: int = 0) -> AsyncIterator[Backend]:
+        """Listen on a loopback port until the block ends."""
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", port)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for connection in self.connections:
+                connection.abort()
+            await server.wait_closed()

@@ -1,0 +1,433 @@
+"""The planner: requests, the backend's answers, the operator's wishes."""
+
+from math import inf
+
+import pytest
+
+from proxy.loading.actions import Failure, Refuse, Report
+from proxy.loading.history import History
+from proxy.loading.queue import Ticket
+from proxy.loading.residency import State
+from tests.unit.loading.worlds import GIB, START, World, model
+
+
+def test_a_cold_model_is_loaded_once_for_all_who_wait() -> None:
+    world = World()
+    first, second = world.wait("a"), world.wait("a")
+    assert world.decide() == ["load a"]
+    assert world.decide() == []
+    world.pass_time(10)
+    assert world.loaded("a") == ["release a", "release a"]
+    assert world.planner.is_ready("a")
+    assert not world.planner.leave(first)
+    assert not world.planner.leave(second)
+
+
+def test_a_ready_model_makes_nobody_wait() -> None:
+    world = World()
+    world.make_ready("a")
+    world.use("a")
+    assert world.decide() == []
+
+
+def test_an_unknown_model_is_none_of_our_business() -> None:
+    world = World()
+    assert not world.planner.observe("zzz", world.now)
+    assert world.planner.is_ready("zzz")
+    assert not world.planner.finished("zzz", world.now)
+    assert not world.planner.not_ready("zzz", world.now)
+
+
+def test_what_the_backend_does_not_list_is_not_held_up() -> None:
+    world = World()
+    world.planner.manage("ghost", world.now)
+    assert world.state("ghost") is State.UNKNOWN
+    assert world.planner.is_ready("ghost")
+
+
+def test_observing_holds_nobody_up_and_does_nothing() -> None:
+    world = World(mode="observe")
+    assert world.request("a") is None
+    assert world.decide() == []
+
+
+def test_only_the_waiting_can_leave() -> None:
+    world = World()
+    ticket = world.wait("a")
+    assert world.planner.leave(ticket)
+    assert world.decide() == []
+
+
+class TestRefusals:
+    def test_the_room_is_bounded(self) -> None:
+        world = World(queue=2)
+        world.wait("a")
+        world.wait("a")
+        refusal = world.request("a")
+        assert isinstance(refusal, Refuse)
+        assert refusal.reason == "full"
+
+    def test_a_model_that_can_never_fit_is_refused_with_the_reason(self) -> None:
+        world = World(models={"huge": model(size=9 * GIB)})
+        refusal = world.request("huge")
+        assert isinstance(refusal, Refuse)
+        assert refusal.reason == "no_room"
+        assert world.decide() == []
+
+    def test_who_cannot_be_served_in_time_is_told_when_to_come_back_and_the_load_goes_on(self) -> None:
+        world = World()
+        refusal = world.request("a", within=5)
+        assert isinstance(refusal, Refuse)
+        assert (refusal.reason, refusal.retry_after_s) == ("loading", 10.0)
+        world.finish("a")
+        assert world.decide() == ["load a"]
+        world.pass_time(6)
+        world.wait("a", within=5)
+        refusal = world.request("a", within=1)
+        assert isinstance(refusal, Refuse)
+        assert refusal.retry_after_s == 4.0
+        assert world.loaded("a") == ["release a"]
+
+    def test_nobody_waits_longer_than_the_configured_span(self) -> None:
+        world = World(max_wait=20.0)
+        ticket = world.wait("a")
+        assert ticket.deadline == world.now + 20
+
+    def test_a_deadline_that_passes_in_the_queue_is_a_refusal(self) -> None:
+        world = World()
+        world.wait("a", within=15)
+        assert world.decide() == ["load a"]
+        world.pass_time(14.9)
+        assert world.decide() == []
+        assert world.planner.wakeup() == pytest.approx(world.now + 0.1)
+        world.pass_time(0.2)
+        assert world.decide() == ["refuse a deadline"]
+        assert world.loaded("a") == []
+
+
+class TestFailures:
+    def fail(self, world: World, kind: str, detail: str = "") -> list[str]:
+        world.planner.load_failed("a", world.now, Failure(kind, detail))  # type: ignore[arg-type]  # a kind
+        return world.decide()
+
+    def test_everybody_who_waits_is_told(self) -> None:
+        world = World()
+        world.wait("a")
+        world.wait("a")
+        world.decide()
+        assert self.fail(world, "refused", "corrupt file") == ["refuse a failed", "refuse a failed"]
+        assert world.slot("a").detail == "corrupt file"
+        assert world.planner.state.residency.used == 0
+
+    def test_the_next_try_waits_a_second_then_two(self) -> None:
+        world = World()
+        for pause in (1.0, 2.0):
+            world.wait("a")
+            assert world.decide() == ["load a"]
+            self.fail(world, "refused")
+            world.wait("a")
+            assert world.decide() == []
+            assert world.planner.wakeup() == world.now + pause
+            world.pass_time(pause)
+            assert world.decide() == ["load a"]
+            self.fail(world, "unreachable")
+            world.slot("a").failures = 1
+            world.pass_time(60)
+
+    def test_an_unreachable_backend_is_tried_for_ever_once_a_minute(self) -> None:
+        world = World()
+        for _ in range(12):
+            world.wait("a")
+            assert world.decide() == ["load a"]
+            self.fail(world, "unreachable")
+            world.pass_time(60)
+        assert world.state("a") is State.UNLOADED
+
+    def test_three_strikes_and_it_is_out_for_a_while(self) -> None:
+        world = World()
+        for _ in range(3):
+            world.wait("a")
+            assert world.decide() == ["load a"]
+            self.fail(world, "refused", "bad weights")
+            world.pass_time(60)
+        assert world.state("a") is State.FAILED
+        refusal = world.request("a")
+        assert isinstance(refusal, Refuse)
+        assert (refusal.reason, refusal.detail) == ("failed", "bad weights")
+        assert refusal.retry_after_s == 450 - 60
+        world.pass_time(390)
+        world.wait("a")
+        assert world.decide() == ["load a"]
+        assert world.loaded("a") == ["release a"]
+        assert world.slot("a").failures == 0
+
+    def test_a_model_that_does_not_exist_is_out_at_once(self) -> None:
+        world = World()
+        world.planner.order("a", world.now)
+        assert world.decide() == ["load a"]
+        self.fail(world, "missing")
+        assert world.state("a") is State.FAILED
+        assert world.slot("a").retry_at == world.now + 900
+
+    def test_out_of_memory_evicts_one_more_and_tries_again_at_once(self) -> None:
+        world = World("abc", places=3, models={"b": model(size=2 * GIB)})
+        world.make_ready("a")
+        world.wait("b")
+        assert world.decide() == ["load b"]
+        assert self.fail_memory(world) == ["unload a"]
+        assert world.slot("b").cost.size == int(2.5 * GIB)
+        assert world.unloaded("a") == ["load b"]
+        assert self.fail_memory(world) == ["refuse b failed"]
+
+    def fail_memory(self, world: World) -> list[str]:
+        world.planner.load_failed("b", world.now, Failure("memory"))
+        return world.decide()
+
+
+class TestUnloading:
+    def test_an_unload_that_failed_leaves_the_model_ready_and_alone(self) -> None:
+        world = World(places=1)
+        world.make_ready("a")
+        world.wait("b")
+        assert world.decide() == ["unload a"]
+        world.planner.unload_failed("a", world.now, "still busy")
+        assert world.state("a") is State.READY
+        assert world.decide() == []
+        assert world.planner.state.residency.used == GIB
+
+    def test_an_unreachable_backend_may_be_asked_again(self) -> None:
+        world = World(places=1)
+        world.make_ready("a")
+        world.wait("b")
+        assert world.decide() == ["unload a"]
+        world.planner.unload_failed("a", world.now, "reset", is_final=False)
+        assert world.decide() == ["unload a"]
+
+
+class TestReconcile:
+    def test_learns_what_there_is(self) -> None:
+        world = World("", history=History())
+        world.list({"a": "ready", "b": "unloaded", "c": "failed", "d": "loading", "e": "unknown"})
+        states = [world.state(name).value for name in "abcde"]
+        assert states == ["ready", "unloaded", "unloaded", "loading", "unknown"]
+
+    def test_a_foreign_load_is_joined(self) -> None:
+        world = World()
+        world.list({"a": "loading", "b": "unloaded", "c": "unloaded"})
+        world.wait("a")
+        assert world.decide() == []
+        world.pass_time(5)
+        world.list({"a": "ready", "b": "unloaded", "c": "unloaded"})
+        assert world.decide() == ["release a"]
+
+    def test_a_foreign_load_that_was_given_up(self) -> None:
+        world = World()
+        world.list({"a": "loading"})
+        world.pass_time(5)
+        world.list({"a": "unloaded"})
+        assert world.state("a") is State.UNLOADED
+        world.list({"a": "unloaded"})
+        assert world.planner.state.residency.used == 0
+
+    def test_a_foreign_load_that_hangs_is_not_ours_to_stop(self) -> None:
+        world = World()
+        world.list({"a": "loading"})
+        world.pass_time(600)
+        assert world.decide() == []
+        assert world.state("a") is State.UNLOADED
+
+    def test_a_foreign_unload_is_seen_and_not_fought(self) -> None:
+        world = World()
+        world.make_ready("a", "b")
+        world.pass_time(10)
+        assert not world.list({"a": "unloaded", "b": "ready", "c": "unloaded"})
+        assert world.state("a") is State.UNLOADED
+        assert world.decide() == []
+
+    def test_a_listing_older_than_a_change_is_not_believed(self) -> None:
+        world = World()
+        asked_at = world.now
+        world.pass_time(1)
+        world.make_ready("a")
+        world.list({"a": "unloaded"}, asked_at=asked_at)
+        assert world.state("a") is State.READY
+
+    def test_our_own_loads_are_left_alone(self) -> None:
+        world = World()
+        world.wait("a")
+        world.decide()
+        world.pass_time(1)
+        world.list({"a": "ready", "b": "unloaded", "c": "unloaded"})
+        assert world.state("a") is State.LOADING, "the warm-up may still run"
+
+    def test_sizes_are_learned(self) -> None:
+        world = World("a", models={"b": model(size=None)})
+        for size in (3 * GIB, 4 * GIB):
+            world.planner.reconcile({"b": Report("ready", size)}, world.now, world.now)
+            assert world.planner.state.residency.used == size
+            world.pass_time(1)
+
+    def test_a_size_told_by_the_load_counts(self) -> None:
+        world = World(models={"a": model(size=None)})
+        world.wait("a")
+        world.decide()
+        world.planner.loaded("a", world.now, 1.0, 5 * GIB)
+        assert world.planner.state.residency.used == 5 * GIB
+
+    def test_one_model_gone_is_no_restart_two_are(self) -> None:
+        world = World(places=3)
+        world.make_ready("a")
+        world.pass_time(1)
+        assert not world.list({"a": "unloaded"})
+        world.make_ready("a", "b")
+        world.pass_time(1)
+        assert world.list({"a": "unloaded", "b": "unloaded"})
+
+
+class TestBoot:
+    def test_configured_models_are_loaded_first_and_even_evict(self) -> None:
+        world = World("abc", places=1, preload=("c", "x"))
+        assert world.decide() == ["load c"]
+        assert world.state("x") is State.UNLOADED
+
+    def test_a_restart_brings_back_the_most_valuable_while_memory_lasts(self) -> None:
+        world = World("abcd", places=3, mode="predictive")
+        world.make_ready("d", "b", "c")
+        world.pass_time(30)
+        world.use("c")
+        world.pass_time(1)
+        assert world.list(dict.fromkeys("abcd", "unloaded"))
+        loaded = []
+        while decided := world.decide():
+            assert len(decided) == 1
+            loaded.append(decided[0])
+            world.planner.loaded(decided[0][-1], world.now, 1.0)
+        assert loaded == ["load c", "load b", "load d"]
+
+    def test_history_alone_starts_warm(self) -> None:
+        history = History()
+        for name, times in (("a", 1), ("b", 5)):
+            for n in range(times):
+                history.of(name, START - 1000).arrived(START - 900 + n, is_idle=True)
+                history.ended(name, START - 900 + n, 0.0)
+        world = World("abc", history=history, mode="predictive")
+        assert world.decide() == ["load b"]
+        world.planner.loaded("b", world.now, 1.0)
+        assert world.decide() == ["load a"]
+        world.use("b")
+        assert world.planner.state.ledger.totals["boot"].outcomes == {"hit": 1}
+
+    @pytest.mark.parametrize("mode", ["demand", "observe"])
+    def test_only_predictive_mode_does_that(self, mode: str) -> None:
+        history = History()
+        history.of("a", START).arrived(START, is_idle=True)
+        assert World("abc", history=history, mode=mode, preload=()).decide() == []
+
+    def test_observing_preloads_nothing(self) -> None:
+        assert World(mode="observe", preload=("a",)).decide() == []
+
+
+class TestDialectTraps:
+    def test_a_model_that_is_gone_after_all_is_loaded_again(self) -> None:
+        world = World()
+        world.make_ready("a")
+        assert world.planner.not_ready("a", world.now)
+        assert world.state("a") is State.UNLOADED
+        assert not world.planner.not_ready("a", world.now)
+        world.wait("a")
+        assert world.decide() == ["load a"]
+
+    def test_observing_believes_nothing(self) -> None:
+        world = World(mode="observe")
+        world.list({"a": "ready"})
+        assert not world.planner.not_ready("a", world.now)
+
+
+class TestOperator:
+    def test_loads_a_model_although_nobody_waits(self) -> None:
+        world = World()
+        world.planner.order("a", world.now)
+        assert world.decide() == ["load a"]
+        assert world.slot("a").cause == "manual"
+
+    def test_clears_a_failure(self) -> None:
+        world = World()
+        world.wait("a")
+        world.decide()
+        world.planner.load_failed("a", world.now, Failure("missing"))
+        assert world.decide() == ["refuse a failed"]
+        world.planner.order("a", world.now)
+        assert world.decide() == ["load a"]
+
+    def test_unloads_what_is_idle(self) -> None:
+        world = World()
+        assert world.planner.evict("a", world.now) == "not loaded"
+        assert world.planner.evict("zzz", world.now) == "not loaded"
+        world.make_ready("a")
+        world.request("a")
+        assert "1 requests" in world.planner.evict("a", world.now)
+        world.finish("a")
+        assert world.planner.evict("a", world.now) == ""
+        assert world.decide() == ["unload a"]
+
+    def test_cannot_unload_where_the_backend_cannot(self) -> None:
+        world = World()
+        world.make_ready("a")
+        world.planner.limit(can_unload=False, can_cancel=False)
+        assert "cannot" in world.planner.evict("a", world.now)
+
+    def test_pins_and_unpins(self) -> None:
+        world = World(places=1)
+        world.make_ready("a")
+        world.planner.pin("a", world.now)
+        refusal = world.request("b")
+        assert isinstance(refusal, Refuse)
+        assert refusal.reason == "no_room"
+        world.planner.pin("a", world.now, is_pinned=False)
+        assert isinstance(world.request("b"), Ticket)
+        assert world.decide() == ["unload a"]
+
+    def test_is_told_why(self) -> None:
+        world = World()
+        world.make_ready("a")
+        assert [decision.action for decision in world.planner.why("a")] == ["ready", "load"]
+
+
+class TestHotModels:
+    def test_requests_within_a_second_are_only_counted(self) -> None:
+        world = World()
+        world.make_ready("a")
+        for _ in range(10):
+            world.pass_time(0.05)
+            world.use("a")
+        past = world.planner.history.models["a"]
+        assert past.frequency(world.now) == pytest.approx(1, abs=0.01)
+        assert world.slot("a").uncounted == 10
+        world.pass_time(1)
+        world.use("a")
+        assert past.frequency(world.now) == pytest.approx(12, abs=0.1)
+        assert world.slot("a").uncounted == 0
+
+    def test_those_of_a_session_are_not(self) -> None:
+        world = World()
+        world.make_ready("a")
+        for _ in range(3):
+            world.planner.observe("a", world.now, "user")
+        assert world.slot("a").uncounted == 0
+
+    def test_a_clock_that_steps_back_stops_nothing(self) -> None:
+        world = World()
+        world.make_ready("a")
+        world.pass_time(-1000)
+        world.use("a")
+        assert world.slot("a").uncounted == 0
+
+
+def test_a_finish_too_many_is_harmless() -> None:
+    world = World()
+    world.finish("a")
+    assert world.slot("a").in_flight == 0
+
+
+def test_nothing_to_wake_for() -> None:
+    assert World("").planner.wakeup() == inf

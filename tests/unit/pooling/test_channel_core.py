@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from proxy.pooling.channel_core import ChannelCore
+from proxy.pooling.policy import GrpcPoolPolicy
+from proxy.pooling.pool_core import Ticket
+
+
+class FakeChannel:
+    """A channel that is as loaded as a test says."""
+
+    def __init__(self, load: int = 0, capacity: int = 100, idle_since: float = 0.0) -> None:
+        self.load = load
+        self.capacity = capacity
+        self.born_at = 0.0
+        self.idle_since = idle_since
+
+
+class Even:
+    """Draws that are spread evenly."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def __call__(self) -> float:
+        self.drawn += 1
+        return self.drawn * 0.6180339887 % 1
+
+
+Core = ChannelCore[FakeChannel, str]
+
+
+def core(*channels: FakeChannel, **policy: object) -> Core:
+    made: Core = ChannelCore(GrpcPoolPolicy.model_validate({"min": 1} | policy), Even())
+    made.is_started = True
+    for channel in channels:
+        made.dialing += 1
+        made.dialed(channel, 0.0)
+    return made
+
+
+def test_the_least_loaded_channel_is_picked() -> None:
+    idle, busy = FakeChannel(1), FakeChannel(5)
+    assert core(busy, idle).pick() is idle
+    assert core().pick() is None
+
+
+def test_a_channel_without_room_is_passed_over() -> None:
+    full, other, fuller = FakeChannel(1, capacity=0), FakeChannel(5), FakeChannel(3, capacity=0)
+    assert core(full, other, fuller).pick() is other
+    assert core(full, fuller).pick() is None
+
+
+def test_nothing_is_dialed_before_the_first_call() -> None:
+    fresh: Core = ChannelCore(GrpcPoolPolicy(min=5), Even())
+    assert fresh.dials_wanted(0.0) == 0
+    fresh.is_started = True
+    assert fresh.dials_wanted(0.0) == 5
+    fresh.dialing = 3
+    assert fresh.dials_wanted(0.0) == 2
+
+
+@pytest.mark.parametrize(
+    ("loads", "dialing", "wanted"),
+    [((80, 80), 0, 1), ((80, 79), 0, 0), ((80, 80), 1, 0), ((80, 80, 80), 0, 0)],
+)
+def test_one_more_when_all_are_busy(loads: tuple[int, ...], dialing: int, wanted: int) -> None:
+    made = core(*(FakeChannel(load) for load in loads), min=2, max=3)
+    made.dialing = dialing
+    assert made.dials_wanted(0.0) == wanted
+
+
+def test_one_more_when_somebody_waits() -> None:
+    made = core(FakeChannel())
+    made.enqueue(Ticket("a", 1.0))
+    assert made.dials_wanted(0.0) == 1
+
+
+def test_failed_dials_pause_longer_and_longer_unless_somebody_waits() -> None:
+    made = core(min=2)
+    pauses = []
+    for _ in range(9):
+        made.dialing = 1
+        assert made.dial_failed(0.0) is None
+        pauses.append(made.paused_until)
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert made.dials_wanted(4.9) == 0
+    assert made.dials_wanted(5.0) == 2
+    made.enqueue(Ticket("a", 1.0))
+    assert made.dials_wanted(0.0) == 2
+    made.dialing = 1
+    made.dialed(FakeChannel(), 0.0)
+    assert (made.pause_s, made.paused_until) == (0.0, 0.0)
+
+
+def test_a_failed_dial_fails_the_oldest_ticket_when_no_channel_is_open() -> None:
+    made = core()
+    first, second = Ticket("a", 1.0), Ticket("b", 1.0)
+    made.enqueue(first)
+    made.enqueue(second)
+    made.dialing = 1
+    assert made.dial_failed(0.0) is first
+    made.dialing = 1
+    made.dialed(FakeChannel(), 0.0)
+    made.dialing = 1
+    assert made.dial_failed(0.0) is None
+    assert list(made.waiting) == [second]
+
+
+def test_ages_are_spread() -> None:
+    channels = [FakeChannel(load=1) for _ in range(10)]
+    made = core(*channels, min=10, max_age="100s")
+    assert made.due_to_retire(89.0) == []
+    retired = [len(made.due_to_retire(float(now))) for now in range(90, 111)]
+    assert sum(retired) == 10
+    assert max(retired) <= 2
+    assert made.next_due() is None
+    assert made.pick() is None
+
+
+def test_idle_channels_beyond_the_least_are_closed_the_longest_idle_first() -> None:
+    old, young, busy = FakeChannel(idle_since=0.0), FakeChannel(idle_since=5.0), FakeChannel(load=1)
+    made = core(young, old, busy, min=2, idle="10s", max_age="1000s")
+    assert made.next_due() == 10.0
+    assert made.due_to_retire(9.0) == []
+    assert made.due_to_retire(16.0) == [old]
+    assert made.channels == [young, busy]
+    assert made.next_due() is not None
+    assert made.next_due() > 800  # type: ignore[operator]  # not None, as asserted
+
+
+def test_a_forgotten_channel_is_gone_once() -> None:
+    channel = FakeChannel()
+    made = core(channel)
+    made.forget(channel)
+    made.forget(channel)
+    assert made.pick() is None
+
+
+def test_the_queue_is_bounded_and_gives_up() -> None:
+    made = core(queue=2)
+    tickets = [Ticket(name, at) for name, at in (("a", 1.0), ("b", math.inf), ("c", 1.0))]
+    assert [made.enqueue(ticket) for ticket in tickets] == [True, True, False]
+    assert made.give_up(1.0) == [tickets[0]]
+    made.withdraw(tickets[1])
+    made.withdraw(tickets[1])
+    assert not made.waiting

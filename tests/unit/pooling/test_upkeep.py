@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from proxy.pooling.idle_time import REST_S
+from proxy.pooling.policy import HttpPoolPolicy
+from proxy.pooling.pool_core import PoolCore, Ticket
+from proxy.pooling.upkeep import Chores, Upkeep
+
+
+class Conn:
+    def __init__(self) -> None:
+        self.uses = 0
+        self.idle_since = 0.0
+        self.fit_until = 0.0
+        self.retire_at = math.inf
+
+
+Subject = Upkeep[Conn, str]
+
+
+def upkeep(**policy: object) -> Subject:
+    settings = HttpPoolPolicy.model_validate({"min": 2, "max": 20} | policy)
+    return Upkeep(settings, PoolCore(settings.max, settings.queue), 0.0)
+
+
+def trust(subject: Subject) -> None:
+    rested = Conn()
+    rested.uses = 1
+    subject.rested(rested, REST_S)
+
+
+def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Conn]:
+    made = []
+    for _ in range(count):
+        connection = Conn()
+        connection.uses = uses
+        subject.dialed(connection, now, 0.5)
+        subject.core.idle.append(connection)
+        made.append(connection)
+    return made
+
+
+def closed(chores: Chores[Conn]) -> list[str]:
+    return [why for _, why in chores.close]
+
+
+# ------------------------------------------------------------------ ends of a connection's life
+@pytest.mark.parametrize(("jitter", "age_s"), [(0.0, 540.0), (0.5, 600.0), (1.0, 660.0)])
+def test_ages_are_spread(jitter: float, age_s: float) -> None:
+    subject, connection = upkeep(), Conn()
+    subject.dialed(connection, 100.0, jitter)
+    assert connection.retire_at == pytest.approx(100.0 + age_s)
+
+
+def test_zero_turns_the_bounds_off() -> None:
+    subject, connection = upkeep(max_age="0s", max_requests=0), Conn()
+    subject.dialed(connection, 0.0, 0.5)
+    connection.uses = 10**9
+    assert subject.is_spent(connection, 1e9) is None
+
+
+def test_a_connection_is_spent_by_age_or_by_requests() -> None:
+    subject, connection = upkeep(max_requests=3), Conn()
+    subject.dialed(connection, 0.0, 0.5)
+    assert subject.is_spent(connection, 599.0) is None
+    assert subject.is_spent(connection, 600.0) == "age"
+    connection.uses = 3
+    assert subject.is_spent(connection, 0.0) == "requests"
+
+
+def test_idle_connections_age_out() -> None:
+    subject = upkeep(idle="30s", max_age="1m")
+    [old] = idle(subject)
+    [young] = idle(subject, now=20.0)
+    old.retire_at = 50.0
+    assert closed(subject.chores(29.0, 0.5)) == []
+    assert subject.chores(30.0, 0.5).close == [(old, "idle")]
+    young.retire_at = 40.0
+    subject.core.idle.remove(old)
+    assert subject.chores(40.0, 0.5).close == [(young, "age")]
+
+
+# ------------------------------------------------------------------ learning
+def test_an_announcement_shortens_the_rest() -> None:
+    subject = upkeep()
+    subject.announced(5.0)
+    [connection] = idle(subject)
+    assert connection.fit_until == 4.0
+    assert subject.idle_limit_s == 4.0
+
+
+def test_connections_that_were_never_used_have_a_limit_of_their_own() -> None:
+    subject = upkeep()
+    subject.announced(5.0)
+    [connection] = idle(subject, uses=0)
+    assert connection.fit_until == 30.0
+
+
+def test_a_close_right_after_an_answer_costs_trust_at_once() -> None:
+    subject = upkeep()
+    trust(subject)
+    assert not subject.core.must_rest
+    [connection] = idle(subject)
+    assert not subject.ended(connection, REST_S / 2)
+    assert subject.core.must_rest
+
+
+def test_closings_are_judged_together_and_teach_the_limit() -> None:
+    subject = upkeep()
+    idle(subject, 20)
+    for connection in idle(subject, 3):
+        subject.core.idle.remove(connection)
+        subject.ended(connection, 5.0)
+    assert subject.idle_limit_s == 30.0
+    assert subject.next_at(5.0) <= 5.1
+    subject.chores(5.1, 0.5)
+    assert subject.idle_limit_s == 4.0
+
+
+def test_unused_connections_teach_their_own_limit() -> None:
+    subject = upkeep()
+    idle(subject, 20)
+    [connection] = idle(subject, uses=0)
+    subject.core.idle.remove(connection)
+    subject.ended(connection, 10.0)
+    subject.chores(10.1, 0.5)
+    assert subject.idle_limit_s == 30.0
+    [fresh] = idle(subject, now=20.0, uses=0)
+    assert fresh.fit_until == 28.0
+
+
+def test_a_restart_empties_the_pool_and_teaches_nothing() -> None:
+    subject = upkeep()
+    subject.keep_warm()
+    leased = Conn()
+    subject.core.leased.add(leased)
+    survivors = idle(subject, 1)
+    gone = [idle(subject, 1, now=now)[0] for now in (0.0, 4.0, 8.0)]
+    troubles = []
+    for connection in gone:
+        subject.core.idle.remove(connection)
+        troubles.append(subject.ended(connection, 9.0))
+    assert troubles == [False, True, True], "half of them went"
+    chores = subject.chores(9.1, 0.5)
+    assert chores.close == [(survivors[0], "restart")]
+    assert chores.dials == 0, "nothing is warmed before the endpoint is known to be healthy"
+    assert subject.idle_limit_s == 30.0
+    assert subject.is_spent(leased, 9.1) == "restart"
+
+
+def test_surviving_a_second_makes_longer_rests_safe() -> None:
+    subject = upkeep()
+    trust(subject)
+    old, new = idle(subject, 2)
+    new.idle_since = 3.0
+    assert not subject.is_safe(old, 3.0)
+    subject.chores(3.0, 0.5)
+    assert subject.is_safe(old, 3.0)
+    assert not subject.is_safe(old, 4.0)
+
+
+# ------------------------------------------------------------------ size
+def test_idle_surplus_is_closed_in_halves_from_the_cold_end() -> None:
+    subject = upkeep(min=2, idle="10m")
+    connections = idle(subject, 10)
+    trust(subject)
+    chores = Chores[Conn]([], 0)
+    now = 0.0
+    while not chores.close:
+        now += 1.0
+        chores = subject.chores(now, 0.5)
+        assert now < 100
+    assert chores.close == [(connection, "surplus") for connection in connections[:4]]
+
+
+def test_use_is_what_was_touched_since_the_last_second() -> None:
+    subject = upkeep(min=0, idle="10m")
+    untouched = idle(subject, 6)
+    subject.chores(1.0, 0.5)
+    for connection in untouched[3:]:
+        subject.rests(connection, 1.5)
+    subject.core.leased.update([Conn(), Conn()])
+    subject.chores(2.0, 0.5)
+    assert subject.snapshot()["target"] == 7, "five in use: 1.05 x 5 and twice the square root of 0.5"
+
+
+# ------------------------------------------------------------------ spares
+def test_nothing_is_warmed_before_the_endpoint_is_healthy() -> None:
+    subject = upkeep()
+    assert subject.chores(0.0, 0.5).dials == 0
+    assert subject.next_at(0.0) == math.inf
+    subject.keep_warm()
+    assert subject.next_at(0.0) == 0.0
+    assert subject.chores(0.0, 0.5).dials == 1
+
+
+def test_spares_are_dialed_one_by_one() -> None:
+    subject = upkeep(min=3)
+    subject.keep_warm()
+    starts = []
+    now = 0.0
+    while subject.core.dialing < 3:
+        dials = subject.chores(now, 0.5).dials
+        if dials:
+            starts.append(round(now, 4))
+        subject.core.dialing += dials
+        now = max(subject.next_at(now), now)
+    assert starts == [0.0, 0.03, 0.06]
+    assert subject.next_at(now) == math.inf
+
+
+def test_spares_wait_for_the_dials_back_off() -> None:
+    subject = upkeep()
+    subject.keep_warm()
+    subject.core.dial_at = 0.7
+    assert subject.chores(0.5, 0.5).dials == 0
+    assert subject.next_at(0.5) == 0.7
+
+
+def test_an_impatient_backend_that_nobody_asks_gets_one_spare() -> None:
+    subject = upkeep(min=5)
+    subject.keep_warm()
+    subject.announced(5.0)
+    assert subject.snapshot()["spare"] == 1
+
+
+# ------------------------------------------------------------------ when to look
+def test_traffic_is_looked_at_every_second() -> None:
+    subject = upkeep()
+    idle(subject)
+    assert subject.next_at(0.0) == 1.0
+    subject.chores(1.0, 0.5)
+    assert subject.next_at(1.0) == 30.0, "no traffic: not before the connection has aged out"
+    subject.core.leased.add(Conn())
+    assert subject.next_at(1.0) == 2.0
+
+
+def test_more_idle_connections_than_wanted_are_looked_at_too() -> None:
+    subject = upkeep(min=2)
+    idle(subject, 3)
+    subject.chores(1.0, 0.5)
+    assert subject.next_at(1.0) == 2.0
+
+
+def test_a_waiting_call_is_served_when_a_connection_has_rested() -> None:
+    subject = upkeep()
+    idle(subject)
+    subject.core.enqueue(Ticket("a", 9.0))
+    assert subject.next_at(0.0) == REST_S
+    assert subject.next_at(REST_S) == 1.0, "it is rested: not a matter of time any more"
+
+
+def test_the_snapshot_says_what_was_learned() -> None:
+    subject = upkeep()
+    subject.announced(5.0)
+    assert subject.snapshot() == {
+        "target": 2,
+        "spare": 0,
+        "idle_limit_s": 4.0,
+        "learned_idle_s": 4.0,
+        "is_trusted": False,
+    }
