@@ -94,15 +94,16 @@ async def test_a_call_that_would_be_late_is_turned_away_once_that_is_known(stage
 
 
 async def test_what_a_parallel_backend_can_do_in_time_is_not_turned_away(stage: Stage) -> None:
-    await teach(stage, 1.0, policy(inflight=8))
+    eight = policy(inflight=8)
+    await teach(stage, 1.0, eight)
     soon = stage.clock.now() + 1.5
     for _ in range(8):
-        stage.submit(predict_call(0.5), policy(inflight=8))
+        stage.submit(predict_call(0.5), eight)
         await turns()
     for _ in range(250):
-        stage.submit(predict_call(1.5), policy(inflight=8))
+        stage.submit(predict_call(1.5), eight)
     await turns()
-    task = stage.submit(predict_call(1.5, deadline=soon), policy(inflight=8))
+    task = stage.submit(predict_call(1.5, deadline=soon), eight)
     await turns()
     assert not task.done()
 
