@@ -78,6 +78,8 @@ class Batcher:
         What cannot be merged safely is forwarded as it came. A call whose deadline passes while it waits
         gets `DeadlineExceeded`; one that is known to have to wait too long gets `Overloaded` at once.
         """
+        if self._is_closed:
+            raise Draining
         try:
             member = self._place(call, subject, policy)
         except MergeRefused as refusal:

@@ -193,6 +193,19 @@ def test_a_punctual_backend_lends_nothing() -> None:
     assert leave(former, 2.0).trigger == "window"
 
 
+def test_a_lent_slot_goes_past_a_lane_whose_tickets_expired() -> None:
+    former = eager()
+    blocked, dead, living = make_lane("blocked"), make_lane("dead"), make_lane("living")
+    put(former, blocked, 0.0)
+    leave(former, 0.0)
+    expired = put(former, dead, 0.0, deadline=0.055)
+    alive = put(former, living, 0.010)
+    former.next_wakeup(0.010)
+    batch = leave(former, 0.061)
+    assert batch.members == [alive]
+    assert former.expired == [expired]
+
+
 def test_a_lane_served_in_time_does_not_use_its_lent_slot() -> None:
     former, lane = eager(), make_lane()
     teach(lane, 1.0)
