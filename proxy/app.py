@@ -278,7 +278,18 @@ class _Parts:
 
     @cached_property
     def loader(self) -> Loader | None:
-        return _loader(self.config, self.telemetry, self.clock, self.wall)
+        policy = self.config.loading
+        if policy.mode == "off":
+            return None
+        name = _managed_upstream(self.config)
+        upstream, (transports, _) = self.config.upstreams[name], self.upstreams[name]
+        # a channel pool balances: only with one server behind it does control reach the one it means
+        grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
+        connector, metrics = Connector(policy, upstream.http, grpc), self.telemetry.metrics
+        loader = Loader(policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall)
+        for gauge, sampler in samplers(loader.planner).items():
+            metrics.sample(gauge, sampler)
+        return loader
 
     @cached_property
     def gate(self) -> Gate | None:
@@ -291,17 +302,6 @@ class _Parts:
 def _managed_upstream(config: Config) -> str:
     """The upstream whose models are loaded and unloaded."""
     return config.loading.control.upstream or next(iter(config.upstreams))
-
-
-def _loader(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Loader | None:
-    if config.loading.mode == "off":
-        return None
-    places = config.upstreams[_managed_upstream(config)].http
-    connector = Connector(config.loading, places)
-    loader = Loader(config.loading, History(), connector, telemetry.metrics.load, clock=clock, wall=wall)
-    for name, sampler in samplers(loader.planner).items():
-        telemetry.metrics.sample(name, sampler)
-    return loader
 
 
 def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
