@@ -11,7 +11,7 @@ import logging
 import secrets
 import sys
 import time
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -22,6 +22,7 @@ from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
 from proxy.batching.codecs import CODECS
+from proxy.batching.declared import ask_batch_limit
 from proxy.batching.keys import HeaderRules, shared_fields
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
@@ -47,7 +48,7 @@ from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
@@ -113,89 +114,178 @@ def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
 
     `wall` gives seconds since the epoch, for log lines only.
     """
-    config = loaded.config
-    life = Lifecycle(clock, config.server.drain)
-    telemetry = Telemetry(
-        clock, wall, config.observe.access_log, version=__version__, models=_named_models(config)
-    )
-    fingerprint = hashlib.sha256(dump(loaded).encode()).hexdigest()[:12]
-    status = StatusReport(
-        telemetry, clock.now, lambda: life.state, version=__version__, config_hash=fingerprint
-    )
-    ledger = Ledger(config.server.limits.buffered)
-    admission = Admission(config.server.limits.inflight, ledger)
-    telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
-    telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
+    return _Parts(loaded, clock, wall).app()
 
-    cache = _cache(config, telemetry, clock, wall)
-    loader = _loader(config, telemetry, clock, wall)
-    gate = None if loader is None else _gate(config, loader, clock)
-    services: dict[str, Service] = {}
-    upstreams: list[Component] = []
-    checks: list[Check] = []
-    doors = _doors(config, telemetry, clock)
-    for name, cluster in doors.items():
-        batcher = Batcher(cluster, clock, telemetry.metrics.batch)
-        services[name] = Service(
+
+class _Parts:
+    """What a proxy is made of; each part is made once, when the first other part asks for it."""
+
+    def __init__(self, loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
+        self.clock = clock
+        self.wall = wall
+
+    def app(self) -> App:
+        """The whole; probes are answered first and last, clients are let in last."""
+        components: list[Component] = [self.telemetry, self.admin]
+        if self.cache is not None:
+            components.append(self.cache)
+        components += [UpstreamComponent(*parts) for parts in self.upstreams.values()]
+        if self.loader is not None:
+            components.append(self.loader)
+        components.append(self.http)
+        if self.grpc is not None:
+            components.append(self.grpc)
+        app = App(self.life, components, self.http, self.admin, self.grpc)
+        self.life.on_change(partial(_announce, app, self.status))
+        return app
+
+    # ------------------------------------------------------------- what watches
+    @cached_property
+    def life(self) -> Lifecycle:
+        return Lifecycle(self.clock, self.config.server.drain)
+
+    @cached_property
+    def telemetry(self) -> Telemetry:
+        policy, models = self.config.observe.access_log, _named_models(self.config)
+        return Telemetry(self.clock, self.wall, policy, version=__version__, models=models)
+
+    @cached_property
+    def status(self) -> StatusReport:
+        fingerprint = hashlib.sha256(dump(self.loaded).encode()).hexdigest()[:12]
+        status = StatusReport(
+            self.telemetry,
+            self.clock.now,
+            lambda: self.life.state,
+            version=__version__,
+            config_hash=fingerprint,
+        )
+        for name, (cluster, batcher) in self.upstreams.items():
+            status.add_pool(name, cluster.snapshot)
+            status.add_lanes(name, batcher.snapshot)
+        if self.loader is not None:
+            status.set_loading(self.loader.snapshot)
+        return status
+
+    @cached_property
+    def admin(self) -> AdminServer:
+        checks = [
+            Check(f"upstream {name}", cluster.readiness) for name, (cluster, _) in self.upstreams.items()
+        ]
+        routes = [] if self.cache is None else [*cache_routes(self.cache)]
+        if self.loader is not None:
+            checks.append(Check("preload", self.loader.readiness))
+            routes += model_routes(self.loader)
+        settings = self.config.server.admin
+        token = "" if settings.token is None else settings.token.reveal()
+        return AdminServer(
+            self.life,
+            self.telemetry.page,
+            self.status,
+            checks,
+            place=settings.listen,
+            token=token,
+            more=routes,
+        )
+
+    # ------------------------------------------------------------- what serves
+    @cached_property
+    def ledger(self) -> Ledger:
+        ledger = Ledger(self.config.server.limits.buffered)
+        self.telemetry.metrics.sample("stream_buffered_bytes", lambda: [((), ledger.used)])
+        return ledger
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        config, metrics = self.config, self.telemetry.metrics
+        admission = Admission(config.server.limits.inflight, self.ledger)
+        streams = Streams(_stream_policy(config), metrics.stream, self.clock, self.ledger)
+        metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+        metrics.sample("stream_paused", streams.paused)
+        return Pipeline(
+            RouteTable(routes_of(config)),
+            {name: self._service(name, *parts) for name, parts in self.upstreams.items()},
+            admission=admission,
+            streams=streams,
+            telemetry=self.telemetry,
+            clock=self.clock,
+        )
+
+    def _service(self, name: str, cluster: Transports, batcher: Batcher) -> Service:
+        config = self.config
+        return Service(
             cluster,
             batcher,
             _batch_policy(config),
-            cache,
+            self.cache,
             _cache_policy(config),
-            gate if name == _managed_upstream(config) else None,
+            self.gate if name == _managed_upstream(config) else None,
             _host(config.upstreams[name].host),
         )
-        upstreams.append(UpstreamComponent(cluster, batcher))
-        status.add_pool(name, cluster.snapshot)
-        checks.append(Check(f"upstream {name}", cluster.readiness))
-        for door in cluster.clusters:
-            for gauge, sampler in door.gauges().items():
-                telemetry.metrics.sample(gauge, sampler)
-        telemetry.metrics.sample("queue_depth", partial(_queue_depths, batcher))
 
-    streams = Streams(_stream_policy(config), telemetry.metrics.stream, clock, ledger)
-    telemetry.metrics.sample("stream_paused", streams.paused)
-    pipeline = Pipeline(
-        RouteTable(routes_of(config)),
-        services,
-        admission=admission,
-        streams=streams,
-        telemetry=telemetry,
-        clock=clock,
-    )
-    rules = _head_rules(config)
-    http = HttpServer(
-        pipeline,
-        config.server.http.listen,
-        rules,
-        config.server.timeouts,
-        ledger=ledger,
-        tls=config.server.http.tls,
-    )
-    grpc = _grpc_server(config, pipeline, rules, clock, ledger) if config.serves_http2 else None
-    token = config.server.admin.token
-    if loader is not None:
-        status.set_loading(loader.snapshot)
-        checks.append(Check("preload", loader.readiness))
-    admin = AdminServer(
-        life,
-        telemetry.page,
-        status,
-        checks,
-        place=config.server.admin.listen,
-        token=token.reveal() if token is not None else "",
-        more=(
-            *(() if cache is None else cache_routes(cache)),
-            *(() if loader is None else model_routes(loader)),
-        ),
-    )
-    kept: list[Component] = [] if cache is None else [cache]
-    if loader is not None:
-        upstreams.append(loader)
-    listeners: list[Component] = [http] if grpc is None else [http, grpc]
-    app = App(life, [telemetry, admin, *kept, *upstreams, *listeners], http, admin, grpc)
-    life.on_change(partial(_announce, app, status))
-    return app
+    @cached_property
+    def rules(self) -> HeadRules:
+        return _head_rules(self.config)
+
+    @cached_property
+    def http(self) -> HttpServer:
+        server = self.config.server
+        return HttpServer(
+            self.pipeline,
+            server.http.listen,
+            self.rules,
+            server.timeouts,
+            ledger=self.ledger,
+            tls=server.http.tls,
+        )
+
+    @cached_property
+    def grpc(self) -> Http2Server | None:
+        if not self.config.serves_http2:
+            return None
+        server = self.config.server
+        return Http2Server(
+            self.pipeline,
+            server.grpc.listen,
+            self.rules,
+            server.timeouts,
+            self.clock,
+            ledger=self.ledger,
+            tls=server.grpc.tls,
+        )
+
+    # ------------------------------------------------------------- what stands behind
+    @cached_property
+    def upstreams(self) -> dict[str, tuple[Transports, Batcher]]:
+        """The connections and the lanes of each upstream."""
+        metrics = self.telemetry.metrics
+        upstreams = {}
+        for name, cluster in _doors(self.config, self.telemetry, self.clock).items():
+            inquire = partial(ask_batch_limit, cluster)
+            batcher = Batcher(cluster, self.clock, metrics.batch, inquire=inquire)
+            upstreams[name] = (cluster, batcher)
+            for door in cluster.clusters:
+                for gauge, sampler in door.gauges().items():
+                    metrics.sample(gauge, sampler)
+            metrics.sample("queue_depth", partial(_by_model, batcher.waiting))
+            metrics.sample("batch_inflight_limit", partial(_by_model, batcher.limits))
+        return upstreams
+
+    @cached_property
+    def cache(self) -> Cache | None:
+        return _cache(self.config, self.telemetry, self.clock, self.wall)
+
+    @cached_property
+    def loader(self) -> Loader | None:
+        return _loader(self.config, self.telemetry, self.clock, self.wall)
+
+    @cached_property
+    def gate(self) -> Gate | None:
+        if self.loader is None:
+            return None
+        header = self.config.loading.session_header.lower().encode()
+        return Gate(self.loader, lambda model: self.config.model_policy(model).fallback, self.clock, header)
 
 
 def _managed_upstream(config: Config) -> str:
@@ -214,11 +304,6 @@ def _loader(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[
     return loader
 
 
-def _gate(config: Config, loader: Loader, clock: Clock) -> Gate:
-    header = config.loading.session_header.lower().encode()
-    return Gate(loader, lambda model: config.model_policy(model).fallback, clock, header)
-
-
 def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
     """The clusters of each upstream."""
 
@@ -234,15 +319,6 @@ def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Tran
         name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
         for name, upstream in config.upstreams.items()
     }
-
-
-def _grpc_server(
-    config: Config, pipeline: Pipeline, rules: HeadRules, clock: Clock, ledger: Ledger
-) -> Http2Server:
-    server = config.server
-    return Http2Server(
-        pipeline, server.grpc.listen, rules, server.timeouts, clock, ledger=ledger, tls=server.grpc.tls
-    )
 
 
 def _head_rules(config: Config) -> HeadRules:
@@ -320,8 +396,8 @@ def _named_models(config: Config) -> tuple[str, ...]:
     return tuple(name for name in config.models if not set(name) & set("*?"))
 
 
-def _queue_depths(batcher: Batcher) -> list[tuple[tuple[str, ...], float]]:
-    return [((model,), depth) for model, depth in batcher.waiting()]
+def _by_model(read: Callable[[], Iterable[tuple[str, float]]]) -> list[tuple[tuple[str, ...], float]]:
+    return [((model,), value) for model, value in read()]
 
 
 def _announce(app: App, status: StatusReport, state: State) -> None:

@@ -265,7 +265,7 @@ class StreamReset(UpstreamError):
 
     reason = "stream_reset"
 
-    def __init__(self, message: str = "", code: int = 0) -> None:
+    def __init__(self, message: str = "", code: int = 0x2) -> None:
         super().__init__(message)
         self.code = code
 

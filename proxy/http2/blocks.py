@@ -53,9 +53,11 @@ _MAX_ENTRIES = 512
 _MAX_KEPT_BLOCK = 2048
 _MAX_KEPT_FIELD = 256
 _NEVER_INDEXED = 0x10
-_VOLATILE = frozenset(
-    (b"traceparent", b"x-request-id", b"date")
-)  # another value with each call, or nearly so
+# Fields with another value in each call, which the listeners add last and spell so: their encoded names.
+_FRESH_NAMES = {
+    b"traceparent": b"\x10\x0btraceparent",
+    b"X-Request-Id": b"\x10\x0cx-request-id",
+}
 _TIMEOUT_NAME = b"\x10\x0cgrpc-timeout"
 
 _STATIC_FIELDS = {
@@ -164,19 +166,28 @@ class BlockWriter:
 
         A ``host`` field becomes ``:authority``, and ``te`` says that trailers are welcome, as gRPC demands.
         """
-        key = (method, scheme, target)
-        opening = self._blocks.get(key) or self._keep(
-            key, self._encode(((b":method", method), (b":scheme", scheme), (b":path", target)))
-        )
-        first = headers[0] if headers else None
-        if first is None or first[0].lower() != b"host":
-            first = next((field for field in headers if field[0].lower() == b"host"), None)
-        authority = b"" if first is None else encode_field(b":authority", first[1])
-        return b"".join((opening, authority, self._encode(headers), _TE_TRAILERS))
+        stable, fresh = headers, b""
+        while stable and (name := _FRESH_NAMES.get(stable[-1][0])) is not None:
+            fresh += name + _string(stable[-1][1])
+            stable = stable[:-1]
+        key = (method, scheme, target, stable)
+        return (self._blocks.get(key) or self._keep(key, self._encode_request(*key))) + fresh
 
     def trailers(self, headers: Headers) -> bytes:
         """The block that ends a message; also a piece to append to another block."""
         return self._blocks.get(headers) or self._keep(headers, self._encode(headers))
+
+    def _encode_request(self, method: bytes, scheme: bytes, target: bytes, headers: Headers) -> bytes:
+        hosts = [value for name, value in headers if name.lower() == b"host"][:1]
+        regular = [field for field in headers if field[0].lower() != b"host"]
+        return self._encode((
+            (b":method", method),
+            (b":scheme", scheme),
+            (b":path", target),
+            *((b":authority", host) for host in hosts),
+            *regular,
+            (b"te", b"trailers"),
+        ))  # fmt: skip
 
     def _keep(self, key: object, block: bytes) -> bytes:
         if len(block) <= _MAX_KEPT_BLOCK:
@@ -191,9 +202,8 @@ class BlockWriter:
         for field in headers:
             encoded = fields.get(field)
             if encoded is None:
-                name = field[0].lower()
-                encoded = b"" if name == b"host" else encode_field(*field)
-                if name not in _VOLATILE and len(encoded) <= _MAX_KEPT_FIELD:
+                encoded = encode_field(*field)
+                if len(encoded) <= _MAX_KEPT_FIELD:
                     if len(fields) >= _MAX_ENTRIES:
                         fields.clear()
                     fields[field] = encoded
@@ -234,6 +244,3 @@ def _integer(value: int, prefix_bits: int, pattern: int) -> bytes:
         value >>= 7
     octets.append(value)
     return bytes(octets)
-
-
-_TE_TRAILERS = encode_field(b"te", b"trailers")

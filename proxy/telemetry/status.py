@@ -75,6 +75,7 @@ class Status(msgspec.Struct, frozen=True):
     listeners: list[Listener]
     models: list[ModelSummary]
     pools: dict[str, object]
+    lanes: dict[str, object]
     loading: object
     recent_errors: list[FailureGroup]
 
@@ -100,6 +101,7 @@ class StatusReport:
         self._born = clock_now()
         self._listeners: list[Listener] = []
         self._pools: dict[str, Callable[[], object]] = {}
+        self._lanes: dict[str, Callable[[], object]] = {}
         self._loading: Callable[[], object] = _nothing
 
     def add_listener(self, name: str, address: str) -> None:
@@ -109,6 +111,10 @@ class StatusReport:
     def add_pool(self, upstream: str, snapshot: Callable[[], object]) -> None:
         """`snapshot` describes the upstream's connections as something msgspec can write as JSON."""
         self._pools[upstream] = snapshot
+
+    def add_lanes(self, upstream: str, snapshot: Callable[[], object]) -> None:
+        """`snapshot` describes the upstream's batching as something msgspec can write as JSON."""
+        self._lanes[upstream] = snapshot
 
     def set_loading(self, snapshot: Callable[[], object]) -> None:
         """`snapshot` describes the managed models as something msgspec can write as JSON."""
@@ -130,6 +136,7 @@ class StatusReport:
             listeners=self._listeners,
             models=_models(metrics),
             pools={name: snapshot() for name, snapshot in self._pools.items()},
+            lanes={name: snapshot() for name, snapshot in self._lanes.items()},
             loading=self._loading(),
             recent_errors=self._telemetry.errors.newest_first(),
         )

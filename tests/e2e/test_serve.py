@@ -92,7 +92,10 @@ async def test_invalid_json_gets_the_backends_own_answer(
 async def test_a_body_over_the_limit_never_reaches_the_backend(
     backend: DemoServer, http: aiohttp.ClientSession
 ) -> None:
-    async with pillion("--upstream", backend.url, "--set", "server.limits.body=1KiB") as sidecar:
+    settings = ("server.limits.body=1KiB", "upstreams.model.health.every=0s")  # a probe is a request too
+    async with pillion(
+        "--upstream", backend.url, *(word for key in settings for word in ("--set", key))
+    ) as sidecar:
         async with http.post(f"{sidecar.url}/echo", data=b"x" * 2048) as reply:
             assert reply.status == 413
             assert "http_request_error" in reply.headers["Proxy-Status"]

@@ -132,7 +132,7 @@ def _values_signature(rows: Sequence[msgspec.Raw]) -> tuple[str, str]:
     """The signature of rows that hold more than numbers: one walk over each value."""
     try:
         shapes = {shape_of(msgspec.json.decode(row)) for row in rows}
-    except NOT_JSON:  # a lone surrogate: legal for some parsers, not for ours
+    except NOT_JSON:  # a number beyond doubles
         raise MergeRefused("not_json") from None
     if len(shapes) > 1:
         raise MergeRefused("ragged_rows")

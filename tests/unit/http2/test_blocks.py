@@ -133,6 +133,24 @@ def test_a_request_names_its_authority_once_and_in_lower_case() -> None:
     ]
 
 
+def test_what_differs_with_each_call_is_not_kept() -> None:
+    writer = BlockWriter()
+    for number in range(3):
+        given = (
+            (b"host", b"a"),
+            (b"x-y", b"1"),
+            (b"X-Request-Id", b"%d" % number),
+            (b"traceparent", b"00-%d" % number),
+        )
+        found = [
+            tuple(field) for field in Decoder().decode(writer.request(b"GET", b"http", b"/", given), raw=True)
+        ]
+        assert sorted(found[4:]) == sorted([
+            (b"te", b"trailers"), (b"traceparent", b"00-%d" % number), (b"x-request-id", b"%d" % number), (b"x-y", b"1")
+        ])  # fmt: skip
+    assert len(writer._blocks) == 1
+
+
 def test_equal_content_is_encoded_once() -> None:
     writer = BlockWriter()
     assert writer.response(200, FIELDS[1:]) is writer.response(200, FIELDS[1:])

@@ -40,6 +40,7 @@ def test_the_layout_is_a_promise(telemetry: Telemetry, clock: ManualClock) -> No
     report = StatusReport(telemetry, clock.now, lambda: "ready", version="1.2.3", config_hash="abc")
     report.add_listener("http", "http://127.0.0.1:8080")
     report.add_pool("model", lambda: {"idle": 3})
+    report.add_lanes("model", lambda: {"in_flight": 1})
     telemetry.metrics.sample("requests_in_flight", lambda: [((), 4)])
     telemetry.metrics.sample("queue_depth", lambda: [(("iris",), 2)])
     call = a_call()
@@ -85,6 +86,7 @@ def test_the_layout_is_a_promise(telemetry: Telemetry, clock: ManualClock) -> No
             }
         ],
         "pools": {"model": {"idle": 3}},
+        "lanes": {"model": {"in_flight": 1}},
         "recent_errors": [
             {
                 "outcome": "upstream_error",

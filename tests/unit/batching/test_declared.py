@@ -1,0 +1,68 @@
+"""The batch limit that a backend declares."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.batching.declared import ask_batch_limit
+from proxy.exchange import Call, Reply, Stream
+
+
+class Backend:
+    """Gives one answer; remembers what it was asked."""
+
+    def __init__(self, status: int, body: bytes | Stream) -> None:
+        self._reply = Reply(status, (), body)
+        self.asked: list[Call] = []
+
+    async def exchange(self, call: Call) -> Reply:
+        self.asked.append(call)
+        return self._reply
+
+
+def infer(target: bytes = b"/v2/models/m/versions/3/infer?x=1") -> Call:
+    headers = ((b"Host", b"h"), (b"Authorization", b"Bearer t"), (b"Content-Type", b"application/json"))
+    return Call(b"POST", target, headers, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "limit"),
+    [
+        (200, b'{"name":"m","max_batch_size":32}', 32),
+        (200, b'{"max_batch_size":0}', 0),
+        (200, b'{"name":"m"}', None),
+        (200, b'{"max_batch_size":-1}', None),
+        (200, b'{"max_batch_size":"many"}', None),
+        (200, b"<html>", None),
+        (404, b'{"max_batch_size":5}', None),
+    ],
+)
+async def test_what_the_configuration_says(status: int, body: bytes, limit: int | None) -> None:
+    backend = Backend(status, body)
+    assert await ask_batch_limit(backend, infer()) == limit
+    (question,) = backend.asked
+    assert (question.method, question.target) == (b"GET", b"/v2/models/m/versions/3/config")
+    assert question.headers == ((b"Host", b"h"), (b"Authorization", b"Bearer t"))
+
+
+async def test_a_configuration_that_arrives_in_pieces() -> None:
+    body = Stream(None)
+    body.feed(b'{"max_batch')
+    body.feed(b'_size": 7}')
+    body.end()
+    assert await ask_batch_limit(Backend(200, body), infer()) == 7
+
+
+async def test_an_endless_configuration_is_not_read_to_its_end() -> None:
+    body = Stream(None)
+    body.feed(b"x" * (2 << 20))
+    assert await ask_batch_limit(Backend(200, body), infer()) is None
+
+
+async def test_other_paths_and_transports_are_not_asked_about() -> None:
+    backend = Backend(200, b'{"max_batch_size":32}')
+    assert await ask_batch_limit(backend, infer(b"/v1/models/m:predict")) is None
+    grpc = infer()
+    grpc.is_grpc = True
+    assert await ask_batch_limit(backend, grpc) is None
+    assert backend.asked == []
