@@ -27,7 +27,7 @@ from proxy.ingress.headers import interim_head
 from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.patience import Patience
 from proxy.ingress.replies import error_reply
-from proxy.kernel_buffers import bound_receiving
+from proxy.kernel_buffers import FROM_AFAR, bound_receiving
 
 if TYPE_CHECKING:
     from proxy.ingress.patience import Phase
@@ -167,13 +167,12 @@ class ClientConnection(AnsweringConnection):
         transport = self.transport
         if transport is None:
             return
-        relay = self._relay
         action = self._patience.judge(
             now,
             self._phase(),
             self._request_count,
             received=self._requests.received,
-            unsent=0 if relay is not None and relay.judges_reader else transport.get_write_buffer_size(),
+            unsent=0 if self._relay is not None else transport.get_write_buffer_size(),
         )
         if action == "abort":
             transport.abort()
@@ -288,7 +287,7 @@ class ClientConnection(AnsweringConnection):
             call.on_informational = self._inform
         body = call.body
         if not isinstance(body, bytes) and self.transport is not None:
-            bound_receiving(self.transport)
+            bound_receiving(self.transport, FROM_AFAR)
         try:
             reply = await self._reply_to(arrival)
             self._has_answered = True
