@@ -25,7 +25,7 @@ from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.patience import Patience
 from proxy.ingress.replies import error_reply
 from proxy.ingress.supervision import SupervisedConnection
-from proxy.kernel_buffers import bound_receiving
+from proxy.kernel_buffers import FROM_AFAR, bound_receiving
 
 if TYPE_CHECKING:
     from proxy.exchange import Body
@@ -186,7 +186,7 @@ class ClientConnection(SupervisedConnection):
             call.on_informational = self._inform
         body = call.body
         if not isinstance(body, bytes) and self.transport is not None:
-            bound_receiving(self.transport)
+            bound_receiving(self.transport, FROM_AFAR)
         try:
             reply = await self._reply_to(arrival)
             self._has_answered = True
