@@ -104,7 +104,7 @@ async def stage(
         {
             "version": 1,
             "server": dict(server),
-            "upstreams": {"model": {"protocol": protocol, "http": (url,)} | _UNASSISTED | pool},
+            "upstreams": {"model": {"protocol": protocol, "http": (url,)} | _UNASSISTED | dict(pool)},
         }
     )
     settings = config.server
