@@ -137,10 +137,13 @@ async def test_httpx() -> None:
 
 async def test_httpx_sees_that_a_stream_is_not_whole() -> None:
     httpx = pytest.importorskip("httpx")
-    async with breaking() as front, httpx.AsyncClient() as client:
-        async with client.stream("POST", f"{front.url}/v1/chat/completions", json=CHAT) as answer:
-            with pytest.raises(httpx.TransportError):
-                [part async for part in answer.aiter_text()]
+    async with (
+        breaking() as front,
+        httpx.AsyncClient() as client,
+        client.stream("POST", f"{front.url}/v1/chat/completions", json=CHAT) as answer,
+    ):
+        with pytest.raises(httpx.TransportError):
+            [part async for part in answer.aiter_text()]
 
 
 async def test_curl() -> None:
