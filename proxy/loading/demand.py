@@ -88,7 +88,7 @@ class DemandScheduler:
         is_thrashing = self.state.residency.is_thrashing and now - waiting_since < patience
 
         def may_go(victim: Slot) -> bool:
-            if not self.state.residency.may_go(victim) or not self.state.is_idle(victim):
+            if not self.state.residency.may_go(victim, now) or not self.state.is_idle(victim):
                 return False
             return victim.is_draining or not is_thrashing or now - victim.changed_at >= patience
 
@@ -121,7 +121,7 @@ class DemandScheduler:
         if now < oldest.arrived + patience:
             self.state.wake(oldest.arrived + patience, now)
             return set()
-        room = self.state.residency.room(slot, self.state.residency.may_go, now)
+        room = self.state.residency.room(slot, lambda s: self.state.residency.may_go(s, now), now)
         if room.victims:
             self.state.queue.hasten(slot.name)
         for victim in room.victims:

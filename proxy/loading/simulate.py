@@ -140,6 +140,10 @@ class Simulation:
         for name in names:
             self._manage(name, now)
 
+    def wake(self, now: float) -> None:
+        """Something was told to the planner behind the simulation's back: let it decide."""
+        self._decide(now)
+
     def _manage(self, name: str, now: float) -> None:
         slot = self.planner.manage(name, now)
         if slot.state is State.UNKNOWN:

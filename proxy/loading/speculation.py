@@ -79,7 +79,7 @@ class Speculator:
         if slot is None or slot.state is not State.READY or not self.state.acts:
             return
         if (
-            self.state.residency.may_go(slot)
+            self.state.residency.may_go(slot, now)
             and self.state.is_idle(slot)
             and not self.state.ledger.is_open(slot.name)
         ):
@@ -175,7 +175,7 @@ class Speculator:
             is_wanted = self.state.ahead.is_expected(victim.name, now) or self.state.ledger.is_open(
                 victim.name
             )
-            return self.state.residency.may_go(victim) and self.state.is_idle(victim) and not is_wanted
+            return self.state.residency.may_go(victim, now) and self.state.is_idle(victim) and not is_wanted
 
         if forecast.cause == "seasonal" or forecast.probability < _EVICT_PROBABILITY:
             return Room(fits=False, why="too unsure to evict")

@@ -195,6 +195,7 @@ class ReplyReader:
         """An answer starts; after the end of the expected one, nobody asked for it."""
         if self.is_complete:
             self.has_surplus = True
+            return
         self._fields = []
         self._reason = b""
 
@@ -204,7 +205,8 @@ class ReplyReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field, or after the body a trailer field."""
-        self._fields.append((name, value))
+        if not self.is_complete:
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Judge the head; interim ones are put aside."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from proxy.exchange import Call
 from proxy.pooling.endpoint import parse_endpoint
 from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.idle_time import REST_S
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
@@ -86,20 +87,18 @@ class PoolRig:
         return task
 
     async def season(self, count: int = 1) -> list[FakeTransport]:
-        """Give the pool `count` idle connections that have carried a call, of a backend that is trusted."""
-        tasks = [await self.start(b"/season") for _ in range(count)]
-        used = self.asked
-        for transport in used:
-            transport.answer()
-        await settle()
-        for task in tasks:
-            task.result()
-        await self.wait(0.01)
-        again = await self.start(b"/season")
-        self.asked[0].answer()
-        await settle()
-        again.result()
-        return used
+        """Give the pool `count` idle connections that have carried calls, of a backend that is trusted."""
+        while True:
+            tasks = [await self.start(b"/season") for _ in range(count)]
+            used = self.asked
+            for transport in used:
+                transport.answer()
+            await settle()
+            for task in tasks:
+                task.result()
+            if not self.pool._core.must_rest:
+                return used
+            await self.wait(REST_S)
 
     async def wait(self, span_s: float) -> None:
         """Let `span_s` seconds pass."""

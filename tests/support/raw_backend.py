@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class _Peer(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.received = b""
         self.timers: list[asyncio.TimerHandle] = []
+        self.lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -54,6 +56,7 @@ class _Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.backend.peers.discard(self)
+        self.lost.set()
         for timer in self.timers:
             timer.cancel()
 
@@ -64,7 +67,7 @@ class _Peer(asyncio.Protocol):
         self.received += data
         while b"\r\n\r\n" in self.received:
             head, _, self.received = self.received.partition(b"\r\n\r\n")
-            self.later(self.backend.manners.delay_s, lambda target=head.split()[1]: self.answer(target))  # type: ignore[misc]
+            self.later(self.backend.manners.delay_s, partial(self.answer, head.split()[1]))
 
     def later(self, span_s: float, action: Callable[[], object]) -> None:
         if span_s:
@@ -114,10 +117,10 @@ class RawBackend:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for peer in tuple(self.peers):
+        peers = tuple(self.peers)
+        for peer in peers:
             peer.transport.abort()
-        while self.peers:
-            await asyncio.sleep(0)
+        await asyncio.gather(*(peer.lost.wait() for peer in peers))
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -23,7 +23,7 @@ def outcomes(world: World) -> dict[str, int]:
 
 
 def predictive(names: str = "abc", places: int = 3, **changes: object) -> World:
-    return World(names, places, mode="predictive", **changes)
+    return World(names, places, mode="predictive", **changes)  # type: ignore[arg-type]  # forwards any
 
 
 def test_the_benefit_weighs_what_is_caught_against_what_is_wasted() -> None:
@@ -216,7 +216,7 @@ class TestHints:
 
     def test_not_when_we_only_observe(self) -> None:
         world = World(mode="observe")
-        world.list({"a": "ready"})
+        world.lists({"a": "ready"})
         assert self.idle(world, "a") == []
 
     def test_forecasts_of_the_predictor_are_taken_up(self) -> None:

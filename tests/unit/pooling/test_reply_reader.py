@@ -275,3 +275,4 @@ def test_bytes_after_an_answer_belong_to_nobody(answer: bytes, surplus: bytes) -
     assert subject.is_complete
     assert not subject.is_clean
     assert body(subject) == b"hello"
+    assert subject.trailers == (((b"X-Sum", b"1"),) if answer is CHUNKED else ())
