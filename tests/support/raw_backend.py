@@ -101,13 +101,18 @@ class RawBackend:
     """Listens on a free port of this machine; `url` says where. It can be stopped and started again."""
 
     def __init__(
-        self, manners: Manners | None = None, *, tls: ssl.SSLContext | None = None, path: str = ""
+        self,
+        manners: Manners | None = None,
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        path: str = "",
     ) -> None:
         self.manners = manners or Manners()
         self.executed: Counter[bytes] = Counter()
         self.connections = 0
         self.peers: set[_Peer] = set()
-        self.port = 0
+        self.port = port
         self._tls = tls
         self._path = path
         self._server: asyncio.Server | None = None
