@@ -50,11 +50,25 @@ _HANG_UP: Final = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 class Owner(Protocol):
     """Whoever keeps connections: what they share, and what they tell it."""
 
-    clock: Clock
-    alarm: Alarm
-    heads: HeadTable
-    timeouts: TimeoutPolicy
-    authority: bytes
+    @property
+    def clock(self) -> Clock:
+        """The pool's time."""
+
+    @property
+    def alarm(self) -> Alarm:
+        """Who watches over exchanges that last too long."""
+
+    @property
+    def heads(self) -> HeadTable:
+        """Answers' heads seen before."""
+
+    @property
+    def timeouts(self) -> TimeoutPolicy:
+        """How long a backend may be silent."""
+
+    @property
+    def authority(self) -> bytes:
+        """The ``Host`` of a call that has none."""
 
     def announced(self, timeout_s: float) -> None:
         """The backend says that it keeps idle connections for `timeout_s`."""
@@ -240,9 +254,10 @@ class Connection(asyncio.Protocol):
         )
 
     def pause_writing(self) -> None:
-        """The backend reads slowly: stop uploading."""
+        """The backend reads slowly: stop uploading, and count its silence from now."""
         if self._upload is not None:
             self._upload.pause()
+            self._heard()
 
     def resume_writing(self) -> None:
         """The backend has caught up: go on uploading."""

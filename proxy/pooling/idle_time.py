@@ -8,12 +8,12 @@ A connection taken just when its backend closes it costs the caller an error, so
    at which it was seen to close or to send bytes that nobody asked for. Never below half a second.
    Observations are forgotten after ten minutes, because backends are reconfigured too.
 2. `is_trusted`. Some backends close, or send a stray 408, right after an answer without announcing it. Until
-   a used connection has been seen to rest silently for `REST_S`, and again after any that did not,
-   connections must rest that long before they are reused; meanwhile calls get new ones. Each breach doubles
-   the number of peaceful rests that restore trust. A backend that behaves costs a few extra dials once.
-3. `is_safe`, for calls that must not be sent twice. No backend's timer is shorter than half a second, so
-   after that short a rest a trusted backend's connection is safe. Beyond it, only an idle age that other
-   connections have survived is, and only below 0.8 of the earliest close seen.
+   used connections have been seen to rest silently for `REST_S` three times, and again after any that did
+   not, connections must rest that long before they are reused; meanwhile calls get new ones. Each breach
+   doubles the number of peaceful rests that restore trust. A backend that behaves costs a few extra dials
+   once.
+3. `is_safe`, for calls that must not be sent twice: right after an answer if no breach is remembered, else
+   only at an idle age below 0.8 of what other connections have survived and of the earliest close seen.
 
 Many connections closed at once are either a restart (their idle ages differ) or the backend's timer hitting
 connections that became idle together (they agree): `looks_like_restart` tells the two apart, and the ages of
@@ -22,6 +22,7 @@ a restart teach nothing.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ("REST_S", "IdleTime", "looks_like_restart")
 
-REST_S: Final = 0.005
-"""Span after an answer in which a misbehaving backend shows itself."""
+REST_S: Final = 0.02
+"""Span after an answer in which a misbehaving backend shows itself, even a busy one."""
 
 _FLOOR_S: Final = 0.5
-_SURE_S: Final = 0.5
 _MARGIN: Final = 0.8
 _MEMORY_S: Final = 600.0
-_MOST_RESTS: Final = 64
+_FIRST_RESTS: Final = 3
+_MOST_RESTS: Final = 96
 
 
 class IdleTime:
@@ -45,6 +46,7 @@ class IdleTime:
 
     __slots__ = (
         "_announced_s",
+        "_breached_at",
         "_closings",
         "_configured_s",
         "_rests",
@@ -58,8 +60,9 @@ class IdleTime:
         self._configured_s = configured_s
         self._announced_s: float | None = None
         self._closings: deque[tuple[float, float]] = deque(maxlen=64)
+        self._breached_at = -math.inf
         self._rests = 0
-        self._rests_needed = 1
+        self._rests_needed = _FIRST_RESTS
         self._survived_s = 0.0
         self._safe_s = configured_s
         self.limit_s = configured_s
@@ -76,7 +79,9 @@ class IdleTime:
 
     def is_safe(self, age_s: float) -> bool:
         """Whether a connection idle for `age_s` may carry a call that must not be sent twice."""
-        return age_s <= self._safe_s and (age_s <= _SURE_S or age_s <= self._survived_s)
+        if age_s < REST_S:
+            return self._breached_at == -math.inf
+        return age_s <= self._safe_s and age_s <= _MARGIN * self._survived_s
 
     def announced(self, timeout_s: float) -> None:
         """The backend said ``Keep-Alive: timeout=timeout_s``."""
@@ -93,6 +98,7 @@ class IdleTime:
     def closed(self, now: float, age_s: float) -> None:
         """The backend ended a connection, by FIN or unasked bytes, after `age_s` of idleness."""
         if age_s < REST_S:
+            self._breached_at = now
             if self.is_trusted:
                 self._rests_needed = min(_MOST_RESTS, self._rests_needed * 2)
             self._rests = 0
@@ -103,6 +109,8 @@ class IdleTime:
 
     def forget(self, now: float) -> None:
         """Drop what was observed too long ago."""
+        if self._breached_at <= now - _MEMORY_S:
+            self._breached_at = -math.inf
         while self._closings and self._closings[0][0] <= now - _MEMORY_S:
             self._closings.popleft()
             self._settle()

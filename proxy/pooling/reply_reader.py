@@ -81,7 +81,6 @@ class ReplyReader:
         """A request with `method` is on its way: the next bytes are its answer."""
         self._to_head = method == b"HEAD"
         self._head_bytes = 0
-        self._fields = []
         self.head = None
         self.chunks = []
         self.received = 0
@@ -196,6 +195,7 @@ class ReplyReader:
         """An answer starts; after the end of the expected one, nobody asked for it."""
         if self.is_complete:
             self.has_surplus = True
+            return
         self._fields = []
         self._reason = b""
 
@@ -205,7 +205,8 @@ class ReplyReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field, or after the body a trailer field."""
-        self._fields.append((name, value))
+        if not self.is_complete:
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Judge the head; interim ones are put aside."""

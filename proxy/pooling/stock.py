@@ -89,9 +89,11 @@ class Stock:
         return None if self.is_risky(now) else self.take(now)
 
     def is_risky(self, now: float) -> bool:
-        """Whether the connection that would be taken next has rested for too long to be sure of it."""
+        """Whether one cannot be sure of the connection that would be taken next, or handed over."""
         candidate = self.core.peek(now)
-        return candidate is not None and not self.upkeep.is_safe(candidate, now)
+        if candidate is None:
+            return not self.upkeep.is_prompt_reuse_safe
+        return not self.upkeep.is_safe(candidate, now)
 
     def queue(self, ticket: Ticket[Claim], now: float) -> None:
         """Let `ticket` wait for a connection. Raises `QueueFull`, `ConnectFailed` or `NoHealthyEndpoint`."""

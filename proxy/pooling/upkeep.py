@@ -156,11 +156,20 @@ class Upkeep(Generic[C, W]):
 
     def is_safe(self, connection: C, now: float) -> bool:
         """Whether a call that must not be sent twice may take this idle, silent connection."""
+        if self._closings:  # their ages have taught nothing yet
+            return False
         return (self._used if connection.uses else self._unused).is_safe(now - connection.idle_since)
+
+    @property
+    def is_prompt_reuse_safe(self) -> bool:
+        """Whether such a call may take a connection right after its last answer."""
+        return self._used.is_safe(0.0)
 
     def rested(self, connection: C, now: float) -> None:
         """A connection taken while all must rest was still silent."""
-        self._survived(connection, now - connection.idle_since)
+        self._survived(
+            connection, max(REST_S, now - connection.idle_since)
+        )  # it may fall short by a rounding
 
     def _survived(self, connection: C, age_s: float) -> None:
         (self._used if connection.uses else self._unused).survived(age_s)
@@ -232,8 +241,9 @@ class Upkeep(Generic[C, W]):
         self._ticked_at = now
         for time in (self._used, self._unused):
             time.forget(now)
-        for connection in idle[:1]:
-            self._survived(connection, now - connection.idle_since)
+        coldest = next((connection for connection in idle if connection.uses), None)
+        if coldest is not None:
+            self._survived(coldest, now - coldest.idle_since)
         return idle[: self._sizing.surplus(now, len(idle), len(self.core.leased))]
 
     def _judge(self, now: float) -> list[C]:

@@ -19,6 +19,7 @@ from proxy.errors import ProxyError
 from proxy.exchange import Call, Reply
 from proxy.pooling.endpoint import parse_endpoint
 from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.idle_time import REST_S
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
@@ -86,14 +87,15 @@ class HttpPoolMachine(RuleBasedStateMachine):
                 self.pool.keep_warm()
 
         self.step(make)
-        for _ in range(seasoned):
-            self.call(idempotent=True)
-        while self.dialer.pending:
-            self.step(self.dialer.accept)
-        for transport in self.busy():
-            self.step(transport.answer)
-        self.collect(leave=False)
-        self.step(lambda: self.clock.advance(0.01))
+        while seasoned and self.pool._core.must_rest:
+            for _ in range(seasoned):
+                self.call(idempotent=True)
+            while self.dialer.pending:
+                self.step(self.dialer.accept)
+            for transport in self.busy():
+                self.step(transport.answer)
+            self.collect(leave=False)
+            self.step(lambda: self.clock.advance(REST_S))
 
     def busy(self) -> list[FakeTransport]:
         return [transport for transport in self.dialer.open if transport.unanswered]
@@ -203,7 +205,7 @@ class HttpPoolMachine(RuleBasedStateMachine):
             "fin": transport.hang_up,
             "reset": lambda: transport.lose(ConnectionResetError("reset by peer")),
             "garbage": lambda: transport.send(b"\x00\x01\x02"),
-            "half": lambda: (transport.send(b"HTTP/1.1 200 OK\r\nContent-Le"), transport.hang_up()),
+            "half": lambda: transport.break_off_after(b"HTTP/1.1 200 OK\r\nContent-Le"),
             "408": lambda: transport.send(
                 b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             ),
@@ -218,12 +220,16 @@ class HttpPoolMachine(RuleBasedStateMachine):
             "fin": transport.hang_up,
             "unnoticed": transport.hang_up_unnoticed,
             "unasked": lambda: transport.send_unasked(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nstolen!"),
-            "all": lambda: [one.hang_up() for one in self.quiet()],
+            "all": self.hang_up_all,
         }
         self.step(actions[how])
 
+    def hang_up_all(self) -> None:
+        for transport in self.quiet():
+            transport.hang_up()
+
     # ------------------------------------------------------------- time
-    @rule(span_s=st.sampled_from([0.001, 0.005, 0.05, 0.3, 1.0, 6.0, 31.0]))
+    @rule(span_s=st.sampled_from([0.001, REST_S, 0.05, 0.3, 1.0, 6.0, 31.0]))
     def time_passes(self, span_s: float) -> None:
         self.step(lambda: self.clock.advance(span_s))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy.errors import ConnectFailed
@@ -32,8 +33,10 @@ class FakeTransport(asyncio.Transport):
         self.protocol = protocol
         self.written = bytearray()
         self.is_closed = False
-        self.is_reading = True
+        self._is_reading = True
         self.answered = 0
+        self.can_half_close = True
+        self.is_half_closed = False
         self.is_spoilt = False
         self.was_reused_when_spoilt = False
         self._fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -71,6 +74,11 @@ class FakeTransport(asyncio.Transport):
         if not self.is_closed and not self.protocol.eof_received():
             self.lose(None)
 
+    def break_off_after(self, data: bytes) -> None:
+        """The event loop reads `data`, then a FIN."""
+        self.send(data)
+        self.hang_up()
+
     def lose(self, error: Exception | None) -> None:
         """The event loop learns that the connection is gone."""
         if not self.is_closed:
@@ -101,14 +109,41 @@ class FakeTransport(asyncio.Transport):
     def close(self) -> None:
         self.abort()
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self.protocol = protocol
+
+    def can_write_eof(self) -> bool:
+        return self.can_half_close
+
+    def write_eof(self) -> None:
+        self.is_half_closed = True
+
+    def is_reading(self) -> bool:
+        return self._is_reading
+
     def pause_reading(self) -> None:
-        self.is_reading = False
+        self._is_reading = False
 
     def resume_reading(self) -> None:
-        self.is_reading = True
+        self._is_reading = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever buffered here."""
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return self if name == "socket" else default
+
+    @property
+    def family(self) -> int:
+        """A kind of socket whose kernel buffers nobody bounds."""
+        return socket.AF_UNIX
 
     def fileno(self) -> int:
         """What `poll` looks at."""

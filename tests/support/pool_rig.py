@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.exchange import Call
 from proxy.pooling.endpoint import parse_endpoint
 from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.idle_time import REST_S
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
@@ -61,21 +62,24 @@ class PoolRig:
         """The open connections that owe an answer."""
         return [transport for transport in self.dialer.open if transport.unanswered]
 
-    async def start(
+    def call(
         self,
         target: bytes = b"/",
         *,
-        method: bytes = b"POST",
         idempotent: bool = True,
         body: Body = b"",
         deadline_s: float | None = None,
         accept: bytes = b"*/*",
-    ) -> asyncio.Task[Reply]:
-        """Begin a call and let it come as far as it comes."""
+    ) -> Call:
+        """A POST to `target`."""
         deadline = NEVER if deadline_s is None else Deadline(self.clock.now() + deadline_s)
-        call = Call(method, target, ((b"Host", b"m"), (b"Accept", accept)), body, deadline=deadline)
+        call = Call(b"POST", target, ((b"Host", b"m"), (b"Accept", accept)), body, deadline=deadline)
         call.idempotent = idempotent
-        task = self.begin(call)
+        return call
+
+    async def start(self, target: bytes = b"/", **how: Any) -> asyncio.Task[Reply]:  # noqa: ANN401 - see `call`
+        """Begin a call and let it come as far as it comes."""
+        task = self.begin(self.call(target, **how))
         await settle()
         return task
 
@@ -86,20 +90,18 @@ class PoolRig:
         return task
 
     async def season(self, count: int = 1) -> list[FakeTransport]:
-        """Give the pool `count` idle connections that have carried a call, of a backend that is trusted."""
-        tasks = [await self.start(b"/season") for _ in range(count)]
-        used = self.asked
-        for transport in used:
-            transport.answer()
-        await settle()
-        for task in tasks:
-            task.result()
-        await self.wait(0.01)
-        again = await self.start(b"/season")
-        self.asked[0].answer()
-        await settle()
-        again.result()
-        return used
+        """Give the pool `count` idle connections that have carried calls, of a backend that is trusted."""
+        while True:
+            tasks = [await self.start(b"/season") for _ in range(count)]
+            used = self.asked
+            for transport in used:
+                transport.answer()
+            await settle()
+            for task in tasks:
+                task.result()
+            if not self.pool._core.must_rest:
+                return used
+            await self.wait(REST_S)
 
     async def wait(self, span_s: float) -> None:
         """Let `span_s` seconds pass."""

@@ -49,6 +49,7 @@ def test_there_are_examples() -> None:
         "loading.yaml",
         "minimal.yaml",
         "open-inference.yaml",
+        "streaming.yaml",
     ]
 
 

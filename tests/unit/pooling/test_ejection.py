@@ -7,7 +7,7 @@ from proxy.pooling.policy import EjectPolicy
 
 
 def circuit(consecutive: int = 3) -> Ejection:
-    return Ejection(EjectPolicy(consecutive=consecutive, base="5s", max="60s"))
+    return Ejection(EjectPolicy.model_validate({"consecutive": consecutive, "base": "5s", "max": "60s"}))
 
 
 def eject(ejection: Ejection, now: float, jitter: float = 1.0) -> None:

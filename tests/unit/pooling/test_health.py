@@ -7,12 +7,15 @@ from proxy.pooling.policy import HealthPolicy
 
 
 def health(every: str = "30s", fall: int = 3, rise: int = 1) -> Health:
-    return Health(HealthPolicy(every=every, timeout="2s", fall=fall, rise=rise), 0.0)
+    policy = HealthPolicy.model_validate({"every": every, "timeout": "2s", "fall": fall, "rise": rise})
+    return Health(policy, 0.0)
 
 
-def probe(subject: Health, *outcomes: bool, now: float = 0.0) -> None:
+def probe(subject: Health, *outcomes: bool, now: float = 0.0) -> str:
+    """The state after probes with these outcomes."""
     for is_healthy in outcomes:
         subject.probed(now, is_healthy=is_healthy, jitter=0.5)
+    return subject.state
 
 
 def test_an_unknown_endpoint_may_be_tried() -> None:
@@ -24,48 +27,39 @@ def test_an_unknown_endpoint_may_be_tried() -> None:
 
 def test_the_first_failure_ends_the_benefit_of_the_doubt() -> None:
     subject = health()
-    probe(subject, False)
-    assert subject.state == "starting"
+    assert probe(subject, False) == "starting"
     assert not subject.is_usable
 
 
 def test_one_success_is_enough_at_the_start() -> None:
     subject = health(rise=5)
-    probe(subject, False, True)
-    assert subject.state == "up"
+    assert probe(subject, False, True) == "up"
     assert subject.is_usable
 
 
 def test_an_endpoint_that_never_came_up_is_down() -> None:
     subject = health()
-    probe(subject, False, False, False)
-    assert subject.state == "down"
+    assert probe(subject, False, False, False) == "down"
 
 
 def test_one_failure_is_not_yet_down() -> None:
     subject = health()
-    probe(subject, True, False)
-    assert subject.state == "failing"
+    assert probe(subject, True, False) == "failing"
     assert subject.is_usable
-    probe(subject, True)
-    assert subject.state == "up"
+    assert probe(subject, True) == "up"
 
 
 def test_it_falls_after_failures_in_a_row() -> None:
     subject = health()
-    probe(subject, True, False, False, True, False, False)
-    assert subject.state == "failing"
-    probe(subject, False)
-    assert subject.state == "down"
+    assert probe(subject, True, False, False, True, False, False) == "failing"
+    assert probe(subject, False) == "down"
     assert not subject.is_usable
 
 
 def test_it_rises_after_successes_in_a_row() -> None:
     subject = health(rise=2)
-    probe(subject, True, False, False, False, True, False, True)
-    assert subject.state == "down"
-    probe(subject, True)
-    assert subject.state == "up"
+    assert probe(subject, True, False, False, False, True, False, True) == "down"
+    assert probe(subject, True) == "up"
 
 
 @pytest.mark.parametrize(("jitter", "interval_s"), [(0.0, 27.0), (0.5, 30.0), (1.0, 33.0)])

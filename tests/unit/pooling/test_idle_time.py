@@ -7,7 +7,8 @@ from proxy.pooling.idle_time import REST_S, IdleTime, looks_like_restart
 
 def trusted(configured_s: float = 30.0) -> IdleTime:
     time = IdleTime(configured_s)
-    time.survived(REST_S)
+    for _ in range(3):
+        time.survived(REST_S)
     return time
 
 
@@ -64,18 +65,18 @@ def test_observations_are_forgotten_after_ten_minutes() -> None:
 
 
 # ------------------------------------------------------------------ trust
-def test_trust_takes_one_peaceful_rest() -> None:
+def test_trust_takes_three_peaceful_rests() -> None:
     time = IdleTime(30.0)
-    assert not time.is_trusted
     time.survived(REST_S / 2)
-    assert not time.is_trusted
-    time.survived(REST_S)
+    for _ in range(3):
+        assert not time.is_trusted
+        time.survived(REST_S)
     assert time.is_trusted
 
 
 def test_a_breach_costs_trust_and_each_doubles_the_price() -> None:
     time = trusted()
-    for price in (2, 4, 8, 16, 32, 64, 64):
+    for price in (6, 12, 24, 48, 96, 96):
         time.closed(0.0, 0.001)
         for _ in range(price):
             assert not time.is_trusted
@@ -84,13 +85,13 @@ def test_a_breach_costs_trust_and_each_doubles_the_price() -> None:
 
 
 def test_breaches_while_untrusted_cost_the_rests_made_so_far() -> None:
-    time = trusted()
+    time = IdleTime(30.0)
+    for _ in range(2):
+        time.survived(REST_S)
     time.closed(0.0, 0.001)
-    time.survived(REST_S)
-    time.closed(0.0, 0.001)
-    time.survived(REST_S)
-    assert not time.is_trusted
-    time.survived(REST_S)
+    for _ in range(3):
+        assert not time.is_trusted
+        time.survived(REST_S)
     assert time.is_trusted
 
 
@@ -101,16 +102,23 @@ def test_a_breach_does_not_shorten_the_limit() -> None:
 
 
 # ------------------------------------------------------------------ calls that must not be sent twice
-def test_a_short_rest_is_safe() -> None:
-    assert trusted().is_safe(0.5)
-
-
-def test_a_longer_rest_is_safe_once_others_have_survived_it() -> None:
+def test_right_after_an_answer_it_is_safe_unless_there_was_a_breach() -> None:
     time = trusted()
-    assert not time.is_safe(3.0)
+    assert time.is_safe(0.0)
+    time.closed(0.0, 0.001)
+    assert not time.is_safe(0.0)
+    time.forget(599.0)
+    assert not time.is_safe(0.0)
+    time.forget(600.0)
+    assert time.is_safe(0.0)
+
+
+def test_a_rest_is_safe_once_others_have_survived_it() -> None:
+    time = trusted()
+    assert not time.is_safe(REST_S)
     time.survived(3.0)
-    assert time.is_safe(3.0)
-    assert not time.is_safe(3.1)
+    assert time.is_safe(2.3)
+    assert not time.is_safe(2.5)
 
 
 def test_nothing_is_safe_near_the_earliest_close() -> None:
@@ -121,14 +129,14 @@ def test_nothing_is_safe_near_the_earliest_close() -> None:
     assert not time.is_safe(4.1)
 
 
-def test_what_was_survived_before_a_close_no_longer_counts() -> None:
+def test_what_was_survived_before_a_close_counts_no_further_than_the_close() -> None:
     time = trusted()
     time.survived(10.0)
-    time.closed(0.0, 0.4)
-    assert time.is_safe(0.32)
-    assert not time.is_safe(0.33)
+    time.closed(0.0, 2.0)
+    assert time.is_safe(1.5)
     time.forget(600.0)
-    assert not time.is_safe(1.0)
+    assert time.is_safe(1.5)
+    assert not time.is_safe(1.7)
 
 
 def test_nothing_beyond_the_limit_is_safe() -> None:

@@ -29,7 +29,8 @@ def upkeep(**policy: object) -> Subject:
 def trust(subject: Subject) -> None:
     rested = Conn()
     rested.uses = 1
-    subject.rested(rested, REST_S)
+    for _ in range(3):
+        subject.rested(rested, REST_S)
 
 
 def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Conn]:
@@ -156,10 +157,22 @@ def test_surviving_a_second_makes_longer_rests_safe() -> None:
     trust(subject)
     old, new = idle(subject, 2)
     new.idle_since = 3.0
-    assert not subject.is_safe(old, 3.0)
+    assert not subject.is_safe(old, 2.0)
     subject.chores(3.0, 0.5)
-    assert subject.is_safe(old, 3.0)
-    assert not subject.is_safe(old, 4.0)
+    assert subject.is_safe(old, 2.0)
+    assert not subject.is_safe(old, 3.0)
+
+
+def test_nothing_is_safe_while_closings_wait_to_be_judged() -> None:
+    subject = upkeep()
+    closed_one, other = idle(subject, 2)
+    subject.chores(5.0, 0.5)
+    assert subject.is_safe(other, 1.0)
+    subject.core.idle.remove(closed_one)
+    subject.ended(closed_one, 5.0)
+    assert not subject.is_safe(other, 1.0)
+    subject.chores(5.1, 0.5)
+    assert subject.is_safe(other, 1.0)
 
 
 # ------------------------------------------------------------------ size
