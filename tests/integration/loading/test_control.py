@@ -257,6 +257,13 @@ class TestOllama:
             await control.unload("a")
         assert server.asked.count("GET /api/ps") == 5
 
+    async def test_a_listing_that_fails_is_no_listing(self) -> None:
+        server = Ollama("a")
+        server.fail["GET /api/tags"] = (500, "disk gone")
+        async with running(server) as (http, _):
+            with pytest.raises(ControlError, match="disk gone"):
+                await OllamaControl(http).listing(())
+
     async def test_a_full_queue_is_no_verdict_on_the_model(self) -> None:
         server = Ollama("a")
         server.fail["POST /api/generate"] = (503, {"error": "server busy"})
