@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-What changed on our side since a listing was asked for (`mark`) is younger than it and is left alone, and so are
-loads and unloads of ours that are under way. A model that was ready and is gone was unloaded by someone else,
-and is not fought for. All ready models gone at once, two at least, is a restart: what was most valuable is
-loaded again, in free memory. The first listing counts as one.
+What changed on our side since a listing was asked for (`mark`) is younger than it and is left alone, and
+so are loads and unloads of ours that are under way. A model that was ready and is gone was unloaded by
+someone else, and is not fought for. All ready models gone at once, two at least, is a restart: what was
+most valuable is loaded again, in free memory. The first listing counts as one.
 """
 
 from __future__ import annotations
