@@ -305,6 +305,8 @@ class Stream:
         An unfinished producer is told to free its source.
         """
         waiting = self._reservoir
+        if self.is_whole and not waiting.held:
+            self.is_complete = True  # a reader that saw the end come need not read it
         if waiting.size:
             waiting.take()
         if not self.is_complete:

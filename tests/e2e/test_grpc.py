@@ -50,7 +50,7 @@ async def test_calls_reach_the_upstream_that_speaks_grpc(
         text = await (await session.get(f"{sidecar.admin}/metrics")).text()
         status = await (await session.get(f"{sidecar.admin}/status.json")).json()
     counted = [line for line in text.splitlines() if line.startswith("pillion_requests_total{")]
-    assert any('protocol="grpc"' in line and 'outcome="ok"' in line for line in counted)
+    assert any('protocol="grpc"' in line and 'outcome="ok"' in line for line in counted), counted
     assert any('protocol="grpc"' in line and 'outcome="client_error"' in line for line in counted)
     assert status["pools"]["model"][0]["channels"] == 2
     assert {listener["name"] for listener in status["listeners"]} == {"http", "grpc", "admin"}

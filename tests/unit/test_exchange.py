@@ -242,3 +242,24 @@ async def test_a_claimed_body_is_asked_for_here() -> None:
     deaf = Call(b"POST", b"/", ((b"expect", b"100-continue"),))
     deaf.claim_body()
     assert deaf.headers == ()
+
+
+async def test_a_stream_left_when_every_byte_was_taken_and_the_end_had_come_is_complete() -> None:
+    stream = Stream(None)
+    stream.feed(b"x")
+    stream.end()
+    await stream.read()
+    stream.abandon()
+    assert stream.is_complete
+
+
+async def test_a_stream_left_before_its_end_or_with_bytes_untaken_is_not_complete() -> None:
+    endless = Stream(None)
+    endless.feed(b"x")
+    await endless.read()
+    unread = Stream(None)
+    unread.feed(b"x")
+    unread.end()
+    for stream in (endless, unread):
+        stream.abandon()
+        assert not stream.is_complete
