@@ -234,9 +234,16 @@ class Batcher:
                 self._own(self._verify(journey.members[index], outcome.parts[index][0]))
 
     async def _verify(self, member: Member, part: bytes) -> None:
-        if await self._carrier.verify(member, part) is False:
+        """Compare an answer with the one to the same call alone; nobody waits for this."""
+        experience = self._intake.experience
+        experience.company.enter()
+        try:
+            is_same = await self._carrier.verify(member, part)
+        finally:
+            experience.company.leave()
+        if is_same is False:
             model = member.lane.model
-            self._intake.experience.bar(model, "answers_differ")
+            experience.bar(model, "answers_differ")
             _log.error(
                 "model %r answers differently in a batch than alone: it is not batched any more", model
             )

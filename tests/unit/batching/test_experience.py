@@ -98,12 +98,19 @@ def test_a_fixed_limit_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "items", "expected"), [(413, 40, 20), (429, 40, 20), (413, 1, 100), (400, 40, 100)]
+    ("status", "items", "expected"), [(413, 40, 20), (429, 40, 100), (413, 1, 100), (400, 40, 100)]
 )
 def test_a_refusal_of_size_halves_the_cap(status: int, items: int, expected: int) -> None:
     school = School()
     school.bring(failed(status), items)
     assert school.lane.profile.cap.items == expected
+
+
+@pytest.mark.parametrize("status", [413, 429])
+def test_what_was_too_much_at_once_and_worked_in_parts_becomes_the_cap(status: int) -> None:
+    school = School()
+    school.bring(failed(status, largest=10), 40)
+    assert school.lane.profile.cap.items == 10
 
 
 def test_a_size_that_failed_twice_in_a_row_becomes_the_cap() -> None:

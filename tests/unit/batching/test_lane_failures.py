@@ -188,6 +188,18 @@ async def test_a_batch_that_is_too_large_makes_the_next_ones_smaller(stage: Stag
     assert [items for _, items, *_ in stage.events.batches] == [16, 8, 8]
 
 
+async def test_two_identities_never_share_a_batch_and_keep_theirs(stage: Stage) -> None:
+    stage.upstream.release_all()
+    calls = [predict_call(k + 0.5) for k in range(4)]
+    for call, identity in zip(calls, (b"one", b"two", b"one", b"two"), strict=True):
+        call.identity = identity
+    await asyncio.gather(*[stage.submit(call) for call in calls])
+    assert sorted((call.identity, call.body) for call in stage.upstream.calls) == [
+        (b"one", b'{"instances":[0.5,2.5]}'),
+        (b"two", b'{"instances":[1.5,3.5]}'),
+    ]
+
+
 async def test_members_that_left_are_not_sent_again(stage: Stage) -> None:
     stage.upstream.answer = refuses(1.5)
     tasks = [stage.submit(predict_call(k + 0.5)) for k in range(4)]
