@@ -59,13 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("caching", parents=[suite], help="what a kept answer costs, what a crowd asks")
     verb.set_defaults(run=lambda given: caching(_options(given)))
 
-<<<<<<< HEAD
     verb = verbs.add_parser("streaming", parents=[suite], help="what passing a stream on costs")
     verb.set_defaults(run=lambda given: streaming(_options(given)))
-=======
+
     verb = verbs.add_parser("loading", parents=[suite], help="model loading: traces replayed beside others")
     verb.set_defaults(run=lambda given: loading(given.out))
->>>>>>> loading
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

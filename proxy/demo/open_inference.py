@@ -59,7 +59,7 @@ def metadata(name: str, model: Model) -> Answer:
 
 
 def config(name: str, max_batch_size: int) -> Answer:
-    """``GET /v2/models/{m}/config``: what a client may learn about batches (0: no limit, and nothing is said).
+    """``GET /v2/models/{m}/config``: what a client may learn about batches (0: no limit, nothing is said).
 
     A `max_batch_size` of 0 would mean that the model takes no batch dimension at all.
     """

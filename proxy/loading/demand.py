@@ -80,7 +80,18 @@ class DemandScheduler:
             left = self.state.remaining(slot, now)
             bar = pending[0].cost.seconds if slot.cause != "demand" else 0.5 * slot.cost.seconds
             if left > bar:
+                self._put_off(slot.name)
                 self.state.cancel(slot, now, f"nobody waits for it, {pending[0].name} does", actions)
+
+    def _put_off(self, model: str) -> None:
+        """What `model` was loaded for may still come: it is tried again when nobody waits."""
+        forecast = self.state.ledger.withdraw(model)
+        if forecast is None:
+            return
+        if forecast.cause == "boot":
+            self.state.boot.appendleft(forecast)
+        else:
+            self.state.forecasts[model] = forecast
 
     def room(self, slot: Slot, waiting_since: float, now: float, spoken: float) -> Room:
         """How `slot` can be made to fit for somebody who has waited since `waiting_since`."""

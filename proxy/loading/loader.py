@@ -168,7 +168,7 @@ class Loader:
         """A request that was observed ends, `run_s` after the backend had it. O(1), cannot fail."""
         if self.planner.finished(model, self._now(), run_s):
             self._turn()
-        elif self.planner.wakeup() < self._timer_at:
+        elif self.planner.hint_at() < self._timer_at:
             self._plan_wakeup()
 
     # ------------------------------------------------------------- the operator

@@ -286,6 +286,10 @@ class Planner:
         """When to call `decide` although nothing happened; `inf` for never."""
         return self._scheduler.wakeup()
 
+    def hint_at(self) -> float:
+        """When the predictor next has something to look at: all that `finished` can bring forward."""
+        return self.state.ahead.next_at()
+
     def why(self, model: str) -> list[Decision]:
         """Decisions about `model`, newest first."""
         return self.state.ledger.why(model)

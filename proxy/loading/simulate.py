@@ -191,7 +191,7 @@ class Simulation:
         def end(at: float) -> None:
             if self.planner.finished(model, at, run_s):
                 self._decide(at)
-            else:
+            elif self.planner.hint_at() < self._wake_at:
                 self._plan_wake()
 
         self._push(now + run_s, end)

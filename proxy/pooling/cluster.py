@@ -76,7 +76,7 @@ class Cluster:
         self._clock = clock
         self._events = events
         self._random = random
-        self._budget = RetryBudget(policy.retry.budget)
+        self._budget = RetryBudget(policy.retry.budget, clock.now())
         self._hedger = Hedger(policy.hedge, events) if policy.hedge.mode != "off" else None
         self._transport = "grpc" if protocol == "grpc" else "http"
         is_tls = any(endpoint.is_tls for endpoint in endpoints)
@@ -118,6 +118,7 @@ class Cluster:
         Raises what `HttpPool.exchange` raises, and NoHealthyEndpoint when no endpoint could be reached. A
         `Stream` body of which nothing was taken is left to the caller.
         """
+        self._budget.calls += 1
         if self._needs_care:
             return await self._exchange_with_care(call)
         plain = self._plain
@@ -207,16 +208,13 @@ class Cluster:
         tries = 1
         while (plan := self._next_try(call, member, outcome, tries)) is not None:
             member, delay_s = plan
-            if not self._budget.take(sum(one.load for one in self._members)):
+            if not isinstance(outcome, _UNREACHABLE) and not self._budget.take(self._clock.now()):
                 break
             self._events.retried()
             discard(outcome)
-            try:
-                if delay_s:
-                    await sleep(self._clock, delay_s)
-                outcome = await member.attempt(call)
-            finally:
-                self._budget.give_back()
+            if delay_s:
+                await sleep(self._clock, delay_s)
+            outcome = await member.attempt(call)
             tries += 1
             self._judge(member, outcome)
         return self._conclude(member, outcome)
@@ -229,7 +227,7 @@ class Cluster:
         else:
             return  # no connection was free: nothing is known about the endpoint
         if has_failed:
-            member.failed(on_trial=on_trial)
+            member.failed(on_trial=on_trial, was_refused=isinstance(outcome, _UNREACHABLE))
         else:
             member.succeeded(on_trial=on_trial)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import UpstreamError
 from proxy.exchange import Reply, Stream
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ("Member", "Outcome", "discard")
 
 log = logging.getLogger(__name__)
+
+_SHUN_S: Final = 0.25  # after a refused connection, until probes or ejection take over
+_SHUNNED_WEIGHT: Final = 1e-6  # chosen only when there is no other
 
 Outcome = Reply | UpstreamError
 """What a try comes to: an answer, or why there is none."""
@@ -86,6 +89,7 @@ class Member:
         self._was_usable = True
         self._was_busy = False
         self._recovered_at = -math.inf
+        self._shunned_until = -math.inf
 
         self._probes = bool(policy.health.every)
 
@@ -145,7 +149,8 @@ class Member:
 
     def weight(self, now: float) -> float:
         """The share of a full load that this endpoint should get, less while it warms up."""
-        return ramp(self._recovered_at, now)
+        weight = ramp(self._recovered_at, now)
+        return weight * _SHUNNED_WEIGHT if now < self._shunned_until else weight
 
     def snapshot(self) -> dict[str, object]:
         """The endpoint's state for the status page."""
@@ -160,8 +165,10 @@ class Member:
         }
 
     # ------------------------------------------------------------- what calls experience
-    def failed(self, *, on_trial: bool = False) -> None:
-        """A call failed in a way that counts."""
+    def failed(self, *, on_trial: bool = False, was_refused: bool = False) -> None:
+        """A call failed in a way that counts; `was_refused` when it could not even connect."""
+        if was_refused:
+            self._shunned_until = self._now() + _SHUN_S
         # While probes fail too, ejecting would only delay the return.
         if self.health.is_usable and self.ejection.failed(self._now(), self._random(), on_trial=on_trial):
             self._was_away = True

@@ -120,7 +120,8 @@ class RetryPolicy(Policy):
     attempts: int = Field(default=2, ge=1, le=10)
     """Tries per call, the first one included."""
     budget: Share = 0.2
-    """Retries in flight, as a share of all calls in flight to the upstream (three are always allowed)."""
+    """Retries of what the backend may have worked on, as a share of the recent calls; ten per second are
+    always allowed, and a burst when a backend dies."""
     idempotent: Literal["auto", "always", "never"] = "auto"
     """Which calls may be executed twice: those whose method or known inference path says so, all, or none."""
 

@@ -230,8 +230,8 @@ class PoolCore(Generic[C, W]):
         return failed
 
     def is_hopeless(self, now: float) -> bool:
-        """True when a call need not wait: no connection is there or will be before the back-off is over."""
-        return self._backoff.failures >= _HOPELESS_DIALS and now < self.dial_at and self.total == 0
+        """True when a call need not wait: dials have failed in a row, and the next is not due."""
+        return self._backoff.failures >= _HOPELESS_DIALS and now < self.dial_at and not self.total
 
     def reconsider(self) -> None:
         """The endpoint was seen alive: dial again without waiting for the back-off."""

@@ -10,8 +10,10 @@ Never when the answer has begun, never for a time-out (the work is probably stil
 body was a stream of which something was sent. A reused connection that proved dead is repeated by the pool
 itself, once, and does not count here.
 
-The budget keeps retries from multiplying an overload: at most `share` of the calls in flight may be retries,
-three are always allowed. Retries to the same endpoint wait for 25 ms, doubling to 250 ms, with full jitter; a
+The budget keeps retries from multiplying an overload. Each call earns `share` of a retry, and each second
+ten, up to a thousand: a backend that dies takes all the calls with it that it was working on, and they may
+all be saved, but calls that fail all the time are not sent twice. What was never sent multiplies nothing and
+is not counted. Retries to the same endpoint wait for 25 ms, doubling to 250 ms, with full jitter; a
 `Retry-After` of up to two seconds is waited for instead, a longer one means no.
 """
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import Reset
+from proxy.errors import ConnectFailed, ConnectTimeout, Reset
 from proxy.exchange import field
 from proxy.pooling.backoff import backoff_s
 
@@ -40,7 +42,9 @@ __all__ = (
 
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 §9.2.2
 _UNAVAILABLE: Final = frozenset((502, 503, 504))
-_ALWAYS_ALLOWED: Final = 3
+_ALWAYS_PER_S: Final = 10.0
+_RESERVE: Final = 100.0
+_MOST_TOKENS: Final = 1000.0
 _BASE_S: Final = 0.025
 _MOST_S: Final = 0.25
 _MOST_RETRY_AFTER_S: Final = 2.0
@@ -55,7 +59,7 @@ def is_idempotent(call: Call, policy: RetryPolicy) -> bool:
 
 def is_retryable_error(error: UpstreamError, call: Call, policy: RetryPolicy) -> bool:
     """Whether `call` may be sent again after `error`."""
-    if error.retry == "if_unsent":
+    if isinstance(error, (ConnectFailed, ConnectTimeout)):
         return True
     return isinstance(error, Reset) and is_idempotent(call, policy)
 
@@ -84,21 +88,25 @@ def wait_s(attempt: int, asked_s: float | None, jitter: float) -> float | None:
 
 
 class RetryBudget:
-    """How many retries may be in flight."""
+    """How many calls may be sent again after a backend may have worked on them. Count every call in
+    `calls`."""
 
-    __slots__ = ("_share", "active")
+    __slots__ = ("_filled_at", "_seen", "_share", "_tokens", "calls")
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, now: float) -> None:
         self._share = share
-        self.active = 0
+        self._tokens = _RESERVE
+        self._filled_at = now
+        self._seen = 0
+        self.calls = 0
 
-    def take(self, in_flight: int) -> bool:
-        """Begin a retry, `in_flight` being all calls under way; False when the budget is spent."""
-        if self.active >= max(_ALWAYS_ALLOWED, self._share * in_flight):
+    def take(self, now: float) -> bool:
+        """Begin a retry; False when the budget is spent."""
+        earned = self._share * (self.calls - self._seen) + _ALWAYS_PER_S * (now - self._filled_at)
+        self._tokens = min(_MOST_TOKENS, self._tokens + earned)
+        self._seen = self.calls
+        self._filled_at = now
+        if self._tokens < 1:
             return False
-        self.active += 1
+        self._tokens -= 1
         return True
-
-    def give_back(self) -> None:
-        """A retry that was begun has ended."""
-        self.active -= 1

@@ -17,6 +17,7 @@ passing its bytes on without the label would be a wrong answer.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from proxy.errors import BadReply
@@ -47,6 +48,7 @@ _NOT_IN_TRAILERS = _HOP_BY_HOP | {
 }
 _BODILESS = frozenset((204, 304))
 _COLON = b": "
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _SAYS_EMPTY = frozenset((b"POST", b"PUT", b"PATCH"))  # RFC 9110 §8.6: a bodiless one should say so
 
 
@@ -129,6 +131,8 @@ def answer_head(
     """
     if status < 100:
         raise BadReply(f"status {status} is not HTTP")
+    if _CONTROLS.search(reason):  # llhttp lets them pass, and not every client would
+        raise BadReply("the reason phrase has control characters")
     kept: list[tuple[bytes, bytes]] = []
     hop: dict[bytes, bytes] = {}
     for pair in fields:

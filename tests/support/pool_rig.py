@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.exchange import Call
 from proxy.pooling.endpoint import parse_endpoint
@@ -62,21 +62,24 @@ class PoolRig:
         """The open connections that owe an answer."""
         return [transport for transport in self.dialer.open if transport.unanswered]
 
-    async def start(
+    def call(
         self,
         target: bytes = b"/",
         *,
-        method: bytes = b"POST",
         idempotent: bool = True,
         body: Body = b"",
         deadline_s: float | None = None,
         accept: bytes = b"*/*",
-    ) -> asyncio.Task[Reply]:
-        """Begin a call and let it come as far as it comes."""
+    ) -> Call:
+        """A POST to `target`."""
         deadline = NEVER if deadline_s is None else Deadline(self.clock.now() + deadline_s)
-        call = Call(method, target, ((b"Host", b"m"), (b"Accept", accept)), body, deadline=deadline)
+        call = Call(b"POST", target, ((b"Host", b"m"), (b"Accept", accept)), body, deadline=deadline)
         call.idempotent = idempotent
-        task = self.begin(call)
+        return call
+
+    async def start(self, target: bytes = b"/", **how: Any) -> asyncio.Task[Reply]:  # noqa: ANN401 - see `call`
+        """Begin a call and let it come as far as it comes."""
+        task = self.begin(self.call(target, **how))
         await settle()
         return task
 

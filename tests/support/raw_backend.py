@@ -27,7 +27,8 @@ class Manners:
 
     `status` of its answers; `delay_s` before each; `close_after_s` is when it closes a connection after an
     answer without having said so (0: at once, None: never); `chatter` are bytes that it sends `chatter_after_s`
-    after an answer although nobody asked.
+    after an answer although nobody asked; `garbage` is answered instead of HTTP; `stuck_once` leaves the next call
+    without an answer; `health` is the status of ``/health``.
     """
 
     status: int = 200
@@ -35,6 +36,8 @@ class Manners:
     close_after_s: float | None = None
     chatter: bytes = b""
     chatter_after_s: float = 0.0
+    garbage: bool = False
+    stuck_once: bool = False
     health: int = 200
 
 
@@ -81,6 +84,12 @@ class _Peer(asyncio.Protocol):
         status = manners.health if is_probe else manners.status
         if not is_probe:
             self.backend.executed[target] += 1
+            if manners.stuck_once:
+                manners.stuck_once = False
+                return
+            if manners.garbage:
+                self.transport.write(b"garbage")
+                return
         self.transport.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(target), target))
         if manners.chatter:
             self.later(manners.chatter_after_s, lambda: self.transport.write(manners.chatter))
@@ -91,25 +100,37 @@ class _Peer(asyncio.Protocol):
 class RawBackend:
     """Listens on a free port of this machine; `url` says where. It can be stopped and started again."""
 
-    def __init__(self, manners: Manners | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        manners: Manners | None = None,
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        path: str = "",
+    ) -> None:
         self.manners = manners or Manners()
         self.executed: Counter[bytes] = Counter()
         self.connections = 0
         self.peers: set[_Peer] = set()
-        self.port = 0
+        self.port = port
         self._tls = tls
+        self._path = path
         self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         """Where it listens."""
+        if self._path:
+            return f"unix:{self._path}"
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Listen, on the same port as before."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Peer(self), "127.0.0.1", self.port, ssl=self._tls
-        )
+        loop = asyncio.get_running_loop()
+        if self._path:
+            self._server = await loop.create_unix_server(lambda: _Peer(self), self._path)
+            return
+        self._server = await loop.create_server(lambda: _Peer(self), "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ from proxy.errors import (
     ConnectFailed,
     ConnectTimeout,
     LeaseTimeout,
+    NoHealthyEndpoint,
     ReadTimeout,
     Reset,
     UpstreamError,
@@ -71,7 +72,7 @@ def test_a_broken_connection_is_retried_for_idempotent_calls_only() -> None:
     assert not is_retryable_error(Reset(), call(), AUTO)
 
 
-@pytest.mark.parametrize("error", [ReadTimeout(), BadReply(), LeaseTimeout()])
+@pytest.mark.parametrize("error", [ReadTimeout(), BadReply(), LeaseTimeout(), NoHealthyEndpoint()])
 def test_nothing_else_is_retried(error: UpstreamError) -> None:
     assert not is_retryable_error(error, call(idempotent=True), AUTO)
 
@@ -110,19 +111,43 @@ def test_a_short_retry_after_is_honoured_and_a_long_one_means_no() -> None:
 
 
 # ------------------------------------------------------------------ budget
-def test_three_retries_are_always_allowed() -> None:
-    budget = RetryBudget(0.2)
-    assert [budget.take(0) for _ in range(4)] == [True, True, True, False]
+def spend(budget: RetryBudget, now: float = 0.0) -> int:
+    """How many retries the budget allows at once."""
+    count = 0
+    while budget.take(now):
+        count += 1
+    return count
 
 
-def test_more_only_as_a_share_of_the_calls_in_flight() -> None:
-    budget = RetryBudget(0.2)
-    assert [budget.take(50) for _ in range(11)].count(True) == 10
+def test_a_burst_is_allowed_to_begin_with() -> None:
+    assert spend(RetryBudget(0.2, 0.0)) == 100
 
 
-def test_a_retry_that_ended_makes_room() -> None:
-    budget = RetryBudget(0.2)
-    while budget.take(0):
-        pass
-    budget.give_back()
-    assert budget.take(0)
+def test_each_call_earns_its_share() -> None:
+    budget = RetryBudget(0.2, 0.0)
+    spend(budget)
+    budget.calls += 50
+    assert spend(budget) == 10
+
+
+def test_each_second_earns_ten() -> None:
+    budget = RetryBudget(0.0, 0.0)
+    spend(budget)
+    assert spend(budget, 2.0) == 20
+    assert spend(budget, 2.0) == 0
+
+
+def test_the_savings_are_bounded() -> None:
+    budget = RetryBudget(0.2, 0.0)
+    budget.calls += 10**6
+    assert spend(budget, 10**6) == 1000
+
+
+def test_calls_that_fail_all_the_time_are_not_doubled() -> None:
+    budget = RetryBudget(0.2, 0.0)
+    spend(budget)
+    retries = 0
+    for _ in range(1000):
+        budget.calls += 1
+        retries += budget.take(0.0)
+    assert retries == 200

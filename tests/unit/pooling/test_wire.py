@@ -168,6 +168,12 @@ def test_a_status_below_100_is_not_http() -> None:
         answer_head(99, b"", [], is_persistent=True, to_head=False)
 
 
+def test_control_characters_in_the_reason_are_refused() -> None:
+    with pytest.raises(BadReply, match="reason"):
+        answer_head(200, b"O\x00K", [], is_persistent=True, to_head=False)
+    assert answer_head(200, b"Tr\xc3\xa8s\tbien", [], is_persistent=True, to_head=False).reason
+
+
 def test_trailers_cannot_smuggle_framing() -> None:
     fields = [
         (b"X-Sum", b"1"),
