@@ -15,8 +15,8 @@ teaches the path's `Profile` and, where the number in flight is learned, the lea
 A lane where merging failed three times in a row (only single calls worked, or the answer could not be cut)
 is suspended: its calls travel alone for a minute. An answer that sets cookies suspends at once, since a
 cookie is for one caller and a batch has many. A model that was found to answer differently in a batch, or
-that declares that it cannot take batches, is not batched at all until the process starts anew or `allow` is
-called.
+that declares that it cannot take batches, is not batched at all until it is loaded anew (`forget`) or the
+process is started anew.
 
 The table of paths is bounded: paths come from clients. The least recently made is forgotten first.
 """
@@ -64,7 +64,7 @@ class Experience:
         if profile is None:
             if len(self.profiles) >= _MOST_PATHS:
                 del self.profiles[next(iter(self.profiles))]
-            profile = self.profiles[key] = Profile(plan.new_cap(), model, target)
+            profile = self.profiles[key] = Profile(plan.new_cap, model, target)
         return profile
 
     def declare(self, model: str, items: int | None) -> None:
@@ -81,9 +81,12 @@ class Experience:
         if len(self.barred) < _MOST_PATHS:
             self.barred[model] = why
 
-    def allow(self, model: str) -> None:
-        """Batch `model` again."""
+    def forget(self, model: str) -> None:
+        """`model` was loaded anew: it is another model as far as anybody knows."""
         self.barred.pop(model, None)
+        for profile in self.profiles.values():
+            if profile.name == model:
+                profile.forget()
 
     def learn(self, journey: Journey, outcome: Outcome, now: float, *, was_alone: bool) -> None:
         """A batch came back, and everybody in it is settled."""

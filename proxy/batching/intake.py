@@ -101,6 +101,14 @@ class Intake:
         if quarantine and isinstance(call.body, bytes) and quarantine.holds(call.target, call.body, now):
             raise MergeRefused("quarantined")
 
+    def forget(self, model: str) -> None:
+        """`model` was loaded anew."""
+        self.experience.forget(model)
+        for lane in self.lanes.values():
+            if lane.model == model:
+                lane.suspended_until = lane.sick_until = 0.0
+                lane.strikes = 0
+
     def _open(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:
         lanes = self.lanes
         if len(lanes) >= self._most_lanes:

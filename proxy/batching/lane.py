@@ -146,9 +146,9 @@ class Batcher:
         """`model` takes at most `items` at once; 0: it takes no batches; None: there is no limit."""
         self._intake.experience.declare(model, items)
 
-    def allow(self, model: str) -> None:
-        """Batch `model` again, after it was found unfit."""
-        self._intake.experience.allow(model)
+    def forget(self, model: str) -> None:
+        """`model` was loaded anew: whatever was learned of the old one is forgotten."""
+        self._intake.forget(model)
 
     # ------------------------------------------------------------- arrivals
     def _place(self, call: Call, subject: Subject, policy: BatchPolicy) -> Member:

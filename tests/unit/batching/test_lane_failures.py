@@ -147,6 +147,18 @@ async def test_answers_that_cannot_be_cut_suspend_the_lane_for_a_while(stage: St
     assert len(stage.events.refusals) == 1
 
 
+async def test_a_model_that_is_loaded_anew_is_merged_again(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = lambda _: Reply(200, (), b'{"predictions":[1]}')
+    for _ in range(3):
+        await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(2)])
+    stage.batcher.forget("another")
+    await stage.submit(predict_call(0.5))
+    stage.batcher.forget("digits")
+    await stage.submit(predict_call(0.5))
+    assert stage.events.refusals == [("digits", "suspended")]
+
+
 async def test_an_encoded_answer_is_asked_again_one_by_one(stage: Stage) -> None:
     def answer(call: Call) -> Reply:
         reply = predict(call)
@@ -329,7 +341,7 @@ async def test_a_model_that_answers_differently_in_a_batch_is_not_batched_any_mo
     assert "answers differently" in caplog.text
     await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
     assert stage.events.refusals == [("digits", "answers_differ")] * 4
-    stage.batcher.allow("digits")
+    stage.batcher.forget("digits")
     await stage.submit(predict_call(0.5), VERIFIED)
     assert len(stage.events.refusals) == 4
 
