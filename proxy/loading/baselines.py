@@ -164,8 +164,6 @@ class _Idle:
 
     def _cv(self) -> float:
         mean = sum(self.bins) / _RANGE_MIN
-        if mean == 0:
-            return 0.0
         return sqrt(sum((b - mean) ** 2 for b in self.bins) / _RANGE_MIN) / mean
 
     def _percentile(self, share: float) -> int:

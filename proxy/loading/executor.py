@@ -121,9 +121,7 @@ class Executor:
     def cancel(self, action: Cancel) -> None:
         """Give up a running load, and unload whatever came of it."""
         _logger.warning("give up loading %s: %s", action.model, action.why)
-        running = self._loads.pop(action.model, None)
-        if running is not None:
-            running.cancel()
+        self._loads.pop(action.model).cancel()
         self._tasks.spawn(self._unload(action.model), f"unload-{action.model}")
 
     async def _load(self, action: Load) -> None:

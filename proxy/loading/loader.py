@@ -205,15 +205,8 @@ class Loader:
 
     def readiness(self) -> tuple[bool, str]:
         """Whether the models of `loading.preload` are loaded; one whose load failed keeps nobody waiting."""
-        slots = self.planner.state.residency.slots
-        if not self.planner.state.acts:
-            return True, ""
-        missing = [
-            name
-            for name in self._policy.preload
-            if name not in slots or slots[name].state not in {State.READY, State.FAILED}
-        ]
-        return not missing, f"not loaded yet: {', '.join(missing)}"
+        missing = self.planner.missing()
+        return not missing, f"not loaded yet: {', '.join(missing)}" if missing else ""
 
     # ------------------------------------------------------------- effects
     def _turn(self) -> None:
@@ -242,8 +235,8 @@ class Loader:
                 self._executor.cancel(action)
             case Release(ticket=ticket):
                 self._settle(ticket, None)
-            case Refuse(ticket=ticket):
-                self._settle(ticket, _error(action))
+            case _:
+                self._settle(action.ticket, _error(action))
 
     def _settle(self, ticket: Ticket, error: ProxyError | None) -> None:
         future = self._waiting.get(ticket)
@@ -265,7 +258,7 @@ class Loader:
             except (ControlError, TimeoutError) as error:
                 _logger.info("models not listed: %s", error or "no answer")
             foreign = any(s.cause == "foreign" for s in self.planner.state.residency.loading.values())
-            await self._pause(_SOON_S if foreign else self._policy.control.every)
+            await _either(self._look, self._clock, _SOON_S if foreign else self._policy.control.every)
 
     async def _find(self) -> bool:
         control = await self._executor.connect()
@@ -287,14 +280,6 @@ class Loader:
             self._events.managed(model)
         self._turn()
 
-    async def _pause(self, span_s: float) -> None:
-        timer = self._clock.call_at(self._clock.now() + span_s, self._look.set)
-        try:
-            await self._look.wait()
-        finally:
-            timer.cancel()
-            self._look.clear()
-
     def _look_soon(self) -> None:
         self._look.set()
 
@@ -307,6 +292,16 @@ class Loader:
         if is_doubtful:
             self._look_soon()
         self._turn()
+
+
+async def _either(event: asyncio.Event, clock: Clock, span_s: float) -> None:
+    """Return once `event` was set or `span_s` has passed; the event is clear then."""
+    timer = clock.call_at(clock.now() + span_s, event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()
+        event.clear()
 
 
 def _error(refusal: Refuse) -> ProxyError:

@@ -10,16 +10,10 @@ fails, and the same events at the same instants give the same effects.
 
 All instants are seconds since the epoch. A clock that steps back delays what was planned, and never makes a
 span negative; one that leaps forward makes everything due once.
-
-`reconcile` compares with the backend's own listing; what changed on our side since it was asked for
-(`mark`) is younger than the listing and is left alone. A model that was ready and is gone was unloaded
-by someone else, and is not fought for. All ready models gone at once, two at least, is a restart: what
-was most valuable is loaded again, in free memory.
 """
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Failure, Refuse, Release, Report
@@ -29,8 +23,9 @@ from proxy.loading.governor import Governor
 from proxy.loading.ledger import Ledger
 from proxy.loading.plan_state import PlanState
 from proxy.loading.policy import ModelLoadPolicy
-from proxy.loading.predictor import Forecast, Foresight
+from proxy.loading.predictor import Foresight
 from proxy.loading.queue import DemandQueue, Ticket
+from proxy.loading.reconciler import Reconciler
 from proxy.loading.residency import Residency, Slot, State
 from proxy.loading.scheduling import Scheduler
 from proxy.loading.speculation import Speculator
@@ -48,7 +43,6 @@ _APART_S = 1.0
 _BACKOFF_MOST_S = 60.0
 _STRIKES = 3
 _STUCK_S = 10.0
-_LEAST_RESTART = 2  # one model alone that is gone may as well have been unloaded by someone else
 _FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
 _ORDER_LEAST_S = 60.0
 
@@ -56,7 +50,7 @@ _ORDER_LEAST_S = 60.0
 class Planner:
     """All models of one backend."""
 
-    __slots__ = ("_demand", "_is_listed", "_out", "_scheduler", "history", "policy", "state")
+    __slots__ = ("_demand", "_out", "_reconciler", "_scheduler", "history", "policy", "state")
 
     def __init__(
         self,
@@ -80,7 +74,7 @@ class Planner:
         self._demand = DemandScheduler(self.state)
         self._scheduler = Scheduler(self.state, self._demand, Speculator(self.state, self._demand))
         self._out: list[Action] = []
-        self._is_listed = False
+        self._reconciler = Reconciler(self.state, self._became_ready)
 
     def limit(self, *, can_unload: bool, can_cancel: bool) -> None:
         """What the backend is able to do, once that is known."""
@@ -177,15 +171,12 @@ class Planner:
         return self.state.queue.remove(ticket)
 
     # ------------------------------------------------------------- the backend's answers
-    def loaded(self, model: str, now: float, seconds: float | None = None, size: int = 0) -> None:
+    def loaded(self, model: str, now: float, seconds: float, size: int = 0) -> None:
         """`model` is loaded and warm after `seconds`; `size` bytes if the backend tells."""
         slot = self.manage(model, now)
-        if seconds is not None:
-            slot.cost.measured(seconds)
+        slot.cost.measured(seconds)
         self._became_ready(slot, now, size)
-        self.state.ledger.note(
-            now, model, "ready", f"after {seconds:.2f} s" if seconds is not None else "listed"
-        )
+        self.state.ledger.note(now, model, "ready", f"after {seconds:.2f} s")
 
     def load_failed(self, model: str, now: float, failure: Failure) -> None:
         """`model` could not be loaded, and holds no memory."""
@@ -228,27 +219,23 @@ class Planner:
 
     def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
         """Compare with what the backend listed after `mark`; True when the backend has restarted."""
-        slots = self.state.residency.slots
-        for model in listing:
+        for model in (*listing, *self.policy.preload):
             self.manage(model, now)
-        ours = [s for s in slots.values() if s.state is State.READY and s.change <= mark]
-        lost = [s for s in ours if listing.get(s.name, Report("unknown")).state not in {"ready", "loading"}]
-        is_restart = len(lost) == len(ours) >= _LEAST_RESTART
-        for slot in slots.values():
-            if slot.change <= mark:
-                self._adopt(slot, listing.get(slot.name, Report("unknown")), now)
-        if is_restart or not self._is_listed:
-            self._is_listed = True
-            self._plan_boot(now)
-        return is_restart
+        return self._reconciler.reconcile(listing, mark, now)
 
     def not_ready(self, model: str, now: float) -> bool:
         """The backend answered that it has no such model loaded; True when we believed otherwise."""
         slot = self.state.residency.slots.get(model)
         if slot is None or slot.state is not State.READY or not self.state.acts:
             return False
-        self._lose(slot, now, "the backend says that it is not loaded")
+        self._reconciler.lose(slot, now, "the backend says that it is not loaded")
         return True
+
+    def missing(self) -> list[str]:
+        """Configured models that are still to be loaded; one that failed is not waited for."""
+        slots = self.state.residency.slots
+        settled = {name for name, slot in slots.items() if slot.state in {State.READY, State.FAILED}}
+        return [name for name in self.policy.preload if name not in settled] if self.state.acts else []
 
     # ------------------------------------------------------------- the operator
     def order(self, model: str, now: float) -> None:
@@ -312,52 +299,3 @@ class Planner:
         if slot.in_flight == 0:
             state.residency.eviction.touched(slot, self.history.of(slot.name, now), now)
             state.ahead.ended(slot.name, now)
-
-    def _adopt(self, slot: Slot, report: Report, now: float) -> None:
-        match report.state:
-            case _ if slot.state is State.UNLOADING or (
-                slot.state is State.LOADING and slot.cause != "foreign"
-            ):
-                pass  # ours, and not over yet
-            case "ready" if slot.state is not State.READY:
-                slot.cause = "foreign"
-                self._became_ready(slot, now, report.size)
-            case "ready" if report.size:
-                slot.cost.reported(report.size)
-                self.state.residency.resize(slot)
-            case "loading" if slot.state not in {State.LOADING, State.READY}:
-                slot.cause = "foreign"
-                self.state.residency.move(slot, State.LOADING, now)
-            case "unloaded" | "failed" | "unknown" if slot.state is State.READY or slot.cause == "foreign":
-                if slot.is_resident:
-                    self._lose(slot, now, "someone else unloaded it")
-            case "unloaded" | "failed" if slot.state is State.UNKNOWN:
-                self.state.residency.move(slot, State.UNLOADED, now)
-            case _:
-                pass
-
-    def _lose(self, slot: Slot, now: float, why: str) -> None:
-        self.state.score(self.state.ledger.gone(slot.name), now)
-        slot.cause = "demand"
-        self.state.residency.move(slot, State.UNLOADED, now)
-        self.state.ledger.note(now, slot.name, "lost", why)
-
-    def _plan_boot(self, now: float) -> None:
-        """What belongs in memory: the configured models, then by value density while memory lasts."""
-        boot = self.state.boot
-        boot.clear()
-        if not self.state.acts:
-            return
-        for model in self.policy.preload:
-            slot = self.manage(model, now)
-            if slot.state is State.UNKNOWN:
-                self.state.residency.move(slot, State.UNLOADED, now)
-            self.state.orders[model] = ("preload", inf)
-        if self.policy.mode != "predictive":
-            return
-        slots = [s for s in self.state.residency.slots.values() if s.name not in self.policy.preload]
-        rank = self.state.residency.eviction.rank
-        for slot in sorted(slots, key=lambda s: (-rank(s, now), s.name)):
-            if self.history.of(slot.name, now).is_used and slot.state is not State.READY:
-                probability = min(1.0, self.history.of(slot.name, now).rate(now) * _FAILED_S)
-                boot.append(Forecast(slot.name, "boot", now, now, probability))

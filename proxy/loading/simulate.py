@@ -172,11 +172,9 @@ class Simulation:
         if counts:
             result.requests += 1
             result.requests_by_model[model] = result.requests_by_model.get(model, 0) + 1
-        attention = self.planner.observe(model, now)
+        self.planner.observe(model, now)
         if self.planner.is_ready(model):
             self._serve(model, now, run_s)
-            if attention:
-                self._decide(now)
             return
         if counts:
             result.cold_by_model[model] = result.cold_by_model.get(model, 0) + 1
@@ -229,7 +227,7 @@ class Simulation:
             case Release(ticket=ticket):
                 self._waited(ticket, now)
                 self._serve(ticket.model, now, self._runs.pop(ticket))
-            case Refuse():
+            case _:
                 self._refuse(action, now)
 
     def _refuse(self, refusal: Refuse, now: float) -> None:

@@ -17,7 +17,8 @@ __all__ = ("detect",)
 
 async def detect(http: ControlHttp) -> str:
     """The protocol's name, or ``none``; ControlError when nobody answers at all."""
-    if "model_repository" in str(await _json(http, "/v2")):
+    server = await _json(http, "/v2")
+    if isinstance(server, dict) and "name" in server and await _has_repository(http, server):
         return "open-inference"
     if isinstance(await _json(http, "/api/version"), dict) and isinstance(await _json(http, "/api/ps"), dict):
         return "ollama"
@@ -34,8 +35,17 @@ async def detect(http: ControlHttp) -> str:
     return "none"
 
 
+async def _has_repository(http: ControlHttp, server: dict[str, Any]) -> bool:
+    """Triton and KServe name the extension; MLServer names none, and has it."""
+    if "model_repository" in str(server.get("extensions")):
+        return True
+    return (await http.ask("POST", "/v2/repository/index", {})).is_ok
+
+
 async def _json(http: ControlHttp, path: str) -> Any:  # noqa: ANN401 - whatever the backend sent
     answer = await http.ask("GET", path)
+    if answer.status >= 500:  # still starting, perhaps: no verdict
+        raise ControlError("unreachable", f"{path}: {answer.status} {answer.text}")
     if not answer.is_ok:
         return None
     try:

@@ -89,7 +89,7 @@ _ORDER = ("ready", "loading", "unloading", "failed", "unloaded")
 
 
 def _report(state: str, reason: str) -> Report:
-    match state.upper():
+    match state.upper().removeprefix("STATE."):  # as MLServer writes it over gRPC
         case "READY":
             return Report("ready")
         case "LOADING" | "UNKNOWN":  # MLServer's word for a model whose load has begun

@@ -56,6 +56,12 @@ async def test_what_is_named_is_not_asked_for(protocol: str) -> None:
     assert server.asked == []
 
 
+async def test_may_be_asked_twice() -> None:
+    async with connected(Vllm()) as connector:
+        assert await connector.connect() is not None
+        assert await connector.connect() is not None
+
+
 async def test_none_is_none() -> None:
     async with connected(Triton(), control=control("none")) as connector:
         assert await connector.connect() is None

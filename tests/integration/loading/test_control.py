@@ -257,6 +257,13 @@ class TestOllama:
             await control.unload("a")
         assert server.asked.count("GET /api/ps") == 5
 
+    async def test_a_listing_that_fails_is_no_listing(self) -> None:
+        server = Ollama("a")
+        server.fail["GET /api/tags"] = (500, "disk gone")
+        async with running(server) as (http, _):
+            with pytest.raises(ControlError, match="disk gone"):
+                await OllamaControl(http).listing(())
+
     async def test_a_full_queue_is_no_verdict_on_the_model(self) -> None:
         server = Ollama("a")
         server.fail["POST /api/generate"] = (503, {"error": "server busy"})
@@ -377,6 +384,21 @@ class TestDetection:
     async def test_knows_each_dialect(self, name: str, protocol: str) -> None:
         async with running(MAKERS[name][0]()) as (http, _):
             assert await detect(http) == protocol
+
+    async def test_mlserver_names_no_extension(self) -> None:
+        server = Triton("a", accent="mlserver")
+        server.fail["GET /v2"] = (200, {"name": "mlserver", "version": "1.7.1", "extensions": []})
+        async with running(server) as (http, _):
+            assert await detect(http) == "open-inference"
+            server.fail["POST /v2/repository/index"] = (404, {})
+            assert await detect(http) == "none"
+
+    async def test_a_server_that_still_starts_is_asked_again(self) -> None:
+        server = Triton("a")
+        server.fail["GET /v2"] = (503, "starting")
+        async with running(server) as (http, _):
+            with pytest.raises(ControlError, match="starting"):
+                await detect(http)
 
     async def test_knows_when_there_is_none(self) -> None:
         class Plain(Server):
@@ -514,7 +536,7 @@ class TestProtobuf:
 
 class TestOpenInferenceGrpc:
     def backend(self, service: str) -> tuple[Grpc, dict[str, str]]:
-        grpc, models = Grpc(), {"a": "UNAVAILABLE", "b": "READY"}
+        grpc, models = Grpc(), {"a": "UNAVAILABLE", "b": "State.READY"}
 
         def index(_: bytes) -> bytes:
             return encode(*((1, encode((1, n), (2, "1"), (3, state))) for n, state in models.items()))
@@ -535,7 +557,7 @@ class TestOpenInferenceGrpc:
 
         def ready(message: bytes) -> bytes | tuple[int, str]:
             state = models.get(text(decode(message), 1))
-            return encode((1, int(state in {"READY", "STUCK"}))) if state else (5, "unknown")
+            return encode((1, int(state in {"READY", "State.READY", "STUCK"}))) if state else (5, "unknown")
 
         grpc.answers = {
             f"{service}RepositoryIndex": index,

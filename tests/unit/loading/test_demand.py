@@ -62,6 +62,7 @@ def test_busy_models_stay_until_patience_ends_and_then_drain() -> None:
     world.pass_time(20)
     assert world.decide() == []
     assert world.slot("a").is_draining
+    assert world.decide() == []
     late = world.wait("a")
     assert world.finish("a"), "the planner wants to know"
     assert world.decide() == ["unload a"]

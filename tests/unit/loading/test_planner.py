@@ -222,6 +222,11 @@ class TestReconcile:
         world.lists({"a": "ready", "b": "unloaded", "c": "unloaded"})
         assert world.decide() == ["release a"]
 
+    def test_a_foreign_unload_under_way_changes_nothing_yet(self) -> None:
+        world = World()
+        world.lists({"a": "unloading"})
+        assert world.state("a") is State.UNLOADED
+
     def test_a_foreign_load_that_was_given_up(self) -> None:
         world = World()
         world.lists({"a": "loading"})

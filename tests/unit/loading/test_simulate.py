@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from proxy.loading.actions import Report
 from proxy.loading.chart import plot
 from proxy.loading.comparison import compare, table
 from proxy.loading.history import Arrival, History
@@ -87,6 +88,17 @@ def test_a_load_that_hangs_is_cancelled_and_never_heard_of_again() -> None:
     result = simulation.run([(0.0, "a", 0.0), (50.0, "b", 0.0)])
     assert result.log[:3] == [(0.0, "Load a"), (30.0, "Refuse a"), (30.0, "Cancel a")]
     assert result.waits == [30.0, 100.0]
+
+
+def test_a_simulation_goes_on_after_a_restart() -> None:
+    before = Simulation(Planner(policy(budget=2 * GIB), History()), same)
+    before.manage(["a", "b"], 0.0)
+    before.run([(0.0, "a", 0.0), (100.0, "a", 0.0)])
+    after = Simulation(Planner(policy(budget=2 * GIB, mode="predictive"), before.planner.history), same)
+    after.manage(["a", "b"], 200.0)
+    after.planner.reconcile({"a": Report("unloaded"), "b": Report("unloaded")}, after.planner.mark(), 200.0)
+    after.wake(200.0)
+    assert after.run([(300.0, "a", 0.0)]).waits == []
 
 
 def test_two_models_in_one_place_are_both_served() -> None:

@@ -1,0 +1,106 @@
+"""Our states against the backend's own listing: what others loaded or unloaded, and restarts.
+
+Theory of operation
+-------------------
+What changed on our side since a listing was asked for (`mark`) is younger than it and is left alone, and
+so are loads and unloads of ours that are under way. A model that was ready and is gone was unloaded by
+someone else, and is not fought for. All ready models gone at once, two at least, is a restart: what was
+most valuable is loaded again, in free memory. The first listing counts as one.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.loading.actions import Report
+from proxy.loading.predictor import Forecast
+from proxy.loading.residency import State
+
+if TYPE_CHECKING:
+    from proxy.loading.plan_state import PlanState
+    from proxy.loading.residency import Slot
+
+__all__ = ("BecameReady", "Reconciler")
+
+_LEAST_RESTART = 2  # one model alone that is gone may as well have been unloaded by someone else
+_BOOT_SPAN_S = 900.0
+
+
+class BecameReady(Protocol):
+    """Who lets the waiting go."""
+
+    def __call__(self, slot: Slot, now: float, size: int) -> None:
+        """`slot` is loaded, with `size` bytes if that is known."""
+
+
+class Reconciler:
+    """Takes listings over into the `state`."""
+
+    __slots__ = ("_became_ready", "_is_listed", "state")
+
+    def __init__(self, state: PlanState, became_ready: BecameReady) -> None:
+        self.state = state
+        self._became_ready = became_ready
+        self._is_listed = False
+
+    def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
+        """Take over what the backend listed after `mark`; True when the backend has restarted."""
+        slots = self.state.residency.slots
+        ours = [s for s in slots.values() if s.state is State.READY and s.change <= mark]
+        lost = [s for s in ours if listing.get(s.name, Report("unknown")).state not in {"ready", "loading"}]
+        is_restart = len(lost) == len(ours) >= _LEAST_RESTART
+        for slot in slots.values():
+            if slot.change <= mark:
+                self._adopt(slot, listing.get(slot.name, Report("unknown")), now)
+        if is_restart or not self._is_listed:
+            self._is_listed = True
+            self._plan_boot(now)
+        return is_restart
+
+    def lose(self, slot: Slot, now: float, why: str) -> None:
+        """`slot` was ready, and is not any more."""
+        self.state.score(self.state.ledger.gone(slot.name), now)
+        slot.cause = "demand"
+        self.state.residency.move(slot, State.UNLOADED, now)
+        self.state.ledger.note(now, slot.name, "lost", why)
+
+    def _adopt(self, slot: Slot, report: Report, now: float) -> None:
+        match report.state:
+            case _ if slot.state is State.UNLOADING or (
+                slot.state is State.LOADING and slot.cause != "foreign"
+            ):
+                pass  # ours, and not over yet
+            case "ready" if slot.state is not State.READY:
+                slot.cause = "foreign"
+                self._became_ready(slot, now, report.size)
+            case "ready" if report.size:
+                slot.cost.reported(report.size)
+                self.state.residency.resize(slot)
+            case "loading" if slot.state not in {State.LOADING, State.READY}:
+                slot.cause = "foreign"
+                self.state.residency.move(slot, State.LOADING, now)
+            case "unloaded" | "failed" | "unknown" if slot.is_resident:
+                self.lose(slot, now, "someone else unloaded it")
+            case "unloaded" | "failed" if slot.state is State.UNKNOWN:
+                self.state.residency.move(slot, State.UNLOADED, now)
+
+    def _plan_boot(self, now: float) -> None:
+        """What belongs in memory: the configured models, then by value density while memory lasts."""
+        boot = self.state.boot
+        boot.clear()
+        if not self.state.acts:
+            return
+        for model in self.state.policy.preload:
+            slot = self.state.slot(model)
+            if slot.state is State.UNKNOWN:
+                self.state.residency.move(slot, State.UNLOADED, now)
+            self.state.orders[model] = ("preload", inf)
+        if self.state.policy.mode != "predictive":
+            return
+        slots = [s for s in self.state.residency.slots.values() if s.name not in self.state.policy.preload]
+        rank = self.state.residency.eviction.rank
+        for slot in sorted(slots, key=lambda s: (-rank(s, now), s.name)):
+            if self.state.history.of(slot.name, now).is_used and slot.state is not State.READY:
+                probability = min(1.0, self.state.history.of(slot.name, now).rate(now) * _BOOT_SPAN_S)
+                boot.append(Forecast(slot.name, "boot", now, now, probability))
