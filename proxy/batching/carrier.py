@@ -87,7 +87,7 @@ class Carrier:
 
     async def _ask_again(self, call: Call) -> bytes | None:
         again = Call(call.method, call.target, call.headers, call.body)
-        again.scheme, again.dialect, again.idempotent = call.scheme, call.dialect, call.idempotent
+        _resemble(again, call)
         try:
             reply = await self._upstream.exchange(again)
             body = await _whole(reply)
@@ -139,8 +139,7 @@ class Carrier:
         body, described = lane.codec.merge([member.prepared for member in members])
         deadline = max(member.call.deadline for member in members)
         merged = Call(lane.method, lane.target, lane.headers + described, body, deadline=deadline)
-        model = members[0].call
-        merged.scheme, merged.dialect, merged.idempotent = model.scheme, model.dialect, model.idempotent
+        _resemble(merged, members[0].call)
         merged.started_at = self._clock.now()
         return merged
 
@@ -167,6 +166,14 @@ class Carrier:
             failure = outcome.failure
             if outcome.status and isolation.report(group, failure) and failure is not None:
                 _tell(failure, waiting)
+
+
+def _resemble(call: Call, original: Call) -> None:
+    """Give `call`, made on behalf of the caller of `original`, what does not travel in its message."""
+    call.scheme = original.scheme
+    call.dialect = original.dialect
+    call.identity = original.identity
+    call.idempotent = original.idempotent
 
 
 def _cut(lane: CallLane, reply: Reply, body: bytes, members: Sequence[Member]) -> list[Part] | Failure:

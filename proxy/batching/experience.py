@@ -4,18 +4,19 @@ Theory of operation
 -------------------
 After each batch the shell reports what became of it, and the next ones are formed accordingly. An answer
 teaches the path's `Profile` and, where the number in flight is learned, the learner. A refusal for overload
-(429, 503) halves the limit; 413 and 429 halve the path's size. Taking a failed batch apart teaches more:
+(429, 503) halves the limit, one for size (413) the path's cap. Taking a failed batch apart teaches more:
 
 * Members at fault are quarantined.
-* If nobody was at fault, twice in a row, the batch was too large: the path's cap becomes the largest group
-  that worked. If only single calls worked, merging itself does not.
+* If nobody was at fault, the batch was too large: the path's cap becomes the largest group that worked, at
+  once after 413 or 429 and otherwise the second time in a row. (429 for halves as well is about the rate of
+  calls, and smaller batches would make more of them.) If only single calls worked, merging itself does not.
 * A sick backend is remembered for the lane, so that its next batches are not taken apart for the same answer.
 
 A lane where merging failed three times in a row (only single calls worked, or the answer could not be cut)
 is suspended: its calls travel alone for a minute. An answer that sets cookies suspends at once, since a
 cookie is for one caller and a batch has many. A model that was found to answer differently in a batch, or
-that declares that it cannot take batches, is not batched at all until the process starts anew or `allow` is
-called.
+that declares that it cannot take batches, is not batched at all until it is loaded anew (`forget`) or the
+process is started anew.
 
 The table of paths is bounded: paths come from clients. The least recently made is forgotten first.
 """
@@ -45,7 +46,6 @@ _SUSPENSION_S = 60.0
 _SICKNESS_S = 5.0
 _STRIKES_TO_SUSPEND = 3
 _QUICK_S = 0.002
-_TOO_MUCH = frozenset((413, 429))
 _OVERLOADED = frozenset((429, 503))
 
 
@@ -64,7 +64,7 @@ class Experience:
         if profile is None:
             if len(self.profiles) >= _MOST_PATHS:
                 del self.profiles[next(iter(self.profiles))]
-            profile = self.profiles[key] = Profile(plan.new_cap(), model, target)
+            profile = self.profiles[key] = Profile(plan.new_cap, model, target)
         return profile
 
     def declare(self, model: str, items: int | None) -> None:
@@ -81,13 +81,16 @@ class Experience:
         if len(self.barred) < _MOST_PATHS:
             self.barred[model] = why
 
-    def allow(self, model: str) -> None:
-        """Batch `model` again."""
+    def forget(self, model: str) -> None:
+        """`model` was loaded anew: it is another model as far as anybody knows."""
         self.barred.pop(model, None)
+        for profile in self.profiles.values():
+            if profile.name == model:
+                profile.forget()
 
-    def learn(self, trip: Journey, outcome: Outcome, now: float, *, was_alone: bool) -> None:
+    def learn(self, journey: Journey, outcome: Outcome, now: float, *, was_alone: bool) -> None:
         """A batch came back, and everybody in it is settled."""
-        batch, lane = trip.batch, trip.lane
+        batch, lane = journey.batch, journey.lane
         profile = lane.profile
         failure = outcome.failure
         status = outcome.status if failure is None else failure.status
@@ -108,17 +111,17 @@ class Experience:
             measured = Trip(
                 profile.work_s(batch.items),
                 outcome.seconds,
-                trip.others,
+                journey.others,
                 is_crowded=lane.plan.former.waiting > 0,
                 is_quick=batch.trigger != "full" and profile.work_s(1) < _QUICK_S,
             )
         self._adjust(lane.plan.slots, measured, status, now)
-        if status in _TOO_MUCH and batch.items > 1:
+        if status == 413 and batch.items > 1:
             profile.cap.refused(batch.items)
         if outcome.sets_cookies:
             lane.suspended_until = now + _SUSPENSION_S
         if failure is not None:
-            self._take_lesson(trip, failure, outcome.lesson, now)
+            self._take_lesson(journey, failure, outcome.lesson, now)
 
     def _adjust(self, slots: Slots, measured: Trip | None, status: int, now: float) -> None:
         learner = slots.learner
@@ -128,18 +131,20 @@ class Experience:
                 learner.refused()
             slots.former.limit = learner.limit
 
-    def _take_lesson(self, trip: Journey, failure: Failure, lesson: Lesson | None, now: float) -> None:
-        lane = trip.lane
+    def _take_lesson(self, journey: Journey, failure: Failure, lesson: Lesson | None, now: float) -> None:
+        lane = journey.lane
         if failure.status == MISMATCH:
             self._strike(lane, now)
         if lesson is None:
             return
         for index in lesson.culprits:
-            call = trip.members[index].call
+            call = journey.members[index].call
             self.quarantine.add(call.target, cast("bytes", call.body), now)  # no stream is ever merged
         if lesson.is_sick:
             lane.sick_as, lane.sick_until = failure, now + _SICKNESS_S
-        elif lesson.largest_items and not failure.is_too_much:
+        elif lesson.largest_items and failure.is_too_much:
+            lane.profile.cap.limit_to(lesson.largest_items)
+        elif lesson.largest_items:
             lane.profile.was_too_large(lesson.largest_items)
         elif lesson.works_only_alone and failure.status != MISMATCH:
             self._strike(lane, now)

@@ -12,12 +12,13 @@ Tenants share first, then the lanes of a tenant: opening many lanes gains nothin
 nothing ready leaves the rounds and starts again without debt, since what it took kept nobody waiting then;
 for the same reason one that is alone in the rounds has no debts.
 
-Lanes of a more urgent class go first, but waiting counts: for each `AGE_S` that a lane's oldest ticket has
-waited, its lane moves up a class. Nobody waits forever, and the delay is bounded by the number of classes.
+Among the lanes of a tenant those of a more urgent class go first, but waiting counts: for each `AGE_S` that
+a lane's oldest ticket has waited, its lane moves up a class. Nobody waits forever, and the delay is bounded
+by the number of classes. Urgency is what callers say of themselves, so it never reaches beyond their own
+tenant.
 
 Moving a lane to another class leaves its old entry behind; an entry counts only if the lane is still listed
-in its class. All operations are O(1) amortised: each step of a round hands out credit that somebody then
-uses up.
+in its class. All operations are O(1) amortised: a round hands out credit that is then used up.
 """
 
 from __future__ import annotations
@@ -94,89 +95,79 @@ class _Ring(Generic[_Account]):
 
 
 class _Tenant:
-    __slots__ = ("credit", "key", "lanes")
+    """The lanes of one tenant, by class."""
+
+    __slots__ = ("classes", "credit", "key")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.credit = 0.0
-        self.lanes: _Ring[Sharer] = _Ring()
-
-
-class _Rounds:
-    """The tenants of one class."""
-
-    __slots__ = ("_by_key", "_tenants", "_urgency")
-
-    def __init__(self, urgency: int) -> None:
-        self._urgency = urgency
-        self._tenants: _Ring[_Tenant] = _Ring()
-        self._by_key: dict[Hashable, _Tenant] = {}
+        self.classes: dict[int, _Ring[Sharer]] = {}
 
     def add(self, lane: Sharer) -> None:
-        tenant = self._by_key.get(lane.tenant)
-        if tenant is None:
-            tenant = self._by_key[lane.tenant] = _Tenant(lane.tenant)
-            self._tenants.add(tenant)
-        tenant.lanes.add(lane)
+        ring = self.classes.get(lane.urgency)
+        if ring is None:
+            ring = self.classes[lane.urgency] = _Ring()
+        ring.add(lane)
 
-    def head(self) -> Sharer | None:
-        """The lane whose turn it is; None when none is left."""
-        while (tenant := self._tenants.head()) is not None:
-            while (lane := tenant.lanes.head()) is not None:
-                if lane.listed_as == self._urgency:
-                    return lane
-                tenant.lanes.drop()
-            self._tenants.drop()
-            del self._by_key[tenant.key]
-        return None
+    def pop(self, now: float) -> Sharer | None:
+        """The lane whose turn it is, taken out; None when none is left."""
+        heads = {}
+        for urgency, ring in tuple(self.classes.items()):
+            while (lane := ring.head()) is not None and lane.listed_as != urgency:
+                ring.drop()
+            if lane is None:
+                del self.classes[urgency]
+            else:
+                heads[urgency] = lane
+        if not heads:
+            return None
+        urgency = min(heads) if len(heads) == 1 else min(heads, key=lambda u: _rank(u, heads[u], now))
+        self.classes[urgency].drop()
+        return heads[urgency]
 
-    def take(self, lane: Sharer) -> None:
-        """Take `lane`, which is the head, out of the rounds; the next tenant is next."""
-        self._by_key[lane.tenant].lanes.drop()
-        self._tenants.turn()
 
-    def charge(self, tenant: Hashable, items: int) -> None:
-        if tenant in self._by_key:
-            self._by_key[tenant].credit -= items
+def _rank(urgency: int, lane: Sharer, now: float) -> tuple[float, int]:
+    """Smaller goes first: the class, less what waiting has earned; among equals the more urgent class."""
+    waited_s = max(now - lane.waiting_since(), 0.0)  # nobody is left in a lane that waits since infinity
+    return urgency - waited_s // AGE_S, urgency
 
 
 class FairQueue:
     """The lanes that may send, in the order in which they should."""
 
-    __slots__ = ("_classes",)
+    __slots__ = ("_by_key", "_tenants")
 
     def __init__(self) -> None:
-        self._classes: dict[int, _Rounds] = {}
+        self._tenants: _Ring[_Tenant] = _Ring()
+        self._by_key: dict[Hashable, _Tenant] = {}
 
     def add(self, lane: Sharer) -> None:
         """List `lane` in its class, or move it up to it."""
         if lane.listed_as is not None and lane.listed_as <= lane.urgency:
             return
         lane.listed_as = lane.urgency
-        rounds = self._classes.get(lane.urgency)
-        if rounds is None:
-            rounds = self._classes[lane.urgency] = _Rounds(lane.urgency)
-        rounds.add(lane)
+        tenant = self._by_key.get(lane.tenant)
+        if tenant is None:
+            tenant = self._by_key[lane.tenant] = _Tenant(lane.tenant)
+            self._tenants.add(tenant)
+        tenant.add(lane)
 
     def pop(self, now: float) -> Sharer | None:
         """Take the lane whose turn it is out of the queue; None when it is empty."""
-        best, best_rounds, best_rank = None, None, 0.0
-        for urgency, rounds in tuple(self._classes.items()):
-            lane = rounds.head()
-            if lane is None:
-                del self._classes[urgency]
-                continue
-            rank = urgency - (now - lane.waiting_since()) // AGE_S if len(self._classes) > 1 else 0.0
-            if best is None or rank < best_rank:
-                best, best_rounds, best_rank = lane, rounds, rank
-        if best is not None and best_rounds is not None:
-            best_rounds.take(best)
-            best.listed_as = None
-        return best
+        while (tenant := self._tenants.head()) is not None:
+            lane = tenant.pop(now)
+            if lane is not None:
+                self._tenants.turn()
+                lane.listed_as = None
+                return lane
+            self._tenants.drop()
+            del self._by_key[tenant.key]
+        return None
 
     def charge(self, lane: Sharer, items: int) -> None:
         """`lane` was served `items`; whoever has nothing more to send keeps no debt."""
         if lane.listed_as is not None:
             lane.credit -= items
-        for rounds in self._classes.values():
-            rounds.charge(lane.tenant, items)
+        if lane.tenant in self._by_key:
+            self._by_key[lane.tenant].credit -= items

@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-A call is examined in the order of what costs least: the policy, the model's standing, the protocol, the
-body's kind, the header fields, and last the body itself, which the codec reads. What comes out is the batch
-key: everything that must be equal for two calls to share an upstream call. Calls with equal keys share a
-`CallLane`.
+A call is examined in the order of what costs least: the policy, the protocol, the body's kind, the header
+fields, and last the body itself, which the codec reads and which may name the model. What comes out is the
+batch key: everything that must be equal for two calls to share an upstream call. Calls with equal keys share
+a `CallLane`.
 
 A call that could be merged may still have to travel alone for a while: its lane is suspended, or the very
 same call spoiled a batch before. And it may be turned away: if what waits already is known to take longer
@@ -100,6 +100,14 @@ class Intake:
         quarantine = self.experience.quarantine
         if quarantine and isinstance(call.body, bytes) and quarantine.holds(call.target, call.body, now):
             raise MergeRefused("quarantined")
+
+    def forget(self, model: str) -> None:
+        """`model` was loaded anew."""
+        self.experience.forget(model)
+        for lane in self.lanes.values():
+            if lane.model == model:
+                lane.suspended_until = lane.sick_until = 0.0
+                lane.strikes = 0
 
     def _open(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:
         lanes = self.lanes

@@ -146,9 +146,9 @@ class Batcher:
         """`model` takes at most `items` at once; 0: it takes no batches; None: there is no limit."""
         self._intake.experience.declare(model, items)
 
-    def allow(self, model: str) -> None:
-        """Batch `model` again, after it was found unfit."""
-        self._intake.experience.allow(model)
+    def forget(self, model: str) -> None:
+        """`model` was loaded anew: whatever was learned of the old one is forgotten."""
+        self._intake.forget(model)
 
     # ------------------------------------------------------------- arrivals
     def _place(self, call: Call, subject: Subject, policy: BatchPolicy) -> Member:
@@ -234,9 +234,16 @@ class Batcher:
                 self._own(self._verify(journey.members[index], outcome.parts[index][0]))
 
     async def _verify(self, member: Member, part: bytes) -> None:
-        if await self._carrier.verify(member, part) is False:
+        """Compare an answer with the one to the same call alone; nobody waits for this."""
+        experience = self._intake.experience
+        experience.company.enter()
+        try:
+            is_same = await self._carrier.verify(member, part)
+        finally:
+            experience.company.leave()
+        if is_same is False:
             model = member.lane.model
-            self._intake.experience.bar(model, "answers_differ")
+            experience.bar(model, "answers_differ")
             _log.error(
                 "model %r answers differently in a batch than alone: it is not batched any more", model
             )

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from proxy.batching.latency_model import LatencyModel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.batching.cap import ItemCap
 
 __all__ = ("BatchRecord", "Profile")
@@ -48,6 +50,7 @@ class Profile:
     """
 
     __slots__ = (
+        "_new_cap",
         "_too_large",
         "cap",
         "is_known",
@@ -59,16 +62,21 @@ class Profile:
         "target",
     )
 
-    def __init__(self, cap: ItemCap, name: str = "", target: bytes = b"") -> None:
+    def __init__(self, new_cap: Callable[[], ItemCap], name: str = "", target: bytes = b"") -> None:
         self.name = name
         self.target = target
-        self.cap = cap
+        self.last: deque[BatchRecord] = deque(maxlen=_REMEMBERED)
+        self._new_cap = new_cap
+        self.forget()
+
+    def forget(self) -> None:
+        """The model was loaded anew: nothing that was learned of it holds, but what happened happened."""
+        self.cap = self._new_cap()
         self.model = LatencyModel()
-        self._too_large = False
         self.is_known = False
         self.service_s = 0.0
         self.item_cost_s = 0.0
-        self.last: deque[BatchRecord] = deque(maxlen=_REMEMBERED)
+        self._too_large = False
 
     def answered(self, record: BatchRecord, *, was_alone: bool) -> None:
         """A batch was answered with success."""

@@ -76,7 +76,7 @@ class CallLane(Lane):
     def __init__(
         self, key: Hashable, plan: Plan, profile: Profile, *, call: Call, codec: Codec, headers: Headers
     ) -> None:
-        super().__init__(key, plan.bounds, profile, plan.rules.tenant(headers))
+        super().__init__(key, plan.bounds, profile, (call.identity, plan.rules.tenant(headers)))
         self.plan = plan
         self.model = profile.name
         self.codec = codec

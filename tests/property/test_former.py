@@ -26,7 +26,7 @@ class FormerMachine(RuleBasedStateMachine):
         self.is_draining = False
         self.now = 0.0
         self.lanes = [
-            Lane(number, Bounds(NBYTES, WAIT_S), Profile(ItemCap(ITEMS, 1, ITEMS)), tenant=number % 2)
+            Lane(number, Bounds(NBYTES, WAIT_S), Profile(lambda: ItemCap(ITEMS, 1, ITEMS)), tenant=number % 2)
             for number in range(3)
         ]
         self.queued: list[Ticket] = []

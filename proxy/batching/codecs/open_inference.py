@@ -19,6 +19,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from proxy.batching.codecs.base import Part, Prepared
+from proxy.batching.codecs.infer_answers import OutputFrame, read_frame
 from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, join_text, quotes, split_text
 from proxy.batching.codecs.tensors import (
     check_parameters,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Headers
 
-__all__ = ("BINARY_LENGTH", "Answer", "OpenInferenceJson", "Request", "around", "own_fields")
+__all__ = ("BINARY_LENGTH", "OpenInferenceJson", "Request", "own_fields")
 
 BINARY_LENGTH = b"inference-header-content-length"
 """The field that says how long the JSON before binary tensors is."""
@@ -66,29 +67,7 @@ class _Request(Request, forbid_unknown_fields=True, gc=False, kw_only=True):
     inputs: list[_Input]
 
 
-class _Output(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    name: Raw
-    shape: list[int]
-    datatype: Raw
-    data: Raw
-    parameters: Raw | UnsetType = UNSET
-
-
-class Answer(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """The fields of an answer beside its outputs."""
-
-    model_name: Raw | UnsetType = UNSET
-    model_version: Raw | UnsetType = UNSET
-    id: Raw | UnsetType = UNSET
-    parameters: Raw | UnsetType = UNSET
-
-
-class _Answer(Answer, forbid_unknown_fields=True, gc=False, kw_only=True):
-    outputs: list[_Output]
-
-
 _request = msgspec.json.Decoder(_Request).decode
-_answer = msgspec.json.Decoder(_Answer).decode
 _ONE_ROW = Prepared((), 1, (b"",))
 
 
@@ -200,71 +179,46 @@ def own_fields(request: Request, *, may_be_binary: bool = False) -> tuple[bytes,
 
 
 def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
-    answer = _decode_answer(body)
+    frame, outputs = read_frame(body)
     total = sum(member.items for member in members)
-    columns = [_column(tensor, total, members) for tensor in answer.outputs]
-    before, after = around(answer)
+    columns = [(output, _rows_of_all(output, total, members)) for output in outputs]
     parts = []
     for index, member in enumerate(members):
-        items = b"%d" % member.items
-        tensors = b"]},".join([b"".join((head, items, tail, rows[index])) for head, tail, rows in columns])
-        ident = b',"id":' + member.ident if member.ident else b""
-        parts.append(b"".join((before, tensors, b"]}]", after, ident, b"}")))
+        tensors = [output.filled(member.items, rows[index]) for output, rows in columns]
+        parts.append(frame.filled(b",".join(tensors), member.ident))
     return parts
 
 
 def _joined(answers: Sequence[bytes]) -> bytes:
-    parts = [_decode_answer(answer) for answer in answers]
-    forms = {(around(part), tuple(map(_form, part.outputs))) for part in parts}
+    parts = [read_frame(answer) for answer in answers]
+    forms = {(frame.form, tuple(map(_form, outputs))) for frame, outputs in parts}
     if len(forms) != 1:
         raise SplitMismatch("answers to one item each do not fit together")
-    (((before, after), tensors),) = forms
-    outputs = [
-        b"%b%d%b%b]}"
-        % (head, len(parts), tail, b",".join([bytes(part.outputs[index].data)[1:-1] for part in parts]))
-        for index, (head, tail, _) in enumerate(tensors)
+    frame, outputs = parts[0]
+    columns = zip(*[[_inside(output) for output in found] for _, found in parts], strict=True)
+    filled = [
+        output.filled(len(parts), b",".join(column)) for output, column in zip(outputs, columns, strict=True)
     ]
-    return b"%b%b]%b}" % (before, b",".join(outputs), after)
+    return frame.filled(b",".join(filled), b"")
 
 
-def _form(tensor: _Output) -> tuple[bytes, bytes, bool]:
-    """What goes around the one row of an output, and whether it is nested."""
-    head, tail, _ = _column(tensor, 1, (_ONE_ROW,))
-    return head, tail, is_nested(bytes(tensor.data), tensor.shape)
+def _form(output: OutputFrame) -> tuple[object, bool]:
+    """What the one row of an output stands in, and whether it is nested."""
+    _rows_of_all(output, 1, (_ONE_ROW,))
+    return output.form, is_nested(_json(output), output.shape)
 
 
-def _decode_answer(body: bytes) -> _Answer:
-    try:
-        answer = _answer(body)
-    except msgspec.ValidationError as error:
-        raise SplitMismatch(f"not an inference response: {error}") from None
-    if not answer.outputs:
-        raise SplitMismatch("no outputs in the answer")
-    return answer
+def _inside(output: OutputFrame) -> bytes:
+    return _json(output)[1:-1]
 
 
-def around(answer: Answer) -> tuple[bytes, bytes]:
-    """The fields of the answer that are the same for every member, before and after its outputs."""
-    before = b"{"
-    if answer.model_name is not UNSET:
-        before += b'"model_name":%b,' % answer.model_name
-    if answer.model_version is not UNSET:
-        before += b'"model_version":%b,' % answer.model_version
-    before += b'"outputs":['
-    after = b"" if answer.parameters is UNSET else b',"parameters":%b' % answer.parameters
-    return before, after
+def _json(output: OutputFrame) -> bytes:
+    if output.data is None:
+        raise SplitMismatch("binary tensors were not asked for")
+    return output.data
 
 
-def _column(
-    tensor: _Output, total: int, members: Sequence[Prepared]
-) -> tuple[bytes, bytes, list[bytes | Raw]]:
-    """What goes around one output's rows, and the rows of each member."""
-    shape = tensor.shape
-    if not shape or shape[0] != total or min(shape) < 0:
-        raise SplitMismatch(f"output {bytes(tensor.name).decode()} has shape {shape} for {total} items")
-    extra = b"" if tensor.parameters is UNSET else b',"parameters":%b' % tensor.parameters
-    return (
-        b'{"name":%b,"shape":[' % tensor.name,
-        b'%b],"datatype":%b%b,"data":[' % (size_list(shape[1:]), tensor.datatype, extra),
-        cut_json(bytes(tensor.data), shape, members),
-    )
+def _rows_of_all(output: OutputFrame, total: int, members: Sequence[Prepared]) -> list[bytes | Raw]:
+    """The rows of each member."""
+    output.check(total)
+    return cut_json(_json(output), output.shape, members)

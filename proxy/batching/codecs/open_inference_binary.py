@@ -24,8 +24,9 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from proxy.batching.codecs.base import Part, Prepared
+from proxy.batching.codecs.infer_answers import OutputFrame, read_frame
 from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, quotes, unveil, veil
-from proxy.batching.codecs.open_inference import BINARY_LENGTH, Answer, Request, around, own_fields
+from proxy.batching.codecs.open_inference import BINARY_LENGTH, Request, own_fields
 from proxy.batching.codecs.tensors import (
     check_parameters,
     check_shape,
@@ -65,12 +66,7 @@ class _Request(Request, forbid_unknown_fields=True, gc=False, kw_only=True):
     inputs: list[_Tensor]
 
 
-class _Answer(Answer, forbid_unknown_fields=True, gc=False, kw_only=True):
-    outputs: list[_Tensor]
-
-
 _request = msgspec.json.Decoder(_Request).decode
-_answer = msgspec.json.Decoder(_Answer).decode
 _encode = msgspec.json.encode
 
 
@@ -226,58 +222,29 @@ def _around_rows(
 # ---------------------------------------------------------------------- answers
 def _cut(head: bytes, blobs: bytes, members: Sequence[Prepared]) -> list[tuple[bytes, list[bytes]]]:
     """The head and the binary rows of each member's answer; raises one of `NOT_JSON`."""
-    try:
-        answer = _answer(head)
-    except msgspec.ValidationError as error:
-        raise SplitMismatch(f"not an inference response: {error}") from None
-    if not answer.outputs:
-        raise SplitMismatch("no outputs in the answer")
+    frame, outputs = read_frame(head)
     total = sum(member.items for member in members)
     columns = []
-    for tensor in answer.outputs:
-        columns.append(_Column(tensor, blobs, members, total))
-        blobs = blobs[columns[-1].size :]
+    for output in outputs:
+        output.check(total)
+        columns.append((output, _rows_of_all(output, blobs, members)))
+        blobs = blobs[output.size or 0 :]
     if blobs:
         raise SplitMismatch("the answer has bytes that belong to no output")
-    before, after = around(answer)
     parts = []
     for index, member in enumerate(members):
-        ident = b',"id":' + member.ident if member.ident else b""
-        outputs = b",".join([column.head(index, member.items) for column in columns])
-        rows = [bytes(column.rows[index]) for column in columns if column.is_binary]
-        parts.append((b"".join((before, outputs, b"]", after, ident, b"}")), rows))
+        tensors = [_filled(output, member.items, rows[index]) for output, rows in columns]
+        own = [bytes(rows[index]) for output, rows in columns if output.size is not None]
+        parts.append((frame.filled(b",".join(tensors), member.ident), own))
     return parts
 
 
-class _Column:
-    """One output: what stands around its rows in the head, and the rows of each member."""
+def _rows_of_all(output: OutputFrame, blobs: bytes, members: Sequence[Prepared]) -> Sequence[bytes | Raw]:
+    """The rows of each member, as JSON or from the head of `blobs`."""
+    if output.data is not None:
+        return cut_json(output.data, output.shape, members)
+    return cut_bytes(blobs[: output.size], output.datatype, output.stride, members)
 
-    __slots__ = ("after", "before", "end", "is_binary", "rows")
 
-    def __init__(self, tensor: _Tensor, blobs: bytes, members: Sequence[Prepared], total: int) -> None:
-        shape = tensor.shape
-        if not shape or shape[0] != total or min(shape) < 0:
-            raise SplitMismatch(f"output {tensor.name} has shape {shape} for {total} items")
-        extra, size, _ = _parameters(tensor)
-        self.is_binary = size is not None
-        self.rows: Sequence[bytes | Raw]
-        if size is not None:
-            self.rows = cut_bytes(blobs[: max(size, 0)], tensor.datatype, math.prod(shape[1:]), members)
-        elif tensor.data is not UNSET:
-            self.rows = cut_json(bytes(tensor.data), shape, members)
-        else:
-            raise SplitMismatch(f"output {tensor.name} has no data")
-        form: _Form = "binary" if self.is_binary else "flat"
-        around_rows = _around_rows(tensor.name, tensor.datatype, tuple(shape[1:]), extra, form)
-        self.before, self.after, self.end = around_rows
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes after the head."""
-        return sum(map(len, self.rows)) if self.is_binary else 0
-
-    def head(self, index: int, items: int) -> bytes:
-        """The output in the head of the member at `index`."""
-        rows = self.rows[index]
-        content = b"%d" % len(rows) if self.is_binary else bytes(rows)
-        return b"".join((self.before, b"%d" % items, self.after, content, self.end))
+def _filled(output: OutputFrame, items: int, rows: bytes | Raw) -> bytes:
+    return output.filled(items, rows if output.size is None else b"%d" % len(rows))

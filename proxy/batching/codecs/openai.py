@@ -30,7 +30,7 @@ from proxy.batching.codecs.usage import shares
 from proxy.errors import MergeRefused, SplitMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from proxy.exchange import Headers
 
@@ -113,22 +113,20 @@ def _cut_choices(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
 
 def _cut(body: bytes, name: str, members: Sequence[Prepared]) -> list[bytes]:
     fields = read_answer(body)
-    entries = _in_order(fields.pop(name, b"null"), total_of(members) * members[0].frame.choices)
-    usage = fields.pop("usage", b"null")
-    ident = fields.pop("id", b"")
-    rest = plain_fields(fields)
+    entries = _in_order(fields.get(name, b"null"), total_of(members) * members[0].frame.choices)
+    plain_fields({key: value for key, value in fields.items() if key not in {name, "usage"}})
     weights = [member.weight for member in members]
-    used = shares(usage, weights) if usage.startswith(b"{") else []
+    usage = fields.get("usage", b"")
+    used = shares(usage, weights) if usage.startswith(b"{") else [usage] * len(members)
+    ident = fields.get("id", b"")
     parts = []
     start = 0
     for number, member in enumerate(members):
         count = member.items * member.frame.choices
         mine = [_numbered(entry, index) for index, entry in enumerate(entries[start : start + count])]
         start += count
-        own = b',"usage":%b' % used[number] if used else b""
-        if ident.endswith(b'"'):
-            own += b',"id":%b-%d"' % (ident[:-1], number)
-        parts.append(b'{"%b":[%b]%b%b}' % (name.encode(), b",".join(mine), rest, own))
+        own = {name: b"[%b]" % b",".join(mine), "usage": used[number], "id": _of_member(ident, number)}
+        parts.append(_object({key: own.get(key, value) for key, value in fields.items()}))
     return parts
 
 
@@ -138,7 +136,7 @@ def _in_order(value: bytes, expected: int) -> list[dict[str, Raw]]:
     entries = array(value)
     for entry in entries:
         fields = _part(bytes(entry))
-        index = bytes(fields.pop("index", b""))
+        index = bytes(fields.get("index", b""))
         if index.isdigit():
             found[int(index)] = fields
     if len(entries) != expected or set(found) != set(range(expected)):
@@ -147,5 +145,14 @@ def _in_order(value: bytes, expected: int) -> list[dict[str, Raw]]:
 
 
 def _numbered(fields: dict[str, Raw], index: int) -> bytes:
-    rest = b"".join([b",%b:%b" % (msgspec.json.encode(name), value) for name, value in fields.items()])
-    return b'{"index":%d%b}' % (index, rest)
+    return _object({**fields, "index": b"%d" % index})
+
+
+def _of_member(ident: bytes, number: int) -> bytes:
+    return b'%b-%d"' % (ident[:-1], number) if ident.endswith(b'"') else ident
+
+
+def _object(fields: Mapping[str, bytes | Raw]) -> bytes:
+    return b"{%b}" % b",".join(
+        [b"%b:%b" % (msgspec.json.encode(name), value) for name, value in fields.items()]
+    )

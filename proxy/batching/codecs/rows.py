@@ -7,8 +7,8 @@ elements have the same shape and kind (see `json_bytes`) and every other field (
 ``parameters``, …) is spelt alike; such fields are sent once.
 
 The answer has a list under a known name (``predictions``): element i belongs to item i, and there must be
-exactly as many elements as were asked about. Other fields are copied to each member if they are plain
-values.
+exactly as many elements as were asked about. Other fields are copied to each member, in the backend's
+order, if they are plain values.
 
 Nearly every message has the one list and nothing else, which a typed decoder reads without building a
 dictionary.
@@ -133,8 +133,11 @@ class RowCodec:
         name = next((name for name in self._answers if name in fields), None)
         if name is None:
             raise SplitMismatch(f"no {self._answers[0]} in the answer")
-        rows = array(fields.pop(name))
-        return rows, b'{"%b":[' % name.encode(), b"]%b}" % plain_fields(fields)
+        at = list(fields).index(name)
+        before = plain_fields(dict(list(fields.items())[:at]))
+        after = plain_fields(dict(list(fields.items())[at + 1 :]))
+        opening = b'{%b"%b":[' % (before[1:] + b"," if before else b"", name.encode())
+        return array(fields[name]), opening, b"]%b}" % after
 
 
 def _plain_decoder(name: str) -> Callable[[bytes], list[Raw]]:

@@ -98,12 +98,19 @@ def test_a_fixed_limit_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "items", "expected"), [(413, 40, 20), (429, 40, 20), (413, 1, 100), (400, 40, 100)]
+    ("status", "items", "expected"), [(413, 40, 20), (429, 40, 100), (413, 1, 100), (400, 40, 100)]
 )
 def test_a_refusal_of_size_halves_the_cap(status: int, items: int, expected: int) -> None:
     school = School()
     school.bring(failed(status), items)
     assert school.lane.profile.cap.items == expected
+
+
+@pytest.mark.parametrize("status", [413, 429])
+def test_what_was_too_much_at_once_and_worked_in_parts_becomes_the_cap(status: int) -> None:
+    school = School()
+    school.bring(failed(status, largest=10), 40)
+    assert school.lane.profile.cap.items == 10
 
 
 def test_a_size_that_failed_twice_in_a_row_becomes_the_cap() -> None:
@@ -179,12 +186,32 @@ def test_a_declared_limit_goes_to_every_path_of_the_model() -> None:
     assert other.cap.items == 100
 
 
-def test_a_model_that_takes_no_batches_is_barred_until_allowed() -> None:
+def test_a_model_that_takes_no_batches_is_barred_until_it_is_loaded_anew() -> None:
     experience = Experience()
     experience.declare("digits", 0)
     assert experience.barred == {"digits": "not_batchable"}
-    experience.allow("digits")
+    experience.forget("digits")
     assert not experience.barred
+
+
+def test_a_model_that_is_loaded_anew_is_learned_anew() -> None:
+    school = School()
+    other = school.experience.profile("other path", "iris", b"/q", school.plan)
+    for _ in range(20):
+        school.bring(Outcome(200, 0.5))
+    school.experience.declare("digits", 4)
+    school.experience.declare("iris", 5)
+    profile = school.lane.profile
+    profile.is_known = True
+    school.experience.forget("digits")
+    assert (profile.cap.items, profile.work_s(10), profile.service_s, profile.is_known) == (
+        100,
+        0.0,
+        0.0,
+        False,
+    )
+    assert len(profile.last) == 20
+    assert other.cap.items == 5
 
 
 def test_the_tables_that_clients_fill_are_bounded() -> None:

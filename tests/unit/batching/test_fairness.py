@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -142,14 +143,28 @@ def test_ten_thousand_lanes_are_served_in_order() -> None:
     assert queue.pop(0.0) is None
 
 
-def test_charging_finds_the_tenant_in_its_class() -> None:
-    lane, other = Wanting("a", "x"), Wanting("b", "y", urgency=1)
+def test_urgency_does_not_reach_beyond_the_tenant() -> None:
+    lanes = [Wanting("pushy", "x", urgency=0), Wanting("modest", "y", urgency=7)]
+    assert serve(queue_of(*lanes), 6) == ["pushy", "modest"] * 3
+
+
+def test_a_lane_that_everybody_left_does_not_go_first() -> None:
+    empty, urgent = Wanting("empty", urgency=3), Wanting("urgent", urgency=1)
+    empty.since = math.inf
+    queue = queue_of(empty, urgent)
+    assert [pop(queue, now=5.0).name for _ in range(2)] == ["urgent", "empty"]
+
+
+def test_a_debt_is_paid_off_in_later_rounds() -> None:
+    lane, other = Wanting("a", "x"), Wanting("b", "y")
     queue = queue_of(lane, other, Wanting("c", "x"))
-    assert pop(queue) is other
     assert pop(queue) is lane
     queue.add(lane)
     queue.charge(lane, 100)
     assert lane.credit < 0
+    assert pop(queue) is other
+    assert pop(queue).name == "c"
+    assert pop(queue) is lane
 
 
 def test_charging_a_tenant_that_is_gone_is_harmless() -> None:

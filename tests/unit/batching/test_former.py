@@ -16,7 +16,7 @@ WINDOW = Bounds(nbytes=1000, wait_s=0.050)
 
 def make_lane(key: str = "a", bounds: Bounds = WINDOW) -> Lane:
     """A lane of ten items for each batch, of its own path and tenant."""
-    return Lane(key, bounds, Profile(ItemCap(10, 10, 10)), tenant=key)
+    return Lane(key, bounds, Profile(lambda: ItemCap(10, 10, 10)), tenant=key)
 
 
 def teach(lane: Lane, seconds: float) -> None:

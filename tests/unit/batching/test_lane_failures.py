@@ -6,16 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
-import pytest
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
 from proxy.batching.lane import Batcher
 from proxy.errors import BadReply, ProxyError, Reset, SplitMismatch
 from proxy.exchange import Call, Reply, Stream
 from tests.support.batching import (
-    JSON_FIELDS,
     Stage,
-    policy,
     predict,
     predict_call,
     predictions,
@@ -24,6 +21,8 @@ from tests.support.batching import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import pytest
 
     from proxy.batching.codecs.base import Part, Prepared
 
@@ -147,6 +146,18 @@ async def test_answers_that_cannot_be_cut_suspend_the_lane_for_a_while(stage: St
     assert len(stage.events.refusals) == 1
 
 
+async def test_a_model_that_is_loaded_anew_is_merged_again(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = lambda _: Reply(200, (), b'{"predictions":[1]}')
+    for _ in range(3):
+        await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(2)])
+    stage.batcher.forget("another")
+    await stage.submit(predict_call(0.5))
+    stage.batcher.forget("digits")
+    await stage.submit(predict_call(0.5))
+    assert stage.events.refusals == [("digits", "suspended")]
+
+
 async def test_an_encoded_answer_is_asked_again_one_by_one(stage: Stage) -> None:
     def answer(call: Call) -> Reply:
         reply = predict(call)
@@ -186,6 +197,18 @@ async def test_a_batch_that_is_too_large_makes_the_next_ones_smaller(stage: Stag
     assert {reply.status for reply in replies} == {200}
     await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(16)])
     assert [items for _, items, *_ in stage.events.batches] == [16, 8, 8]
+
+
+async def test_two_identities_never_share_a_batch_and_keep_theirs(stage: Stage) -> None:
+    stage.upstream.release_all()
+    calls = [predict_call(k + 0.5) for k in range(4)]
+    for call, identity in zip(calls, (b"one", b"two", b"one", b"two"), strict=True):
+        call.identity = identity
+    await asyncio.gather(*[stage.submit(call) for call in calls])
+    assert sorted((call.identity, call.body) for call in stage.upstream.calls) == [
+        (b"one", b'{"instances":[0.5,2.5]}'),
+        (b"two", b'{"instances":[1.5,3.5]}'),
+    ]
 
 
 async def test_members_that_left_are_not_sent_again(stage: Stage) -> None:
@@ -294,73 +317,6 @@ async def test_an_answer_that_breaks_off_is_everybodys_error(stage: Stage) -> No
         *[stage.submit(predict_call(k + 0.5)) for k in range(2)], return_exceptions=True
     )
     assert [str(error) for error in errors] == ["halfway", "halfway"]
-
-
-# ------------------------------------------------------------------- verification
-VERIFIED = policy(verify="100%")
-
-
-async def test_a_model_that_answers_differently_in_a_batch_is_not_batched_any_more(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
-    def answer(call: Call) -> Reply:
-        assert isinstance(call.body, bytes)
-        instances = msgspec.json.decode(call.body)["instances"]
-        body = msgspec.json.encode({"predictions": [one + len(instances) for one in instances]})
-        return Reply(200, JSON_FIELDS, body)
-
-    stage.upstream.release_all()
-    stage.upstream.answer = answer
-    await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
-    await stage.batcher.drain()
-    assert len(stage.upstream.calls) == 3
-    assert "answers differently" in caplog.text
-    await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
-    assert stage.events.refusals == [("digits", "answers_differ")] * 4
-    stage.batcher.allow("digits")
-    await stage.submit(predict_call(0.5), VERIFIED)
-    assert len(stage.events.refusals) == 4
-
-
-async def test_a_model_that_answers_alike_stays_batched(stage: Stage) -> None:
-    stage.upstream.release_all()
-    for _ in range(3):
-        await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
-    await stage.batcher.drain()
-    assert len(stage.upstream.calls) == 6
-    assert stage.events.refusals == []
-
-
-@pytest.mark.parametrize("trouble", ["noise", "error", "failure", "second failure"])
-async def test_what_cannot_be_compared_proves_nothing(stage: Stage, trouble: str) -> None:
-    def answer(call: Call) -> Reply:
-        number = len(stage.upstream.calls)
-        if number > 1 and trouble == "error":
-            raise Reset("gone")
-        if number > {"failure": 1, "second failure": 2}.get(trouble, 99):
-            return Reply(503, ())
-        reply = predict(call)
-        if number > 1:
-            reply.body = b'{"predictions":[%d]}' % number
-        return reply
-
-    stage.upstream.release_all()
-    stage.upstream.answer = answer
-    await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(2)])
-    await stage.batcher.drain()
-    stage.upstream.answer = predict
-    await stage.submit(predict_call(0.5), VERIFIED)
-    assert stage.events.refusals == []
-
-
-async def test_verifying_repeats_nothing_that_is_not_safe_to_repeat(stage: Stage) -> None:
-    stage.upstream.release_all()
-    calls = [predict_call(k + 0.5) for k in range(2)]
-    for call in calls:
-        call.idempotent = False
-    await asyncio.gather(*[stage.submit(call, VERIFIED) for call in calls])
-    await stage.batcher.drain()
-    assert len(stage.upstream.calls) == 1
 
 
 # --------------------------------------------------------------------------- bugs

@@ -12,7 +12,7 @@ from proxy.batching.queueing import Bounds, Lane, Ticket
 
 
 def make_lane(items: int = 10, nbytes: int = 1000) -> Lane:
-    return Lane("key", Bounds(nbytes, 0.050), Profile(ItemCap(items, 1, items)))
+    return Lane("key", Bounds(nbytes, 0.050), Profile(lambda: ItemCap(items, 1, items)))
 
 
 def put(

@@ -30,7 +30,7 @@ def test_other_fields_must_be_equal_and_are_sent_once() -> None:
 
 def test_plain_fields_of_the_answer_are_copied() -> None:
     answer = b'{"model":"m","predictions":[1,2,3],"n":1.50}'
-    assert split(V1, answer, ONE, TWO)[0] == b'{"predictions":[1],"model":"m","n":1.50}'
+    assert split(V1, answer, ONE, TWO)[0] == b'{"model":"m","predictions":[1],"n":1.50}'
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,35 @@ def test_fields_beside_the_inputs_are_sent_once() -> None:
 
 
 def test_each_gets_its_rows_and_its_own_id() -> None:
-    more = ',"model_name":"m","model_version":"1","id":"backend\'s","parameters":{"a":1.0}'
+    more = ',"model_name":"m","id":"backend\'s","parameters":{"a":1.0}'
     assert split(V2, answer("[1, 2.50, 3]", [3, 1], more), ONE, TWO) == [
-        b'{"model_name":"m","model_version":"1","outputs":[{"name":"y","shape":[1,1],"datatype":"FP32","data":[1]}],'
-        b'"parameters":{"a":1.0},"id":"one"}',
-        b'{"model_name":"m","model_version":"1","outputs":[{"name":"y","shape":[2,1],"datatype":"FP32","data":[ 2.50, 3]}],'
+        b'{"outputs":[{"name":"y","shape":[1,1],"datatype":"FP32","data":[1]}],"model_name":"m","id":"one",'
+        b'"parameters":{"a":1.0}}',
+        b'{"outputs":[{"name":"y","shape":[2,1],"datatype":"FP32","data":[ 2.50, 3]}],"model_name":"m",'
         b'"parameters":{"a":1.0}}',
     ]
+
+
+ALONE = (
+    b'{"model_name":"m","model_version":"v1","id":"one","parameters":{},"outputs":[{"name":"y","shape":[1,1],'
+    b'"datatype":"FP32","parameters":{"content_type":"np"},"data":[7]},{"data":[[1,2]],"datatype":"FP32",'
+    b'"name":"z","shape":[1,2]}]}'
+)
+
+
+def test_a_part_is_spelt_as_the_backend_spells_an_answer() -> None:
+    whole = (
+        ALONE.replace(b'"one"', b'"made up"')
+        .replace(b"[1,1]", b"[3,1]")
+        .replace(b"[7]", b"[7,8,9]")
+        .replace(b"[[1,2]]", b"[[1,2],[3,4],[5,6]]")
+        .replace(b'"shape":[1,2]', b'"shape":[3,2]')
+    )
+    assert split(V2, whole, ONE, TWO)[0] == ALONE
+
+
+def test_an_id_that_the_backend_left_out_comes_first() -> None:
+    assert split(V2, answer("[1,2,3]", [3]), ONE, TWO)[0].startswith(b'{"id":"one","outputs":')
 
 
 @pytest.mark.parametrize(
@@ -84,6 +106,11 @@ def test_outputs_of_every_form_are_cut_by_rows(data: str, shape: list[int], part
         b'{"outputs":[]}',
         b'{"error":"x"}',
         b'{"outputs":[{"name":"y"}]}',
+        b'{"outputs":[{"name":"y","shape":[3],"datatype":"FP32"}]}',
+        answer("[1,2,3]", [3], ',"more":1'),
+        answer("[1,2,3]", [3]).replace(b'"name"', b'"more":1,"name"'),
+        answer("[1,2,3]", [3]).replace(b'"y"', b"7"),
+        answer("[1,2,3]", [3]).replace(b'"data":[1,2,3]', b'"parameters":{"binary_data_size":3}'),
         b"",
     ],
 )

@@ -149,6 +149,8 @@ GOOD = {"outputs": [tensor("y", [2, 1], "FP32", 8)]}
         message({"outputs": [{"name": "y", "shape": [2], "datatype": "FP32"}]}),
         message({"outputs": []}),
         message({"error": "x"}),
+        message({"outputs": [{**tensor("y", [2], "FP32", 8), "data": [1, 2]}]}, floats(1, 2)),
+        message({"outputs": [{"data": [1, 2], **tensor("y", [2], "FP32", 8)}]}, floats(1, 2)),
         message(GOOD, floats(1, 2), length=b"9999"),
         message(GOOD, floats(1, 2), length=b"0"),
         message(GOOD, floats(1, 2), length=b"x"),

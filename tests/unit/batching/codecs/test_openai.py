@@ -35,7 +35,8 @@ def test_answers_are_put_in_order_and_numbered_anew() -> None:
     assert [entry["embedding"] for entry in one["data"]] == [[0.5]]
     assert [(entry["index"], entry["embedding"]) for entry in two["data"]] == [(0, [1.5]), (1, [2.5])]
     assert (two["object"], two["model"]) == ("list", "m")
-    assert "usage" not in two
+    assert list(two) == ["object", "data", "model"]
+    assert list(two["data"][0]) == ["object", "index", "embedding"]
 
 
 def test_usage_adds_up() -> None:
