@@ -557,6 +557,15 @@ async def test_a_warm_up_that_fails_or_streams_costs_only_its_connection(rig: Ri
     assert pool.state == (1, 0, 0, 0)
 
 
+async def test_closing_ends_a_warm_up(rig: Rig) -> None:
+    pool = rig({"min": 1, "warm_with": "/warm"})
+    pool.pool.keep_warm()
+    await pool.wait(0.1)
+    [transport] = pool.asked
+    await pool.pool.close()
+    assert transport.is_closed
+
+
 async def test_mass_closing_is_reported(rig: Rig) -> None:
     pool = rig()
     transports = await pool.season(4)
