@@ -22,7 +22,9 @@ from bench.suites.batching import batching
 from bench.suites.caching import caching
 from bench.suites.common import Options
 from bench.suites.load import LoadOptions, load
+from bench.suites.loading import loading
 from bench.suites.passthrough import passthrough
+from bench.suites.streaming import streaming
 from proxy.demo.processes import ChildFailed
 
 if TYPE_CHECKING:
@@ -56,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("caching", parents=[suite], help="what a kept answer costs, what a crowd asks")
     verb.set_defaults(run=lambda given: caching(_options(given)))
+
+    verb = verbs.add_parser("streaming", parents=[suite], help="what passing a stream on costs")
+    verb.set_defaults(run=lambda given: streaming(_options(given)))
+
+    verb = verbs.add_parser("loading", parents=[suite], help="model loading: traces replayed beside others")
+    verb.set_defaults(run=lambda given: loading(given.out))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

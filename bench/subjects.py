@@ -47,13 +47,15 @@ async def pillion(
     protocol: str = "generic",
     batch: str = "mode: adaptive",
     cache: str = 'mode: "off"',
+    pool: str = "{}",
 ) -> AsyncIterator[Running]:
-    """``pillion serve`` with a configuration of its own; `batch` and `cache` are what its sections say."""
+    """``pillion serve`` with a configuration of its own; `batch`, `cache` and `pool` are what
+    its sections say."""
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
         config = Path(folder) / "pillion.yaml"
         config.write_text(
             _template("pillion.yaml").substitute(
-                protocol=protocol, upstream=upstream, batch=batch, cache=cache
+                protocol=protocol, upstream=upstream, batch=batch, cache=cache, pool=pool
             ),
             encoding="utf-8",
         )
@@ -91,9 +93,9 @@ async def envoy(upstream: str, core: int) -> AsyncIterator[Running]:
 
 
 @contextlib.asynccontextmanager
-async def nginx(upstream: str, core: int) -> AsyncIterator[Running]:
-    """nginx with one worker; raises `FileNotFoundError` when it is not installed."""
-    servers = _template("nginx-proxy.conf").safe_substitute(upstream=urlsplit(upstream).netloc)
+async def nginx(upstream: str, core: int, *, more: str = "") -> AsyncIterator[Running]:
+    """nginx with one worker; `more` are directives. Raises `FileNotFoundError` when it is not installed."""
+    servers = _template("nginx-proxy.conf").safe_substitute(upstream=urlsplit(upstream).netloc, more=more)
     async with _nginx("nginx", servers, core) as running:
         yield running
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import secrets
 import sys
 import time
 from functools import cached_property, partial
@@ -23,13 +22,12 @@ from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
 from proxy.batching.codecs import CODECS
 from proxy.batching.declared import ask_batch_limit
-from proxy.batching.keys import HeaderRules, shared_fields
+from proxy.batching.keys import shared_fields
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
 from proxy.exchange import Ledger
 from proxy.ingress.http2 import Http2Server
-from proxy.ingress.rules import HeadRules
 from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.loading.control.connect import Connector
@@ -46,18 +44,27 @@ from proxy.streaming.streams import Streams
 from proxy.telemetry.status import StatusReport
 from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
+from proxy.wiring import (
+    batch_policy,
+    by_model,
+    cache_policy,
+    field_rules,
+    head_rules,
+    host_of,
+    managed_upstream,
+    named_models,
+    stream_policy,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
-    from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
-    from proxy.caching.policy import CachePolicy
     from proxy.config.load import Loaded
     from proxy.config.model import Config
+    from proxy.ingress.rules import HeadRules
     from proxy.lifecycle import Component
     from proxy.pooling.endpoint import Endpoint
-    from proxy.streaming.policy import StreamPolicy
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "run")
@@ -148,7 +155,7 @@ class _Parts:
 
     @cached_property
     def telemetry(self) -> Telemetry:
-        policy, models = self.config.observe.access_log, _named_models(self.config)
+        policy, models = self.config.observe.access_log, named_models(self.config)
         return Telemetry(self.clock, self.wall, policy, version=__version__, models=models)
 
     @cached_property
@@ -200,7 +207,7 @@ class _Parts:
     def pipeline(self) -> Pipeline:
         config, metrics = self.config, self.telemetry.metrics
         admission = Admission(config.server.limits.inflight, self.ledger)
-        streams = Streams(_stream_policy(config), metrics.stream, self.clock, self.ledger)
+        streams = Streams(stream_policy(config), metrics.stream, self.clock, self.ledger)
         metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
         metrics.sample("stream_paused", streams.paused)
         return Pipeline(
@@ -217,16 +224,16 @@ class _Parts:
         return Service(
             cluster,
             batcher,
-            _batch_policy(config),
+            batch_policy(config),
             self.cache,
-            _cache_policy(config),
-            self.gate if name == _managed_upstream(config) else None,
-            _host(config.upstreams[name].host),
+            cache_policy(config),
+            self.gate if name == managed_upstream(config) else None,
+            host_of(config.upstreams[name].host),
         )
 
     @cached_property
     def rules(self) -> HeadRules:
-        return _head_rules(self.config)
+        return head_rules(self.config)
 
     @cached_property
     def http(self) -> HttpServer:
@@ -268,8 +275,8 @@ class _Parts:
             for door in cluster.clusters:
                 for gauge, sampler in door.gauges().items():
                     metrics.sample(gauge, sampler)
-            metrics.sample("queue_depth", partial(_by_model, batcher.waiting))
-            metrics.sample("batch_inflight_limit", partial(_by_model, batcher.limits))
+            metrics.sample("queue_depth", partial(by_model, batcher.waiting))
+            metrics.sample("batch_inflight_limit", partial(by_model, batcher.limits))
         return upstreams
 
     @cached_property
@@ -278,7 +285,18 @@ class _Parts:
 
     @cached_property
     def loader(self) -> Loader | None:
-        return _loader(self.config, self.telemetry, self.clock, self.wall)
+        policy = self.config.loading
+        if policy.mode == "off":
+            return None
+        name = managed_upstream(self.config)
+        upstream, (transports, _) = self.config.upstreams[name], self.upstreams[name]
+        # a channel pool balances: only with one server behind it does control reach the one it means
+        grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
+        connector, metrics = Connector(policy, upstream.http, grpc), self.telemetry.metrics
+        loader = Loader(policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall)
+        for gauge, sampler in samplers(loader.planner).items():
+            metrics.sample(gauge, sampler)
+        return loader
 
     @cached_property
     def gate(self) -> Gate | None:
@@ -286,22 +304,6 @@ class _Parts:
             return None
         header = self.config.loading.session_header.lower().encode()
         return Gate(self.loader, lambda model: self.config.model_policy(model).fallback, self.clock, header)
-
-
-def _managed_upstream(config: Config) -> str:
-    """The upstream whose models are loaded and unloaded."""
-    return config.loading.control.upstream or next(iter(config.upstreams))
-
-
-def _loader(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Loader | None:
-    if config.loading.mode == "off":
-        return None
-    places = config.upstreams[_managed_upstream(config)].http
-    connector = Connector(config.loading, places)
-    loader = Loader(config.loading, History(), connector, telemetry.metrics.load, clock=clock, wall=wall)
-    for name, sampler in samplers(loader.planner).items():
-        telemetry.metrics.sample(name, sampler)
-    return loader
 
 
 def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
@@ -321,46 +323,6 @@ def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Tran
     }
 
 
-def _head_rules(config: Config) -> HeadRules:
-    server = config.server
-    return HeadRules(
-        server.limits,
-        auth=server.auth,
-        forwarding=server.forwarding,
-        trusted=server.trusted_proxies,
-        name=f"pillion-{secrets.token_hex(4)}",
-    )
-
-
-def _host(setting: str) -> bytes | None:
-    """What takes the place of a client's `Host` (see `Service`)."""
-    return {"preserve": None, "upstream": b""}.get(setting, setting.encode())
-
-
-def _batch_policy(config: Config) -> Callable[[str], BatchPolicy]:
-    return lambda model: config.model_policy(model).batch
-
-
-def _stream_policy(config: Config) -> Callable[[str], StreamPolicy]:
-    return lambda model: config.model_policy(model).stream
-
-
-def _cache_policy(config: Config) -> Callable[[str], CachePolicy]:
-    """Items are looked up one by one only where batching relies on their independence too."""
-    together: dict[int, CachePolicy] = {}  # a policy lives as long as its configuration, and so does this
-
-    def policy(model: str) -> CachePolicy:
-        found = config.model_policy(model)
-        if found.batch.mode != "off" or not found.cache.items:
-            return found.cache
-        whole = together.get(id(found.cache))
-        if whole is None:
-            whole = together[id(found.cache)] = found.cache.model_copy(update={"items": False})
-        return whole
-
-    return policy
-
-
 def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
     """The cache, or None when the configuration keeps nothing."""
     if not config.cache.metadata and all(model.cache.mode == "off" for model in config.models.values()):
@@ -371,7 +333,7 @@ def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[]
         config.cache,
         clock=clock,
         wall=wall,
-        rules=_field_rules,
+        rules=field_rules,
         codecs=CODECS,
         share=shared_fields,
         upstreams=tuple(config.upstreams),
@@ -383,21 +345,6 @@ def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[]
     sample("cache_evictions_total", lambda: [(("size",), lru.evicted), (("age",), lru.expired)])
     sample("cache_errors_total", lambda: [((name,), count) for name, count in cache.store.errors.items()])
     return cache
-
-
-def _field_rules(ignore: Sequence[str]) -> HeaderRules:
-    """What keeps callers out of each other's batches keeps them out of each other's answers."""
-    is_shared = "authorization" in (name.lower() for name in ignore)
-    return HeaderRules(() if is_shared else ("authorization",), ignore)
-
-
-def _named_models(config: Config) -> tuple[str, ...]:
-    """The model names that the configuration writes out; globs name nothing that a metric could show."""
-    return tuple(name for name in config.models if not set(name) & set("*?"))
-
-
-def _by_model(read: Callable[[], Iterable[tuple[str, float]]]) -> list[tuple[tuple[str, ...], float]]:
-    return [((model,), value) for model, value in read()]
 
 
 def _announce(app: App, status: StatusReport, state: State) -> None:

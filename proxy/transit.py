@@ -92,6 +92,7 @@ class Stream:
         "_error",
         "_flow",
         "_high",
+        "_is_abandoned",
         "_low",
         "_on_close",
         "_open_sink",
@@ -129,6 +130,7 @@ class Stream:
         self._sink: Sink | None = None
         self._open_sink: Sink | None = None  # the same, while it takes more
         self._ended = False
+        self._is_abandoned = False
         self._closed = False
         self._paused = False
         self._error: ProxyError | None = None
@@ -160,7 +162,7 @@ class Stream:
 
     def fail(self, error: ProxyError) -> None:
         """The body will never be whole; the consumer gets `error` after the bytes that did arrive."""
-        if self._ended:
+        if self._ended or self._is_abandoned:
             return
         self._error = error
         self._end()
@@ -311,6 +313,7 @@ class Stream:
         self._sink = self._open_sink = None
         if not self._closed:
             self.left_because = why
+        self._is_abandoned = True
         flow, self._flow = self._flow, None
         if flow is not None and not self._ended:
             flow.abandon()

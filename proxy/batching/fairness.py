@@ -130,17 +130,14 @@ class _Rounds:
             del self._by_key[tenant.key]
         return None
 
-    def take(self) -> None:
-        """Take the head out of the rounds; the next tenant is next."""
-        tenant = self._tenants.head()
-        if tenant is not None:
-            tenant.lanes.drop()
-            self._tenants.turn()
+    def take(self, lane: Sharer) -> None:
+        """Take `lane`, which is the head, out of the rounds; the next tenant is next."""
+        self._by_key[lane.tenant].lanes.drop()
+        self._tenants.turn()
 
     def charge(self, tenant: Hashable, items: int) -> None:
-        known = self._by_key.get(tenant)
-        if known is not None:
-            known.credit -= items
+        if tenant in self._by_key:
+            self._by_key[tenant].credit -= items
 
 
 class FairQueue:
@@ -173,7 +170,7 @@ class FairQueue:
             if best is None or rank < best_rank:
                 best, best_rounds, best_rank = lane, rounds, rank
         if best is not None and best_rounds is not None:
-            best_rounds.take()
+            best_rounds.take(best)
             best.listed_as = None
         return best
 

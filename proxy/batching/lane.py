@@ -16,7 +16,8 @@ import asyncio
 import contextlib
 import logging
 import math
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from proxy.batching.carrier import Carrier, Outcome
 from proxy.batching.codecs import CODECS
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     Inquiry = Callable[[Call], Awaitable[int | None]]
 
 __all__ = ("Batcher",)
+
+T = TypeVar("T")
 
 _log = logging.getLogger("pillion.batching")
 
@@ -66,7 +69,7 @@ class Batcher:
         self._intake = Intake(codecs)
         self._carrier = Carrier(upstream, clock, events)
         self._expiry: Expiry[Member] = Expiry()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: Timer | None = None
         self._timer_at = math.inf
         self._is_woken = False
@@ -78,6 +81,8 @@ class Batcher:
         What cannot be merged safely is forwarded as it came. A call whose deadline passes while it waits
         gets `DeadlineExceeded`; one that is known to have to wait too long gets `Overloaded` at once.
         """
+        if self._is_closed:
+            raise Draining
         try:
             member = self._place(call, subject, policy)
         except MergeRefused as refusal:
@@ -210,22 +215,23 @@ class Batcher:
         self._events.batched(journey.lane.model, batch.items, batch.trigger, batch.wait_s)
         for member in members:
             member.board(journey)
-        journey.task = self._own(self._travel(journey))
-        journey.task.add_done_callback(journey.settle)
+        journey.task = self._own(self._carrier.carry(journey.lane, members))
+        journey.task.add_done_callback(partial(self._land, journey))
 
-    async def _travel(self, journey: Journey) -> None:
-        outcome = Outcome()
-        try:
-            outcome = await self._carrier.carry(journey.lane, journey.members)
-        finally:
-            was_alone = self._intake.experience.company.leave(journey.batch)
-            journey.lane.plan.former.finished(journey.batch)
-            self._intake.experience.learn(journey, outcome, self._clock.now(), was_alone=was_alone)
-            self._pump("slot_free")
+    def _land(self, journey: Journey, task: asyncio.Task[Outcome]) -> None:
+        """A batch came back, or was given up, perhaps before it left: its slot is free in any case."""
+        journey.settle(is_given_up=task.cancelled())
+        has_outcome = not task.cancelled() and task.exception() is None
+        outcome = task.result() if has_outcome else Outcome()
+        experience = self._intake.experience
+        was_alone = experience.company.leave(journey.batch)
+        journey.lane.plan.former.finished(journey.batch)
+        experience.learn(journey, outcome, self._clock.now(), was_alone=was_alone)
+        self._pump("slot_free")
         if outcome.parts and journey.lane.is_idempotent:
             index = journey.lane.plan.sampler.pick(len(journey.members))
             if index is not None:
-                await self._verify(journey.members[index], outcome.parts[index][0])
+                self._own(self._verify(journey.members[index], outcome.parts[index][0]))
 
     async def _verify(self, member: Member, part: bytes) -> None:
         if await self._carrier.verify(member, part) is False:
@@ -235,14 +241,14 @@ class Batcher:
                 "model %r answers differently in a batch than alone: it is not batched any more", model
             )
 
-    def _own(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _own(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """A task that ends with the batcher."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._disown)
         return task
 
-    def _disown(self, task: asyncio.Task[None]) -> None:
+    def _disown(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:

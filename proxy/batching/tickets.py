@@ -7,7 +7,7 @@ settles it, settles it once; settling one whose caller left is a no-op.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from proxy.batching.queueing import Lane, Ticket
 from proxy.errors import Draining, ProxyError
@@ -150,7 +150,7 @@ class Journey:
         self.members = members
         self.lane = members[0].lane
         self.others = others
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
         self._companions = len(members)
 
     def leave(self) -> None:
@@ -159,11 +159,11 @@ class Journey:
         if not self._companions and self.task is not None:
             self.task.cancel()
 
-    def settle(self, task: asyncio.Task[None]) -> None:
+    def settle(self, *, is_given_up: bool) -> None:
         """The task ended: by now everyone has an answer, unless the batch was given up or has a bug."""
         for member in self.members:
             if not member.future.done():
-                member.fail(Draining() if task.cancelled() else ProxyError())
+                member.fail(Draining() if is_given_up else ProxyError())
 
 
 def discard(reply: Reply) -> None:

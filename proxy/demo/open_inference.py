@@ -59,8 +59,12 @@ def metadata(name: str, model: Model) -> Answer:
 
 
 def config(name: str, max_batch_size: int) -> Answer:
-    """``GET /v2/models/{m}/config``: what a client may learn about batches (0: no limit is known)."""
-    return json_answer({"name": name, "platform": "pillion_demo", "max_batch_size": max_batch_size})
+    """``GET /v2/models/{m}/config``: what a client may learn about batches (0: no limit, nothing is said).
+
+    A `max_batch_size` of 0 would mean that the model takes no batch dimension at all.
+    """
+    limit = {"max_batch_size": max_batch_size} if max_batch_size else {}
+    return json_answer({"name": name, "platform": "pillion_demo", **limit})
 
 
 def infer(name: str, model: Model, compute: Compute, request: Request) -> Inference:

@@ -141,11 +141,6 @@ class FrameReader:
         self.max_frame_size = max_frame_size
         self._pending = bytearray()
 
-    @property
-    def buffered(self) -> int:
-        """Bytes of the unfinished frame."""
-        return len(self._pending)
-
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames completed by `data`, in order; the iterator must be run to its end."""
         if self._pending:

@@ -95,7 +95,12 @@ class AnsweringConnection(RequestHandler):
             keep_alive = keep_alive and (is_chunked or body.length is not None)
             takes_trailers = arrival.head.wants_trailers or reply.header(b"trailer") is not None
             self._relay = Relay(
-                body, transport, self._server.clock, is_chunked=is_chunked, takes_trailers=takes_trailers
+                body,
+                transport,
+                self._server.clock,
+                is_chunked=is_chunked,
+                takes_trailers=takes_trailers,
+                stall_s=self._server.timeouts.write_stall,
             )
             await self._relay.run(self._head_of(arrival, reply, body.length, keep_alive=keep_alive))
         except ProxyError as error:

@@ -25,9 +25,10 @@ from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.patience import Patience
 from proxy.ingress.replies import error_reply
 from proxy.ingress.supervision import SupervisedConnection
-from proxy.kernel_buffers import bound_receiving
+from proxy.kernel_buffers import FROM_AFAR, bound_receiving
 
 if TYPE_CHECKING:
+    from proxy.exchange import Body
     from proxy.ingress.server import HttpServer
 
 __all__ = ("ClientConnection",)
@@ -77,7 +78,7 @@ class ClientConnection(SupervisedConnection):
         self._server.unwatch(self)
         self._requests.break_off(ClientGone())
         while self._arrivals:
-            self._release(self._arrivals.popleft())
+            self._release(self._arrivals.popleft().call.body)
         super().connection_lost(exc)
         del self._inform  # a cycle with this object
 
@@ -148,7 +149,7 @@ class ClientConnection(SupervisedConnection):
                 if self._buffer_paused and not self._arrivals:
                     self._resume_reading_for_buffer()
                 if not await self._answer(arrival):
-                    if not _is_consumed(arrival.call):
+                    if self._may_get_more(arrival.call):
                         await self._linger()
                     break
         finally:
@@ -185,7 +186,7 @@ class ClientConnection(SupervisedConnection):
             call.on_informational = self._inform
         body = call.body
         if not isinstance(body, bytes) and self.transport is not None:
-            bound_receiving(self.transport)
+            bound_receiving(self.transport, FROM_AFAR)
         try:
             reply = await self._reply_to(arrival)
             self._has_answered = True
@@ -204,10 +205,7 @@ class ClientConnection(SupervisedConnection):
         finally:
             self._serving = None
             self._request_in_progress = False
-            if isinstance(body, bytes):
-                self._server.ledger.used -= len(body)
-            else:
-                body.abandon()
+            self._release(body)
             if self._handler_waiter is not None and not self._handler_waiter.done():
                 self._handler_waiter.set_result(None)
 
@@ -218,6 +216,10 @@ class ClientConnection(SupervisedConnection):
             and _is_consumed(call)
             and (not self._has_eof or bool(self._arrivals))
         )
+
+    def _may_get_more(self, call: Call) -> bool:
+        """True when the client may still be sending, not knowing that nobody will listen."""
+        return not _is_consumed(call) or bool(self._arrivals) or self._server.is_draining
 
     async def _reply_to(self, arrival: Arrival) -> Reply:
         call = arrival.call
@@ -231,8 +233,8 @@ class ClientConnection(SupervisedConnection):
             log.exception("a call failed inside the proxy")
             return error_reply(ProxyError("internal error of the proxy"), call.dialect)
 
-    def _release(self, arrival: Arrival) -> None:
-        body = arrival.call.body
+    def _release(self, body: Body) -> None:
+        """The request `body` is held no longer."""
         if isinstance(body, bytes):
             self._server.ledger.used -= len(body)
         else:

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 _BACKLOG: Final = 4096
 _LONGEST_SCAN_S: Final = 1.0  # the date's own resolution
 _SHORTEST_SCAN_S: Final = 0.01
+_INSPECTED_AT_ONCE: Final = 500
 _WATCH_S: Final = 0.04
 _DEEP_EVERY: Final = 25  # a look at the kernel's tables for each half-closed client once a second
 _DESCRIPTORS_FOR_OTHERS: Final = 256  # pools, files, the admin port
@@ -210,10 +211,16 @@ class HttpServer(Server):
     def _scan(self) -> None:
         now = self._loop.time()
         self.heads.date = formatdate(usegmt=True).encode()
-        for connection in tuple(self._connections):
-            cast("ClientConnection", connection).inspect(now)
+        self._inspect(tuple(self._connections), now)
         self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
+
+    def _inspect(self, connections: tuple[RequestHandler, ...], now: float) -> None:
+        """Judge them, some in each turn of the loop: ten thousand at once would hold the others up."""
+        for connection in connections[:_INSPECTED_AT_ONCE]:
+            cast("ClientConnection", connection).inspect(now)
+        if len(connections) > _INSPECTED_AT_ONCE:
+            self._loop.call_soon(self._inspect, connections[_INSPECTED_AT_ONCE:], now)
 
     def _limit_descriptors(self) -> None:
         """Take as many file descriptors as the process may have, and no more connections than these carry."""

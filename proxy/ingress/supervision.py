@@ -61,13 +61,12 @@ class SupervisedConnection(AnsweringConnection):
         transport = self.transport
         if transport is None:
             return
-        relay = self._relay
         action = self._patience.judge(
             now,
             self._phase(),
             self._request_count,
             received=self._requests.received,
-            unsent=0 if relay is not None and relay.judges_reader else transport.get_write_buffer_size(),
+            unsent=0 if self._relay is not None else transport.get_write_buffer_size(),
         )
         if action == "abort":
             transport.abort()

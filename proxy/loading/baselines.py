@@ -88,7 +88,7 @@ class FixedIdle:
     def __init__(self, ttl_s: float = inf) -> None:
         self._ttl = ttl_s
         self._ends: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._heap: list[tuple[float, str, float]] = []
 
     def arrived(self, model: str, now: float) -> list[Forecast]:
         """The model is busy."""
@@ -105,14 +105,14 @@ class FixedIdle:
             self._push(now + self._ttl, model)
 
     def _push(self, at: float, model: str) -> None:
-        heappush(self._heap, (at, model))
+        heappush(self._heap, (at, model, self._ends[model]))
 
     def advance(self, now: float) -> list[Hint]:
         """Models whose time is over."""
         hints: list[Hint] = []
         while self._heap and self._heap[0][0] <= now:
-            _, model = heappop(self._heap)
-            if model in self._ends:
+            _, model, idle_since = heappop(self._heap)
+            if self._ends.get(model) == idle_since:
                 hints += self._due(model, now, now - self._ends[model])
         return hints
 
@@ -159,8 +159,8 @@ class _Idle:
             return 0.85 * forecast, 1.15 * forecast
         if self.count < 2 or self._cv() < _LEAST_CV:
             return 0.0, _RANGE_MIN * 60.0
-        head, tail = self._percentile(0.05), self._percentile(0.99) + 1
-        return (0.9 * head * 60.0 if head else 0.0), 1.1 * tail * 60.0
+        head, tail = 0.9 * 60.0 * self._percentile(0.05), 1.1 * 60.0 * (self._percentile(0.99) + 1)
+        return (head if head > _LEAST_PREWARM_S else 0.0), tail
 
     def _cv(self) -> float:
         mean = sum(self.bins) / _RANGE_MIN
@@ -188,7 +188,7 @@ class HybridHistogram(FixedIdle):
 
     def _plan(self, model: str, now: float) -> None:
         prewarm, keep = self._idles.setdefault(model, _Idle()).plan()
-        if prewarm > _LEAST_PREWARM_S:
+        if prewarm > 0:
             self._push(now, model)
             self._push(now + prewarm, model)
         self._push(now + keep, model)

@@ -80,7 +80,18 @@ class DemandScheduler:
             left = self.state.remaining(slot, now)
             bar = pending[0].cost.seconds if slot.cause != "demand" else 0.5 * slot.cost.seconds
             if left > bar:
+                self._put_off(slot.name)
                 self.state.cancel(slot, now, f"nobody waits for it, {pending[0].name} does", actions)
+
+    def _put_off(self, model: str) -> None:
+        """What `model` was loaded for may still come: it is tried again when nobody waits."""
+        forecast = self.state.ledger.withdraw(model)
+        if forecast is None:
+            return
+        if forecast.cause == "boot":
+            self.state.boot.appendleft(forecast)
+        else:
+            self.state.forecasts[model] = forecast
 
     def room(self, slot: Slot, waiting_since: float, now: float, spoken: float) -> Room:
         """How `slot` can be made to fit for somebody who has waited since `waiting_since`."""
@@ -88,7 +99,7 @@ class DemandScheduler:
         is_thrashing = self.state.residency.is_thrashing and now - waiting_since < patience
 
         def may_go(victim: Slot) -> bool:
-            if not self.state.residency.may_go(victim) or not self.state.is_idle(victim):
+            if not self.state.residency.may_go(victim, now) or not self.state.is_idle(victim):
                 return False
             return victim.is_draining or not is_thrashing or now - victim.changed_at >= patience
 
@@ -121,7 +132,7 @@ class DemandScheduler:
         if now < oldest.arrived + patience:
             self.state.wake(oldest.arrived + patience, now)
             return set()
-        room = self.state.residency.room(slot, self.state.residency.may_go, now)
+        room = self.state.residency.room(slot, lambda s: self.state.residency.may_go(s, now), now)
         if room.victims:
             self.state.queue.hasten(slot.name)
         for victim in room.victims:

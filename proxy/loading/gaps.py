@@ -20,6 +20,7 @@ et al., USENIX ATC 2020). The hazard is the share of those gaps that end within 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from itertools import accumulate
 from math import ceil, log, log2
 from typing import NamedTuple
@@ -91,13 +92,14 @@ class GapHistogram:
     def window(self, age_s: float) -> Window | None:
         """When the next request is due after the last end, if the gaps longer than `age_s` are periodic."""
         first = _bin(age_s) + (age_s > 0)  # the bin that holds `age_s` itself is over, or nearly
-        sums = list(accumulate(self._bins[first:]))
-        if not sums or sums[-1] / self._weight < _LEAST_GAPS * 0.97:  # eight gaps, faded
+        bins = self._bins[first:]
+        if sum(bins) < _LEAST_GAPS * 0.97 * self._weight:  # eight gaps, faded
             return None
-        low, middle, high, last = (_interpolate(sums, first, share) for share in (0.05, 0.5, 0.95, 0.99))
-        if (high - low) / middle > _WIDEST_SPREAD:
+        sums = list(accumulate(bins))
+        low, high = _interpolate(sums, first, 0.05), _interpolate(sums, first, 0.95)
+        if high - low > _WIDEST_SPREAD * _interpolate(sums, first, 0.5):
             return None
-        return Window(_EARLY * low, _LATE * last)
+        return Window(_EARLY * low, _LATE * _interpolate(sums, first, 0.99))
 
     def reuse(self, age_s: float, span_s: float, prior: float = 1.0) -> tuple[float, float]:
         """(weight that ends, weighted seconds until then) within `span_s`, of gaps that have lasted `age_s`.
@@ -144,7 +146,7 @@ class GapHistogram:
 def _interpolate(sums: list[float], first: int, share: float) -> float:
     """The gap at the cumulative `share`; `sums` starts at the bin `first` and ends above zero."""
     target = share * sums[-1]
-    index = next(i for i, total in enumerate(sums) if total >= target and total > 0)
+    index = bisect_left(sums, target)
     below = sums[index - 1] if index else 0.0
     low, high = _edge(first + index), _edge(first + index + 1)
     return low + (high - low) * (target - below) / (sums[index] - below)

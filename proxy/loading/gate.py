@@ -11,6 +11,7 @@ chained."""
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Gate", "Models")
 
+_logger = logging.getLogger(__name__)
 _COLD_STATUSES = frozenset({400, 404, 503})
 _ERROR_BYTES = 64 << 10
 _BODY_BYTES = 8 << 20
@@ -94,15 +96,27 @@ class Gate:
             model = await _model_in_body(call)
         if not models.is_managed(model):
             return await forward(call)
+        try:
+            return await self._serve_by(call, model, forward)
+        except (ModelLoading, LoadFailed) as error:
+            other = self._fallback(call, model)
+            if other is None:
+                raise
+            _logger.debug("%s answers for %s: %s", other, model, error)
+        reply = await self._serve_by(call, other, forward)
+        marks = ((b"X-Model-Fallback", other.encode()), (b"Cache-Control", b"no-store"))
+        reply.headers = (*reply.headers, *marks)
+        return reply
+
+    async def _serve_by(self, call: Call, model: str, forward: Forward) -> Reply:
+        """The answer of a managed model to `call`, which is observed from here until the answer has left."""
+        models = self._models
         models.observe(model, self._session(call))
         began = self._now()
         try:
             if not models.is_ready(model):
-                try:
-                    await models.ready(model, call.deadline)
-                except (ModelLoading, LoadFailed) as error:
-                    return await self._fall_back(call, model, forward, error)
-            began = self._now()
+                await models.ready(model, call.deadline)
+                began = self._now()
             reply = await forward(call)
             if reply.status in _COLD_STATUSES:
                 reply = await self._unless_cold(call, model, forward, reply)
@@ -119,6 +133,13 @@ class Gate:
 
     def _finish(self, model: str, began: float) -> None:
         self._models.finished(model, self._now() - began)
+
+    def _fallback(self, call: Call, model: str) -> str | None:
+        """The model that `call` was redirected to; None when none is ready."""
+        for other in self._fallbacks(model):
+            if other != model and self._models.is_loaded(other) and _redirect(call, model, other):
+                return other
+        return None
 
     def _session(self, call: Call) -> str:
         if not self._session_header:
@@ -142,33 +163,30 @@ class Gate:
             return reply  # the backend's own words say it best
         return await forward(call)
 
-    async def _fall_back(self, call: Call, model: str, forward: Forward, error: Exception) -> Reply:
-        for other in self._fallbacks(model):
-            if other != model and self._models.is_loaded(other) and _redirect(call, model, other):
-                self._models.observe(other)
-                began = self._now()
-                try:
-                    reply = await forward(call)
-                finally:
-                    self._models.finished(other, self._now() - began)
-                marks = ((b"X-Model-Fallback", other.encode()), (b"Cache-Control", b"no-store"))
-                reply.headers = (*reply.headers, *marks)
-                return reply
-        raise error
-
 
 async def _model_in_body(call: Call) -> str:
-    """The model that a JSON body names (OpenAI, Ollama); empty when none does."""
+    """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
+    if call.is_grpc and not call.target.endswith(b"/ModelInfer"):
+        return ""  # other messages name no model, and a two-way stream must not be waited for
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
         if whole is None:
             return ""
         call.body = whole
+    if call.is_grpc:
+        return _model_in_message(call.body)
     try:
         return _decode_name(call.body).model
     except msgspec.DecodeError:
         return ""
+
+
+def _model_in_message(frame: bytes) -> str:
+    """Field 1 of a ``ModelInferRequest`` in its frame: the model's name, if it comes first as usual."""
+    if len(frame) < 7 or frame[0] or frame[5] != 0x0A or frame[6] > 0x7F:
+        return ""
+    return frame[7 : 7 + frame[6]].decode(errors="replace")
 
 
 def _redirect(call: Call, model: str, other: str) -> bool:
@@ -181,7 +199,7 @@ def _redirect(call: Call, model: str, other: str) -> bool:
             segments[index] = quote(other, safe="").encode() + colon + verb
             call.target = b"/".join(segments) + mark + query
             return True
-    if isinstance(call.body, Stream):
+    if isinstance(call.body, Stream) or call.is_grpc:
         return False
     try:
         document: Any = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])

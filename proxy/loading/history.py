@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, deque
-from math import exp
+from math import exp, inf
 from typing import Any
 
 from proxy.loading.costs import LoadCost
@@ -121,6 +121,7 @@ class ModelHistory:
         "first_seen",
         "gaps",
         "last_end",
+        "recorded_at",
         "successors",
         "trust",
         "week",
@@ -133,6 +134,7 @@ class ModelHistory:
         self.gaps = GapHistogram()
         self.day = HourProfile(24)
         self.week = HourProfile(168)
+        self.recorded_at = -inf
         self.trust = 0.5
         self.episodes = 0
         self.successors: dict[str, int] = {}
@@ -252,7 +254,8 @@ class History:
     def ended(self, model: str, now: float, run_s: float) -> None:
         """One request for `model`, `run_s` long, ends."""
         past = self.of(model, now)
-        if now - past.last_end >= _RECENT_APART_S or not self.recent:
+        if now - past.recorded_at >= _RECENT_APART_S:
+            past.recorded_at = now
             self.recent.append((now - run_s, model, run_s))
         past.ended(now)
 

@@ -90,6 +90,14 @@ class Ledger:
         """A prediction is made; `suppressed` says why it is not acted upon, if it is not."""
         self._open.setdefault(forecast.model, Prediction(forecast, now, load_s, suppressed))
 
+    def withdraw(self, model: str) -> Forecast | None:
+        """The load for `model` made way for somebody who waits: the forecast, to be decided upon anew."""
+        prediction = self._open.get(model)
+        if prediction is None or prediction.suppressed:
+            return None
+        del self._open[model]
+        return prediction.forecast
+
     def arrived(self, model: str, now: float, *, is_ready: bool) -> Prediction | None:
         """A request for `model` came; the prediction that it settles, if one was open."""
         prediction = self._open.pop(model, None)

@@ -41,6 +41,7 @@ __all__ = ("Loader",)
 
 _logger = logging.getLogger(__name__)
 _SOON_S = 0.5
+_LATE_S = 1e-3  # the two axes differ by an epoch, whose rounding must not make a timer early
 
 
 class Loader:
@@ -167,7 +168,7 @@ class Loader:
         """A request that was observed ends, `run_s` after the backend had it. O(1), cannot fail."""
         if self.planner.finished(model, self._now(), run_s):
             self._turn()
-        elif self.planner.wakeup() < self._timer_at:
+        elif self.planner.hint_at() < self._timer_at:
             self._plan_wakeup()
 
     # ------------------------------------------------------------- the operator
@@ -229,7 +230,7 @@ class Loader:
             self._timer = None
         self._timer_at = self.planner.wakeup()
         if self._timer_at < inf:
-            self._timer = self._clock.call_at(self._timer_at - self._epoch, self._turn)
+            self._timer = self._clock.call_at(self._timer_at - self._epoch + _LATE_S, self._turn)
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -278,9 +279,9 @@ class Loader:
 
     async def _reconcile(self) -> None:
         names = tuple(dict.fromkeys((*self._policy.preload, *self._policy.models)))
-        asked_at = self._now()
+        mark = self.planner.mark()
         listing = await self._executor.listing(names)
-        if self.planner.reconcile(listing, asked_at, self._now()):
+        if self.planner.reconcile(listing, mark, self._now()):
             _logger.warning("the backend has restarted: loading what was most valuable")
         for model in self.planner.state.residency.slots:
             self._events.managed(model)

@@ -11,10 +11,10 @@ fails, and the same events at the same instants give the same effects.
 All instants are seconds since the epoch. A clock that steps back delays what was planned, and never makes a
 span negative; one that leaps forward makes everything due once.
 
-`reconcile` compares with the backend's own listing, taken at `asked_at`; what changed on our side since
-then is younger than the listing and is left alone. A model that was ready and is gone was unloaded by
-someone else, and is not fought for. All ready models gone at once is a restart: what was most valuable is
-loaded again, in free memory.
+`reconcile` compares with the backend's own listing; what changed on our side since it was asked for
+(`mark`) is younger than the listing and is left alone. A model that was ready and is gone was unloaded
+by someone else, and is not fought for. All ready models gone at once, two at least, is a restart: what
+was most valuable is loaded again, in free memory.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ __all__ = ("Planner",)
 _APART_S = 1.0
 _BACKOFF_MOST_S = 60.0
 _STRIKES = 3
+_STUCK_S = 10.0
 _LEAST_RESTART = 2  # one model alone that is gone may as well have been unloaded by someone else
 _FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
 _ORDER_LEAST_S = 60.0
@@ -215,21 +216,26 @@ class Planner:
     def unload_failed(self, model: str, now: float, detail: str, *, is_final: bool = True) -> None:
         """The backend would not unload `model`, which still holds its memory; if that is final, it stays."""
         slot = self.manage(model, now)
+        slot.stuck_until = now + _STUCK_S
         if is_final:
             slot.policy = slot.policy.model_copy(update={"unload": "never"})
         self.state.residency.move(slot, State.READY, now)
         self.state.ledger.note(now, model, "stuck", detail)
 
-    def reconcile(self, listing: dict[str, Report], asked_at: float, now: float) -> bool:
-        """Compare with what the backend listed at `asked_at`; True when the backend has restarted."""
+    def mark(self) -> int:
+        """Taken before the backend is asked for a listing, tells `reconcile` what is younger than it."""
+        return self.state.residency.changes
+
+    def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
+        """Compare with what the backend listed after `mark`; True when the backend has restarted."""
         slots = self.state.residency.slots
         for model in listing:
             self.manage(model, now)
-        ours = [s for s in slots.values() if s.state is State.READY and s.changed_at <= asked_at]
+        ours = [s for s in slots.values() if s.state is State.READY and s.change <= mark]
         lost = [s for s in ours if listing.get(s.name, Report("unknown")).state not in {"ready", "loading"}]
         is_restart = len(lost) == len(ours) >= _LEAST_RESTART
         for slot in slots.values():
-            if slot.changed_at <= asked_at:
+            if slot.change <= mark:
                 self._adopt(slot, listing.get(slot.name, Report("unknown")), now)
         if is_restart or not self._is_listed:
             self._is_listed = True
@@ -280,6 +286,10 @@ class Planner:
         """When to call `decide` although nothing happened; `inf` for never."""
         return self._scheduler.wakeup()
 
+    def hint_at(self) -> float:
+        """When the predictor next has something to look at: all that `finished` can bring forward."""
+        return self.state.ahead.next_at()
+
     def why(self, model: str) -> list[Decision]:
         """Decisions about `model`, newest first."""
         return self.state.ledger.why(model)
@@ -305,10 +315,13 @@ class Planner:
 
     def _adopt(self, slot: Slot, report: Report, now: float) -> None:
         match report.state:
+            case _ if slot.state is State.UNLOADING or (
+                slot.state is State.LOADING and slot.cause != "foreign"
+            ):
+                pass  # ours, and not over yet
             case "ready" if slot.state is not State.READY:
-                if slot.state is not State.LOADING or slot.cause == "foreign":
-                    slot.cause = "foreign"
-                    self._became_ready(slot, now, report.size)
+                slot.cause = "foreign"
+                self._became_ready(slot, now, report.size)
             case "ready" if report.size:
                 slot.cost.reported(report.size)
                 self.state.residency.resize(slot)

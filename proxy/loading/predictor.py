@@ -6,8 +6,8 @@ Three kinds of forecast, each with the instant of the expected need and its prob
 
 * ``periodic``: the gaps longer than the present idle age are narrow (`gaps`): timers, crons, batch jobs.
   Re-examined as the model stays idle, so that bursts hide no longer rhythm. Every window is scored when the
-  next request comes, acted upon or not, and a model is forecast only while at least 80 % of its recent windows
-  held (five in a row, to begin with). The load starts so that it ends one second before the window opens.
+  next request comes, acted upon or not, and a model is forecast only while at least 80 % of its recent
+  windows held (five in a row, to begin with). The load ends one second before the window opens.
 * ``successor``: another model has just been used after which, within a session, this one follows in at
   least 60 % of at least ten cases.
 * ``seasonal``: the rhythm of the day or week alone (not the present rate: a model that is busy is resident)
@@ -18,11 +18,12 @@ There is no forecast from plain rates: on aperiodic traffic they add nothing (0.
 best with free memory) and do harm when memory is full, because the eviction score already keeps what is
 often needed.
 
-Hints of idleness go the other way. In `auto`, a model that a forecast will bring back leaves a minute after
-its last request, if that is more than eight minutes and two loads away. Any other leaves when its own gaps say
-that keeping it would cost more than 2,400 seconds of residency for each use it saves, after four hours in any
-case: a model without a past stays for ten minutes, a timer that shoots every half hour stays for good. On a
-day of 200 public functions this needs 5 % less memory than a fixed 20 minutes, with fewer cold starts.
+Hints of idleness go the other way. In `auto`, a model that a forecast will bring back leaves a minute
+after its last request, if that is more than eight minutes and two loads away. Any other leaves when its
+own gaps say that keeping it would cost more than 2,400 seconds of residency for each use it saves, and
+after four hours in any case: a model without a past stays for ten minutes, a timer that shoots every
+half hour stays for good. On a day of 200 public functions this needs 5 % less memory than a fixed 20
+minutes, with fewer cold starts.
 
 There is one pending timer for each model, in a heap; a request costs nothing here but a look-up.
 """

@@ -15,6 +15,8 @@ Speculative loads are no part of this queue: they are considered only while it i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,10 +58,12 @@ class Demand:
 class DemandQueue:
     """Tickets of all models."""
 
-    __slots__ = ("_models",)
+    __slots__ = ("_added", "_deadlines", "_models")
 
     def __init__(self) -> None:
         self._models: dict[str, Demand] = {}
+        self._deadlines: list[tuple[float, int, Ticket]] = []  # a heap; who left stays until its turn
+        self._added = 0
 
     def __len__(self) -> int:
         """Models that are waited for."""
@@ -91,6 +95,9 @@ class DemandQueue:
         demand = self._models.setdefault(ticket.model, Demand())
         demand.tickets[ticket] = None
         demand.weight += ticket.weight
+        if ticket.deadline < inf:
+            self._added += 1
+            heappush(self._deadlines, (ticket.deadline, self._added, ticket))
 
     def remove(self, ticket: Ticket) -> bool:
         """Take `ticket` back; False when it no longer waited."""
@@ -110,14 +117,22 @@ class DemandQueue:
 
     def expired(self, now: float) -> list[Ticket]:
         """Tickets whose deadline has come; they no longer wait."""
-        late = [t for demand in self._models.values() for t in demand.tickets if t.deadline <= now]
-        for ticket in late:
+        late = []
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            ticket = heappop(self._deadlines)[2]
             self.remove(ticket)
+            late.append(ticket)
         return late
 
     def next_deadline(self) -> float | None:
-        """The earliest deadline of all tickets."""
-        return min((t.deadline for demand in self._models.values() for t in demand.tickets), default=None)
+        """The earliest deadline of all tickets that still wait; None when none of them has one."""
+        while self._deadlines:
+            deadline, _, ticket = self._deadlines[0]
+            demand = self._models.get(ticket.model)
+            if demand is not None and ticket in demand.tickets:
+                return deadline
+            heappop(self._deadlines)
+        return None
 
     def order(self, now: float, load_s: Callable[[str], float]) -> list[str]:
         """Models in the order in which they should be loaded; `load_s` gives seconds for one load."""

@@ -74,6 +74,8 @@ class Slot:
     last_used: float = -inf
     changed_at: float = -inf
     """When `state` last changed."""
+    change: int = 0
+    """Which of all changes that was."""
     unloaded_at: float = -inf
     cause: Cause = "demand"
     is_pinned: bool = False
@@ -82,6 +84,8 @@ class Slot:
     retry_at: float = -inf
     detail: str = ""
     """Why the last load failed."""
+    stuck_until: float = -inf
+    """Not asked to unload before, because it just failed to."""
     unloads: int = 0
     """Unload cycles so far: some backends give less memory back each time."""
 
@@ -109,6 +113,8 @@ class Residency:
     slots: dict[str, Slot] = field(default_factory=dict)
     used: int = 0
     residents: int = 0
+    changes: int = 0
+    """State changes so far, of all slots."""
     loading: dict[str, Slot] = field(default_factory=dict)
     """Slots in LOADING, in the order in which they started."""
     _churn: deque[bool] = field(default_factory=lambda: deque(maxlen=_CHURN_WINDOW))
@@ -116,9 +122,11 @@ class Residency:
     # ------------------------------------------------------------- states
     def move(self, slot: Slot, state: State, now: float) -> None:
         """Change a slot's state; memory is reserved or given back with it."""
-        was_resident = slot.is_resident
+        before, was_resident = slot.state, slot.is_resident
         slot.state = state
         slot.changed_at = now
+        self.changes += 1
+        slot.change = self.changes
         if slot.is_resident != was_resident:
             self.residents += 1 if slot.is_resident else -1
             self._hold(slot, slot.cost.size if slot.is_resident else 0)
@@ -128,7 +136,7 @@ class Residency:
             self._churn.append(now - slot.unloaded_at < _CHURN_S)
         elif state is not State.READY:
             slot.is_draining = False
-            if state is State.UNLOADED:
+            if state is State.UNLOADED and before in {State.READY, State.UNLOADING}:
                 slot.unloaded_at = now
 
     def resize(self, slot: Slot) -> None:
@@ -200,14 +208,10 @@ class Residency:
             return Room(fits=False, why=f"{bytes_short:.0f} bytes short, nothing idle can go")
         return Room(fits=False, victims=(*victims, *chosen))
 
-    def may_go(self, slot: Slot) -> bool:
+    def may_go(self, slot: Slot, now: float) -> bool:
         """Whether the model could be evicted, were it idle."""
-        return (
-            self.can_unload
-            and slot.state is State.READY
-            and not slot.is_pinned
-            and slot.policy.unload == "auto"
-        )
+        is_free = not slot.is_pinned and slot.policy.unload == "auto" and now >= slot.stuck_until
+        return self.can_unload and slot.state is State.READY and is_free
 
     def _rivals(self, slot: Slot) -> list[Slot]:
         group = slot.policy.group

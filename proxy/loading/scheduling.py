@@ -48,7 +48,8 @@ class Scheduler:
             demand.stop_unwanted(now, actions)
             speculator.serve_orders(now, actions)
             speculator.serve_boot(now, actions)
-        speculator.serve_forecasts(now, actions)
+        if state.forecasts:
+            speculator.serve_forecasts(now, actions)
         return actions
 
     def wakeup(self) -> float:

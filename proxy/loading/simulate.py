@@ -140,6 +140,10 @@ class Simulation:
         for name in names:
             self._manage(name, now)
 
+    def wake(self, now: float) -> None:
+        """Something was told to the planner behind the simulation's back: let it decide."""
+        self._decide(now)
+
     def _manage(self, name: str, now: float) -> None:
         slot = self.planner.manage(name, now)
         if slot.state is State.UNKNOWN:
@@ -187,7 +191,7 @@ class Simulation:
         def end(at: float) -> None:
             if self.planner.finished(model, at, run_s):
                 self._decide(at)
-            else:
+            elif self.planner.hint_at() < self._wake_at:
                 self._plan_wake()
 
         self._push(now + run_s, end)

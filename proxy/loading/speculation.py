@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Speculator", "benefit")
 
-_SEASONAL_EVERY_S = 60.0
+_SEASONAL_EVERY_S = 600.0  # the rhythm is known by the hour
 _LEAST_PROBABILITY = 0.3
 _EVICT_PROBABILITY = 0.6
 _EVICT_MARGIN = 3.0
@@ -79,7 +79,7 @@ class Speculator:
         if slot is None or slot.state is not State.READY or not self.state.acts:
             return
         if (
-            self.state.residency.may_go(slot)
+            self.state.residency.may_go(slot, now)
             and self.state.is_idle(slot)
             and not self.state.ledger.is_open(slot.name)
         ):
@@ -113,14 +113,11 @@ class Speculator:
         ranked = sorted(self.state.forecasts.values(), key=lambda f: (-self._priority(f, now), f.model))
         for forecast in ranked:
             slot = self.state.residency.slots.get(forecast.model)
-            if (
-                slot is None
-                or slot.state is not State.UNLOADED
-                or now > forecast.until
-                or slot.retry_at > now
-            ):
+            if slot is None or _is_pointless(slot, forecast, now):
                 del self.state.forecasts[forecast.model]
                 continue
+            if slot.state is State.UNLOADING:
+                continue  # it gave way to somebody, and is tried again
             refusal = self._refusal(slot, forecast, now)
             if refusal is None:
                 self._speculate(slot, forecast, now, actions)
@@ -175,7 +172,7 @@ class Speculator:
             is_wanted = self.state.ahead.is_expected(victim.name, now) or self.state.ledger.is_open(
                 victim.name
             )
-            return self.state.residency.may_go(victim) and self.state.is_idle(victim) and not is_wanted
+            return self.state.residency.may_go(victim, now) and self.state.is_idle(victim) and not is_wanted
 
         if forecast.cause == "seasonal" or forecast.probability < _EVICT_PROBABILITY:
             return Room(fits=False, why="too unsure to evict")
@@ -200,3 +197,9 @@ class Speculator:
     def _priority(self, forecast: Forecast, now: float) -> float:
         past = self.state.history.of(forecast.model, now)
         return benefit(forecast.probability, past.rate(now), past.cost.seconds) / max(past.cost.seconds, 1e-3)
+
+
+def _is_pointless(slot: Slot, forecast: Forecast, now: float) -> bool:
+    """Whether nothing will come of `forecast` any more."""
+    is_away = slot.state is State.UNLOADED or slot.state is State.UNLOADING
+    return not is_away or now > forecast.until or slot.retry_at > now

@@ -165,7 +165,11 @@ class Cluster:
 
     # ------------------------------------------------------------- choosing
     def _refresh(self) -> None:
-        self._plain = [member for member in self._members if member.is_plain]
+        # A model server that computes may leave probes unanswered for as long as it does. Where there is no
+        # better endpoint, one that is merely late takes calls as ever: its own answers will tell.
+        self._plain = [member for member in self._members if member.is_plain] or [
+            member for member in self._members if member.is_busy
+        ]
         is_all_closed = not any(member.ejection.is_ejected for member in self._members)
         self._needs_care = self._hedger is not None or not self._plain or not is_all_closed
 

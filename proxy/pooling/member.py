@@ -87,6 +87,7 @@ class Member:
         self._on_change = on_change
         self._was_away = False
         self._was_usable = True
+        self._was_busy = False
         self._recovered_at = -math.inf
         self._shunned_until = -math.inf
 
@@ -137,6 +138,11 @@ class Member:
         return self.health.is_usable and not self.ejection.is_ejected
 
     @property
+    def is_busy(self) -> bool:
+        """True when all that speaks against it is that it is too busy to answer a probe."""
+        return not self.health.is_usable and self.prober.is_late and not self.ejection.is_ejected
+
+    @property
     def load(self) -> int:
         """Calls in flight or waiting for a connection."""
         return self.pool.load
@@ -184,6 +190,9 @@ class Member:
     def _probed(self) -> None:
         if self.health.state == "up":
             self.pool.keep_warm()
+        if self.is_busy != self._was_busy:
+            self._was_busy = self.is_busy
+            self._on_change()
         if self.health.is_usable == self._was_usable:
             return
         self._was_usable = self.health.is_usable

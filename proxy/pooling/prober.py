@@ -40,8 +40,8 @@ _HEADERS: Headers = ((b"User-Agent", b"pillion-probe"), (b"Accept", b"*/*"))
 class Prober:
     """Probes `endpoint` when its `health` says so; `on_probed` runs after each probe.
 
-    `why` is what was wrong with the last probe, empty when nothing was. It is also the owner of the probe's
-    connection.
+    `why` is what was wrong with the last probe, empty when nothing was; `is_late` says that the endpoint took
+    the connection and then did not answer in time. It is also the owner of the probe's connection.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Prober:
         self.authority = endpoint.authority
         self.alarm = Alarm(clock, lambda _now: math.inf)  # a probe is bounded by its own time-out
         self.why = ""
+        self.is_late = False
         self._url = endpoint.url
         self._path = probe_path(health.policy.path, protocol)
         self._health = health
@@ -105,6 +106,7 @@ class Prober:
         self._task = asyncio.get_running_loop().create_task(self._probe())
 
     async def _probe(self) -> None:
+        self.is_late = False  # `_ask` says so until the answer is there
         try:
             async with asyncio.timeout(self._health.timeout_s):
                 self.why = await self._ask()
@@ -112,18 +114,21 @@ class Prober:
             self.why = "no answer in time"
         except ProxyError as error:
             self.why = str(error)
+            self.is_late = False
         self._task = None
         self._settle()
         self._schedule()
 
     async def _ask(self) -> str:
         connection, _ = await self._dialer.dial(lambda: Connection(self), self._health.timeout_s)
+        self.is_late = bool(self._path)
         try:
             if not self._path:
                 return ""
             reply = await connection.send(Call(b"GET", self._path.encode(), _HEADERS), self.clock.now())
             if isinstance(reply.body, Stream):
                 reply.body.abandon()
+            self.is_late = False
             return (
                 "" if is_healthy_status(reply.status, self._health.policy.path) else f"status {reply.status}"
             )

@@ -23,6 +23,6 @@ class StreamPolicy(Policy):
     compress: Literal["off", "on"] = "off"
     """`on`: encode streamed text (zstd, br or gzip, as the client accepts) that is not encoded already."""
     heartbeat: Duration = 0.0
-    """Silence after which an event stream gets a comment, also while its model loads; 0s: never."""
+    """Silence after which an event stream gets a comment that keeps its connection alive; 0s: never."""
     error_event: bool = False
     """Tell the reader of an event stream in a last event why it breaks off; its connection is then closed."""

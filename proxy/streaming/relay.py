@@ -33,7 +33,10 @@ _ONE_BUFFER: Final = 16 * 1024
 
 
 class Relay:
-    """Passes `body` on to `transport`, in chunks where `is_chunked`, else as it is."""
+    """Passes `body` on to `transport`, in chunks where `is_chunked`, else as it is.
+
+    A reader that takes nothing for `stall_s` seconds, or for what `body` says if that is less, is given up.
+    """
 
     __slots__ = (
         "_body",
@@ -45,6 +48,7 @@ class Relay:
         "_is_finished",
         "_judge",
         "_sizer",
+        "_stall_s",
         "_takes_trailers",
         "_timer",
         "_transport",
@@ -59,6 +63,7 @@ class Relay:
         *,
         is_chunked: bool = False,
         takes_trailers: bool = False,
+        stall_s: float = math.inf,
     ) -> None:
         self._body = body
         self._transport = transport
@@ -66,6 +71,7 @@ class Relay:
         self._clock = clock
         self._is_chunked = is_chunked
         self._takes_trailers = takes_trailers
+        self._stall_s = min(stall_s, body.stall_s)
         self._is_finished = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sizer: ChunkSizer | None = None
@@ -73,11 +79,6 @@ class Relay:
         self._timer: Timer | None = None
         self._held = 0
         self._held_at = math.inf
-
-    @property
-    def judges_reader(self) -> bool:
-        """True when a reader that takes nothing is given up here."""
-        return self._body.stall_s < math.inf
 
     async def run(self, head: bytes) -> None:
         """Write `head`, then the body as it comes.
@@ -132,8 +133,8 @@ class Relay:
         self._held = max(self._transport.get_write_buffer_size(), 1)
         self._held_at = now = self._clock.now()
         self._body.hold(self._held)
-        if self._timer is None and self.judges_reader:
-            self._judge = StallJudge(self._body.stall_s, now)
+        if self._timer is None and self._stall_s < math.inf:
+            self._judge = StallJudge(self._stall_s, now)
             self._timer = self._clock.call_at(self._judge.next_look(now), self._look)
 
     def resume(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import grpc
 import pytest
+import trustme
 from grpc import aio
 
 from tests.integration.grpc.service import Service, running
@@ -68,3 +69,31 @@ async def test_sigterm_lets_a_call_finish(stage: tuple[Service, Sidecar, aio.Cha
         assert await call.read() is aio.EOF
         assert await call.code() == grpc.StatusCode.OK
     assert await sidecar.wait() == 0
+
+
+TLS_CONFIG = """version: 1
+server: {{grpc: {{listen: "127.0.0.1:0", tls: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}}}}}
+upstreams:
+  model: {{grpc: ["https://localhost:{port}"], tls: {{ca: {folder}/ca.pem}}, pool: {{grpc: {{min: 1}}}}}}
+"""
+
+
+async def test_tls_on_both_sides(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    key, root = certificate.private_key_pem.bytes(), authority.cert_pem.bytes()
+    for name, data in (("cert.pem", chain), ("key.pem", key), ("ca.pem", root)):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "key.pem").chmod(0o600)
+    config = tmp_path / "pillion.yaml"
+    async with running(Service(), grpc.ssl_server_credentials([(key, chain)])) as (_server, port):
+        config.write_text(TLS_CONFIG.format(folder=tmp_path, port=port))
+        async with pillion("-c", str(config)) as sidecar:
+            address = f"localhost:{sidecar.grpc.rpartition(':')[2]}"
+            async with aio.secure_channel(address, grpc.ssl_channel_credentials(root)) as channel:
+                assert await channel.unary_unary("/t.T/Unary")(b"hello") == b"hello"
+            async with aio.insecure_channel(address) as channel:
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await channel.unary_unary("/t.T/Unary")(b"hello")
+                assert caught.value.code() == grpc.StatusCode.UNAVAILABLE

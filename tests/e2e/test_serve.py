@@ -14,7 +14,7 @@ import pytest
 from proxy.demo.models import sample_images
 from proxy.demo.options import DemoOptions
 from proxy.demo.server import DemoServer, start
-from tests.support.sidecar import pillion, run_pillion
+from tests.support.sidecar import Sidecar, pillion, run_pillion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -92,7 +92,7 @@ async def test_invalid_json_gets_the_backends_own_answer(
 async def test_a_body_over_the_limit_never_reaches_the_backend(
     backend: DemoServer, http: aiohttp.ClientSession
 ) -> None:
-    settings = ("server.limits.body=1KiB", "upstreams.model.health.every=0s")  # a probe is a request too
+    settings = ("server.limits.body=1KiB", "upstreams.model.health.every=0s", "loading.mode=off")
     async with pillion(
         "--upstream", backend.url, *(word for key in settings for word in ("--set", key))
     ) as sidecar:
@@ -141,6 +141,12 @@ async def test_an_unreachable_upstream_is_no_reason_not_to_start(http: aiohttp.C
         assert "127.0.0.1:1" in err
 
 
+async def in_flight(sidecar: Sidecar, http: aiohttp.ClientSession) -> float:
+    async with http.get(f"{sidecar.admin}/metrics") as reply:
+        lines = (await reply.text()).splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith("pillion_requests_in_flight "))
+
+
 async def test_sigterm_answers_what_was_admitted(backend: DemoServer, http: aiohttp.ClientSession) -> None:
     async with pillion("--upstream", backend.url, "--protocol", "kserve-v1") as sidecar:
 
@@ -148,13 +154,13 @@ async def test_sigterm_answers_what_was_admitted(backend: DemoServer, http: aioh
             async with http.post(
                 f"{sidecar.url}/v1/models/digits:predict",
                 json={"instances": [IMAGES[index]]},
-                headers={"Demo-Fault": "stall=0.3"},
+                headers={"Demo-Fault": "stall=0.5"},
             ) as reply:
                 return reply.status
 
         async with asyncio.TaskGroup() as group:
             calls = [group.create_task(slow(index)) for index in range(8)]
-            while backend.stats.requests == 0:  # noqa: ASYNC110  another process's doing
+            while await in_flight(sidecar, http) < 8:  # noqa: ASYNC110  another process has no event
                 await asyncio.sleep(0.01)
             sidecar.signal(signal.SIGTERM)
         assert [call.result() for call in calls] == [200] * 8

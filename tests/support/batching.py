@@ -1,4 +1,4 @@
-"""A backend for lanes that answers when the test says so, and a record of what lanes report."""
+"""A backend for lanes that answers when the test says so, a record of what lanes report, and a stage for both."""
 
 from __future__ import annotations
 
@@ -8,15 +8,31 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from proxy.batching.lane import Batcher
+from proxy.batching.policy import BatchPolicy
 from proxy.exchange import Call, Reply
 from proxy.timing import NEVER, Deadline
+from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.exchange import Headers
 
-__all__ = ("HeldUpstream", "Recorder", "Subject", "infer_call", "predict", "predict_call", "turns")
+__all__ = (
+    "ADAPTIVE",
+    "JSON_FIELDS",
+    "HeldUpstream",
+    "Recorder",
+    "Stage",
+    "Subject",
+    "infer_call",
+    "policy",
+    "predict",
+    "predict_call",
+    "predictions",
+    "turns",
+)
 
 JSON_FIELDS: Headers = ((b"Content-Type", b"application/json"),)
 
@@ -115,3 +131,48 @@ async def turns(count: int = 12) -> None:
     """Let everything happen that does not wait for time or release."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+ADAPTIVE = BatchPolicy()
+
+
+class Stage:
+    """A batcher with everything around it."""
+
+    def __init__(self) -> None:
+        self.upstream = HeldUpstream(is_held=True)
+        self.clock = FakeClock()
+        self.events = Recorder()
+        self.batcher = Batcher(self.upstream, self.clock, self.events)
+        self.tasks: list[asyncio.Task[Reply]] = []
+
+    def submit(
+        self, call: Call, policy: BatchPolicy = ADAPTIVE, subject: Subject | None = None
+    ) -> asyncio.Task[Reply]:
+        task = asyncio.get_running_loop().create_task(self.batcher.submit(call, subject or Subject(), policy))
+        self.tasks.append(task)
+        return task
+
+    async def block(self) -> asyncio.Task[Reply]:
+        """Occupy the only slot with a lone call."""
+        task = self.submit(predict_call(0.5))
+        await turns()
+        assert self.upstream.in_flight == 1
+        return task
+
+    async def leave(self) -> None:
+        """End everything that is still under way."""
+        self.upstream.release_all()
+        await self.batcher.close()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def policy(**fields: object) -> BatchPolicy:
+    """A batching policy as an operator would write it."""
+    return BatchPolicy.model_validate(fields)
+
+
+def predictions(reply: Reply) -> object:
+    """What a V1 reply predicts."""
+    assert isinstance(reply.body, bytes)
+    return msgspec.json.decode(reply.body)["predictions"]

@@ -62,6 +62,10 @@ class FakeClock:
             timer.callback()
         self._now = max(self._now, instant)
 
+    def jump(self, span_s: float) -> None:
+        """Let `span_s` seconds pass in which no timer gets to run, as on a busy machine."""
+        self._now += span_s
+
     def forget(self, timer: FakeTimer) -> None:
         """Drop `timer` if it is pending."""
         self._timers = [entry for entry in self._timers if entry[2] is not timer]

@@ -3,7 +3,8 @@
 async with stage(upstream.url, server={"limits": {"body": "1KiB"}}) as server:
     …                                             # talk to `server.address`; look at `server.admission` etc.
 
-Settings are those of `server` in the YAML, as they are written there.
+Settings are those of `server` in the YAML, as they are written there; so are those of `stream` (of a model) and
+what `pool` adds to the upstream.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from proxy.pipeline import Pipeline, Service
 from proxy.pooling.cluster import Cluster
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
+from proxy.streaming.policy import StreamPolicy
+from proxy.streaming.streams import Streams
 from proxy.telemetry.policy import AccessLogPolicy
 from proxy.telemetry.telemetry import Telemetry
 from proxy.timing import LoopClock
@@ -31,14 +34,38 @@ from proxy.timing import LoopClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-__all__ = ("Stage", "stage")
+    from proxy.exchange import Call
+    from proxy.telemetry.ended import Ended
+
+__all__ = ("Stage", "Witness", "stage")
+
+
+class Witness(Telemetry):
+    """Telemetry that remembers how each call ended."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        super().__init__(clock, lambda: 0.0, AccessLogPolicy(format="off"), version="test", models=())
+        self.ended: list[Ended] = []
+
+    def record(self, call: Call, ended: Ended) -> None:
+        """Remember, then count as usual."""
+        self.ended.append(ended)
+        super().record(call, ended)
 
 
 class Stage:
     """What a test may look at: the listener, its admission counter, the pool behind, and the body ledger."""
 
-    def __init__(self, server: HttpServer, pool: Cluster, admission: Admission, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        server: HttpServer,
+        pool: Cluster,
+        admission: Admission,
+        ledger: Ledger,
+        telemetry: Witness,
+    ) -> None:
         self.server = server
+        self.telemetry = telemetry
         self.pool = pool
         self.admission = admission
         self.ledger = ledger
@@ -68,6 +95,8 @@ async def stage(
     batch: BatchPolicy | None = None,
     server: Mapping[str, object] = MappingProxyType({}),
     host: bytes | None = None,
+    stream: Mapping[str, object] = MappingProxyType({}),
+    pool: Mapping[str, object] = MappingProxyType({}),
 ) -> AsyncIterator[Stage]:
     """A running listener in front of the backend at `url`."""
     clock = LoopClock()
@@ -75,11 +104,12 @@ async def stage(
         {
             "version": 1,
             "server": dict(server),
-            "upstreams": {"model": {"protocol": protocol, "http": (url,)} | _UNASSISTED},
+            "upstreams": {"model": {"protocol": protocol, "http": (url,)} | _UNASSISTED | dict(pool)},
         }
     )
     settings = config.server
-    telemetry = Telemetry(clock, lambda: 0.0, AccessLogPolicy(format="off"), version="test", models=())
+    streaming = StreamPolicy.model_validate(dict(stream))
+    telemetry = Witness(clock)
     upstream = config.upstreams["model"]
     cluster = Cluster(
         "model", upstream.http, upstream, clock, events=telemetry.metrics.pool("model"), protocol=protocol
@@ -94,6 +124,7 @@ async def stage(
         admission=admission,
         telemetry=telemetry,
         clock=clock,
+        streams=Streams(lambda _model: streaming, telemetry.metrics.stream, clock, ledger),
     )
     rules = HeadRules(
         settings.limits,
@@ -112,7 +143,7 @@ async def stage(
     )
     await listener.start()
     try:
-        yield Stage(listener, cluster, admission, ledger)
+        yield Stage(listener, cluster, admission, ledger, telemetry)
     finally:
         await listener.stop()
         await batcher.close()

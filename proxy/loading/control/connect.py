@@ -62,6 +62,10 @@ class Connector:
         """The control of all backends; None when they have none. ControlError while nobody answers."""
         https = self._open(self._policy.control.url)
         named = self._policy.control.protocol
+        if not https:
+            if self._grpc is None or named not in {"auto", "open-inference"}:
+                return None
+            return OpenInferenceGrpcControl(GrpcClient(self._grpc))
         protocol = await detect(https[0]) if named == "auto" else named
         if protocol == "none":
             return None

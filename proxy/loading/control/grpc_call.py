@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from proxy.errors import ProxyError
-from proxy.exchange import Call, Stream
+from proxy.exchange import Call, Stream, field
 from proxy.loading.control.base import ControlError, names_memory
 
 if TYPE_CHECKING:
@@ -37,16 +37,19 @@ class GrpcClient:
     async def ask(self, path: str, message: bytes) -> bytes:
         """The answer's message; `path` is ``/package.Service/Method``. GrpcError, ControlError."""
         frame = b"\x00" + len(message).to_bytes(4, "big") + message
+        call = Call(b"POST", path.encode(), _HEADERS, frame)
+        call.is_grpc = True
         try:
-            reply = await self._upstream.exchange(Call(b"POST", path.encode(), _HEADERS, frame))
+            reply = await self._upstream.exchange(call)
             body, trailers = await _read(reply.body)
         except ProxyError as error:
             raise ControlError("unreachable", str(error)) from error
-        status = _field(trailers, b"grpc-status") or _field(reply.headers, b"grpc-status")
+        fields = (*trailers, *reply.trailers, *reply.headers)
+        status = field(fields, b"grpc-status")
         if reply.status != 200 or status is None:
             raise ControlError("unreachable", f"HTTP {reply.status} is no gRPC answer")
         if status != b"0":
-            detail = _field(trailers, b"grpc-message") or _field(reply.headers, b"grpc-message") or b""
+            detail = field(fields, b"grpc-message") or b""
             raise GrpcError(int(status), unquote(detail.decode(errors="replace")))
         if len(body) < 5 or body[0] or int.from_bytes(body[1:5], "big") != len(body) - 5:
             raise ControlError("unreachable", "the answer is not one plain message")
@@ -60,7 +63,3 @@ async def _read(body: bytes | Stream) -> tuple[bytes, Headers]:
     while chunk := await body.read():
         chunks.append(chunk)
     return b"".join(chunks), body.trailers
-
-
-def _field(headers: Headers, name: bytes) -> bytes | None:
-    return next((value for key, value in headers if key.lower() == name), None)

@@ -100,11 +100,16 @@ def _code(number: int) -> grpc.StatusCode:
 
 
 @asynccontextmanager
-async def running(service: Service, port: int = 0) -> AsyncIterator[tuple[aio.Server, int]]:
-    """The service on a loopback port, until the block ends."""
+async def running(
+    service: Service, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[tuple[aio.Server, int]]:
+    """The service on a loopback port, until the block ends; over TLS where there are credentials."""
     server = aio.server(options=UNLIMITED)
     server.add_generic_rpc_handlers((service,))
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    if credentials is None:
+        bound = server.add_insecure_port("127.0.0.1:0")
+    else:
+        bound = server.add_secure_port("localhost:0", credentials)
     await server.start()
     try:
         yield server, bound

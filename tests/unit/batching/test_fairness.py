@@ -142,11 +142,24 @@ def test_ten_thousand_lanes_are_served_in_order() -> None:
     assert queue.pop(0.0) is None
 
 
+def test_charging_finds_the_tenant_in_its_class() -> None:
+    lane, other = Wanting("a", "x"), Wanting("b", "y", urgency=1)
+    queue = queue_of(lane, other, Wanting("c", "x"))
+    assert pop(queue) is other
+    assert pop(queue) is lane
+    queue.add(lane)
+    queue.charge(lane, 100)
+    assert lane.credit < 0
+
+
 def test_charging_a_tenant_that_is_gone_is_harmless() -> None:
     lane = Wanting("a", "x")
     queue = queue_of(lane)
     queue.pop(0.0)
     assert queue.pop(0.0) is None
     credit = lane.credit
+    queue.charge(lane, 10)
+    assert lane.credit == credit
+    queue.add(Wanting("b", "y"))
     queue.charge(lane, 10)
     assert lane.credit == credit

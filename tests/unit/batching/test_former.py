@@ -193,6 +193,19 @@ def test_a_punctual_backend_lends_nothing() -> None:
     assert leave(former, 2.0).trigger == "window"
 
 
+def test_a_lent_slot_goes_past_a_lane_whose_tickets_expired() -> None:
+    former = eager()
+    blocked, dead, living = make_lane("blocked"), make_lane("dead"), make_lane("living")
+    put(former, blocked, 0.0)
+    leave(former, 0.0)
+    expired = put(former, dead, 0.0, deadline=0.055)
+    alive = put(former, living, 0.010)
+    former.next_wakeup(0.010)
+    batch = leave(former, 0.061)
+    assert batch.members == [alive]
+    assert former.expired == [expired]
+
+
 def test_a_lane_served_in_time_does_not_use_its_lent_slot() -> None:
     former, lane = eager(), make_lane()
     teach(lane, 1.0)
@@ -323,3 +336,38 @@ def test_husks_do_not_outlive_their_lane() -> None:
     assert former.next_wakeup(0.001) == pytest.approx(0.050)  # a look too many, at which nothing leaves
     assert former.next_batch(0.0505) is None
     assert former.next_wakeup(0.0505) == pytest.approx(0.051)
+
+
+# ------------------------------------------------------------------ many lanes
+def test_a_hot_lane_delays_the_others_by_one_batch_each() -> None:
+    former = eager()
+    hot = make_lane("hot")
+    for _ in range(1000):
+        put(former, hot, 0.0)
+    served = [leave(former, 0.0)]
+    cold = [make_lane(name) for name in "abc"]
+    for lane in cold:
+        put(former, lane, 0.001)
+    for _ in range(6):
+        former.finished(served[-1])
+        served.append(leave(former, 0.002, "slot_free"))
+    assert {batch.lane.key for batch in served[1:6]} >= {"a", "b", "c"}
+
+
+def test_ten_thousand_lanes_each_get_their_turn() -> None:
+    former = eager()
+    blocker = make_lane("blocker")
+    put(former, blocker, 0.0)
+    batch = leave(former, 0.0)
+    lanes = [make_lane(str(number)) for number in range(10_000)]
+    for lane in lanes:
+        put(former, lane, 0.0)
+    assert former.next_wakeup(0.0) == pytest.approx(0.050)
+    served = set()
+    for _ in lanes:
+        former.finished(batch)
+        batch = leave(former, 0.010, "slot_free")
+        served.add(batch.lane.key)
+    assert len(served) == 10_000
+    assert former.waiting == 0
+    assert former.next_wakeup(0.010) == math.inf

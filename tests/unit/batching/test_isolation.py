@@ -154,7 +154,7 @@ def test_a_failure_that_concerns_all_ends_the_search_for_its_group() -> None:
     assert lesson.culprits == ()
 
 
-@pytest.mark.parametrize("size", [5, 8, 64])
+@pytest.mark.parametrize("size", [3, 4, 5, 8, 64])
 def test_a_sick_backend_is_asked_few_times(size: int) -> None:
     lesson, sent, told = take_apart(size, BROKEN, lambda _: BROKEN)
     assert lesson.is_sick

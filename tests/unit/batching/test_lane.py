@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from proxy.batching.lane import Batcher
-from proxy.batching.policy import BatchPolicy, ItemBounds
 from proxy.errors import DeadlineExceeded, Draining, Reset
 from proxy.exchange import Call, Reply, Stream
-from tests.support.batching import JSON_FIELDS, HeldUpstream, Recorder, Subject, predict, predict_call, turns
-from tests.support.clock import FakeClock
+from tests.support.batching import (
+    JSON_FIELDS,
+    Stage,
+    Subject,
+    policy,
+    predict_call,
+    predictions,
+    turns,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-ADAPTIVE = BatchPolicy()
-WINDOW = BatchPolicy(mode="window", items=ItemBounds(start=25))
-
-
-class Stage:
-    """A batcher with everything around it."""
-
-    def __init__(self) -> None:
-        self.upstream = HeldUpstream(is_held=True)
-        self.clock = FakeClock()
-        self.events = Recorder()
-        self.batcher = Batcher(self.upstream, self.clock, self.events)
-        self.tasks: list[asyncio.Task[Reply]] = []
-
-    def submit(
-        self, call: Call, policy: BatchPolicy = ADAPTIVE, subject: Subject | None = None
-    ) -> asyncio.Task[Reply]:
-        task = asyncio.get_running_loop().create_task(self.batcher.submit(call, subject or Subject(), policy))
-        self.tasks.append(task)
-        return task
-
-    async def block(self) -> asyncio.Task[Reply]:
-        """Occupy the only slot with a lone call."""
-        task = self.submit(predict_call(0.5))
-        await turns()
-        assert self.upstream.in_flight == 1
-        return task
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    stage = Stage()
-    yield stage
-    stage.upstream.release_all()
-    await stage.batcher.close()
-    await asyncio.gather(*stage.tasks, return_exceptions=True)
-
-
-def predictions(reply: Reply) -> object:
-    assert isinstance(reply.body, bytes)
-    return msgspec.json.decode(reply.body)["predictions"]
+WINDOW = policy(mode="window", items={"least": 25, "start": 25, "most": 25})
 
 
 async def test_a_lone_call_leaves_at_once_and_byte_for_byte(stage: Stage) -> None:
@@ -169,7 +130,7 @@ async def test_what_cannot_be_merged_is_forwarded_as_it_came(stage: Stage, call:
 async def test_mode_off_and_a_missing_codec_forward_alone(stage: Stage) -> None:
     stage.upstream.release_all()
     call = predict_call(1.5)
-    await stage.submit(call, BatchPolicy(mode="off"))
+    await stage.submit(call, policy(mode="off"))
     await stage.submit(call, subject=Subject(codec=None))
     assert [why for _, why in stage.events.refusals] == ["off", "no_codec"]
 
@@ -197,65 +158,6 @@ async def test_each_caller_gets_its_own_id_back(stage: Stage) -> None:
         answer = msgspec.json.decode(reply.body)
         assert (answer["id"], answer["outputs"][0]["data"]) == (str(k), [k])
     assert len(stage.upstream.calls) == 1
-
-
-# ---------------------------------------------------------------------- errors
-async def test_a_failed_batch_is_sent_again_one_by_one_and_each_gets_its_own_answer(stage: Stage) -> None:
-    def answer(call: Call) -> Reply:
-        assert isinstance(call.body, bytes)
-        if b"-1.0" in call.body:
-            return Reply(400, (), b"negative")
-        return predict(call)
-
-    stage.upstream.answer = answer
-    tasks = [stage.submit(predict_call(value)) for value in (1.0, -1.0, 2.0)]
-    await turns()
-    stage.upstream.release_all()
-    replies = [await task for task in tasks]
-    assert [reply.status for reply in replies] == [200, 400, 200]
-    assert replies[1].body == b"negative"
-    assert predictions(replies[2]) == [4.0]
-    assert stage.events.isolations == ["digits"]
-
-
-async def test_an_answer_that_cannot_be_cut_is_asked_again_one_by_one(stage: Stage) -> None:
-    def answer(call: Call) -> Reply:
-        reply = predict(call)
-        if len(stage.upstream.calls) == 1:
-            reply.body = b'{"predictions":[1]}'
-        return reply
-
-    stage.upstream.answer = answer
-    tasks = [stage.submit(predict_call(value)) for value in (1.0, 2.0)]
-    await turns()
-    stage.upstream.release_all()
-    assert [predictions(await task) for task in tasks] == [[2.0], [4.0]]
-
-
-async def test_a_refusal_that_concerns_all_is_given_to_all(stage: Stage) -> None:
-    stage.upstream.answer = lambda _: Reply(
-        401, ((b"WWW-Authenticate", b"Bearer"), (b"Set-Cookie", b"a")), b"no"
-    )
-    tasks = [stage.submit(predict_call(value)) for value in (1.0, 2.0)]
-    await turns()
-    stage.upstream.release_all()
-    for task in tasks:
-        reply = await task
-        assert (reply.status, reply.body, reply.headers) == (401, b"no", ((b"WWW-Authenticate", b"Bearer"),))
-    assert len(stage.upstream.calls) == 1
-
-
-async def test_a_broken_connection_is_reported_to_each_member_as_its_own_error(stage: Stage) -> None:
-    def answer(_: Call) -> Reply:
-        raise Reset("gone")
-
-    stage.upstream.answer = answer
-    tasks = [stage.submit(predict_call(value)) for value in (1.0, 2.0)]
-    await turns()
-    stage.upstream.release_all()
-    errors = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [str(error) for error in errors] == ["gone", "gone"]
-    assert errors[0] is not errors[1]
 
 
 # ------------------------------------------------------------------------ time
@@ -306,6 +208,17 @@ async def test_a_deadline_ends_the_wait_in_a_lane_and_in_a_batch(stage: Stage) -
         await in_batch
     await turns()
     assert len(stage.upstream.cancelled) == 1
+
+
+async def test_a_call_that_expired_before_its_timer_rang_is_not_sent(stage: Stage) -> None:
+    await stage.block()
+    late = stage.submit(predict_call(1.5, deadline=stage.clock.now() + 1))
+    await turns()
+    stage.clock.jump(2)
+    stage.upstream.release()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert len(stage.upstream.calls) == 1
 
 
 async def test_no_timer_is_left_to_ring_for_nothing_forever(stage: Stage) -> None:
@@ -366,6 +279,20 @@ async def test_an_answer_that_nobody_took_frees_its_stream(stage: Stage) -> None
     assert closed
 
 
+async def test_an_error_that_nobody_waits_for_is_nobodys(stage: Stage) -> None:
+    def answer(_: Call) -> Reply:
+        raise Reset("gone")
+
+    stage.upstream.answer = answer
+    task = stage.submit(predict_call(1.5))
+    await turns()
+    stage.upstream.release()
+    while not task.done():
+        await asyncio.sleep(0)
+        task.cancel()
+    assert task.cancelled()
+
+
 # -------------------------------------------------------------------------- ends
 async def test_drain_sends_what_waits_and_waits_for_the_answers(stage: Stage) -> None:
     waiting = [stage.submit(predict_call(k + 0.5), WINDOW) for k in range(3)]
@@ -395,6 +322,12 @@ async def test_close_gives_up_on_everybody(stage: Stage) -> None:
             await task
     assert len(stage.upstream.cancelled) == 1
     assert not stage.clock.pending
+
+
+async def test_after_the_end_nobody_is_let_in(stage: Stage) -> None:
+    await stage.batcher.close()
+    with pytest.raises(Draining):
+        await stage.submit(predict_call(1.5))
 
 
 async def test_waiting_counts_the_calls_in_lanes(stage: Stage) -> None:

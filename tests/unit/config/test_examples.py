@@ -48,6 +48,7 @@ def test_there_are_examples() -> None:
         "kserve-v1.yaml",
         "minimal.yaml",
         "open-inference.yaml",
+        "streaming.yaml",
     ]
 
 

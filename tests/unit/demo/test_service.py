@@ -178,6 +178,7 @@ def test_v2_metadata_config_and_health() -> None:
         {"name": "image", "datatype": "FP32", "shape": [-1, 64]}
     ]
     assert ask(served, "GET", "/v2/models/digits/config")[1]["max_batch_size"] == 8
+    assert "max_batch_size" not in ask(service(), "GET", "/v2/models/digits/config")[1]
 
 
 def test_v2_model_readiness() -> None:

@@ -16,13 +16,13 @@ def test_reader_cuts_whatever_the_reads(size: int) -> None:
         frame for start in range(0, len(wire), size) for frame in reader.feed(wire[start : start + size])
     ]
     assert found == [(f.PING, 0, 0, b"12345678"), (f.DATA, 1, 1, b"x" * 40), (f.SETTINGS, 1, 0, b"")]
-    assert reader.buffered == 0
+    assert list(reader.feed(PING)) == [(f.PING, 0, 0, b"12345678")]
 
 
 def test_reader_keeps_the_tail() -> None:
     reader = f.FrameReader()
     assert [kind for kind, *_ in reader.feed(PING + PING[:12])] == [f.PING]
-    assert reader.buffered == 12
+    assert list(reader.feed(PING[12:])) == [(f.PING, 0, 0, b"12345678")]
 
 
 @pytest.mark.parametrize("cut", [9, 4])

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.http2 import events as e
 from proxy.http2 import frames as f
+from proxy.http2.blocks import TABLE_SIZE_ZERO
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
 from proxy.http2.session import ClientSession, ServerSession
@@ -113,6 +114,34 @@ def test_streams_take_turns_when_the_connection_is_the_bottleneck() -> None:
     session.receive(f.window_update_frame(0, 65_536), now=0.0)
     served = [stream_id for kind, _, stream_id, _ in parse(session.data_to_send()) if kind == f.DATA]
     assert served == [3, 5, 3, 5]
+
+
+def test_a_body_that_found_its_window_on_the_connection_says_so() -> None:
+    session = server()
+    session.receive(f.settings_frame(((f.SETTING_INITIAL_WINDOW_SIZE, 1 << 20),)), now=0.0)
+    session.receive(started(1, end=True) + started(3, end=True), now=0.0)
+    session.send_headers(1, OK)
+    session.send_data(1, bytes(65_535))
+    session.send_headers(3, OK)
+    session.send_data(3, b"waits")
+    assert only(session.receive(f.window_update_frame(0, 5), now=0.0), e.SendQueueDrained).stream_id == 3
+
+
+def test_a_second_answer_owes_no_resize() -> None:
+    session = server()
+    session.receive(started(1, end=True) + started(3, end=True), now=0.0)
+    session.send_message(1, OK, b"")
+    session.send_message(3, OK, b"")
+    first, second = (payload for kind, _, _, payload in parse(session.data_to_send()) if kind == f.HEADERS)
+    assert first == TABLE_SIZE_ZERO + second
+
+
+def test_an_acknowledgement_that_owes_nothing() -> None:
+    session = ServerSession(Limits(stream_window=1000))
+    session.receive(f.PREFACE + f.settings_frame(()) + started(), now=0.0)
+    session.data_to_send()
+    session.receive(f.settings_ack(), now=0.0)
+    assert not session.wants_to_send
 
 
 def test_a_smaller_initial_window_may_leave_a_debt() -> None:

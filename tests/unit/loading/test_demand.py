@@ -1,7 +1,5 @@
 """Demand: order, eviction, draining, thrash, cancelling, arrival times."""
 
-from math import inf
-
 import pytest
 
 from proxy.loading.residency import State

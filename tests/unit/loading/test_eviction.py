@@ -1,12 +1,21 @@
 """Eviction orders: hit density, GDSF, and the baselines' own."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
 
 from proxy.loading.baselines import Clairvoyant, Lru
-from proxy.loading.eviction import Eviction, Gdsf, HitDensity
+from proxy.loading.eviction import Gdsf, HitDensity
 from proxy.loading.history import History
 from proxy.loading.residency import Slot, State
 from tests.unit.loading.worlds import GIB, START, model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.loading.eviction import Eviction
 
 NOW = START + 100_000.0
 
@@ -37,8 +46,8 @@ def every(period: float, count: int = 40, until: float = NOW) -> list[float]:
     return [until - period * n for n in range(count, 0, -1)]
 
 
-@pytest.mark.parametrize("make", [lambda h: HitDensity(h), lambda _: Gdsf()])
-def test_slow_small_and_frequent_models_stay(make: object) -> None:
+@pytest.mark.parametrize("make", [HitDensity, lambda _: Gdsf()])
+def test_slow_small_and_frequent_models_stay(make: Callable[[History], Eviction]) -> None:
     for other in (
         {"load_s": 100.0},
         {"size": GIB // 10},
@@ -46,8 +55,8 @@ def test_slow_small_and_frequent_models_stay(make: object) -> None:
     ):
         shelf = Shelf()
         shelf.add("plain", every(100.0))
-        shelf.add("better", **({"arrivals": every(100.0)} | other))  # type: ignore[arg-type]  # a table of cases
-        assert shelf.order(make(shelf.history)) == ["plain", "better"]  # type: ignore[operator]  # a factory
+        shelf.add("better", **({"arrivals": every(100.0)} | other))
+        assert shelf.order(make(shelf.history)) == ["plain", "better"]
 
 
 class TestHitDensity:

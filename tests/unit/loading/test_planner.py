@@ -201,37 +201,39 @@ class TestUnloading:
         world.wait("b")
         assert world.decide() == ["unload a"]
         world.planner.unload_failed("a", world.now, "reset", is_final=False)
+        assert world.decide() == []
+        world.pass_time(10)
         assert world.decide() == ["unload a"]
 
 
 class TestReconcile:
     def test_learns_what_there_is(self) -> None:
         world = World("", history=History())
-        world.list({"a": "ready", "b": "unloaded", "c": "failed", "d": "loading", "e": "unknown"})
+        world.lists({"a": "ready", "b": "unloaded", "c": "failed", "d": "loading", "e": "unknown"})
         states = [world.state(name).value for name in "abcde"]
         assert states == ["ready", "unloaded", "unloaded", "loading", "unknown"]
 
     def test_a_foreign_load_is_joined(self) -> None:
         world = World()
-        world.list({"a": "loading", "b": "unloaded", "c": "unloaded"})
+        world.lists({"a": "loading", "b": "unloaded", "c": "unloaded"})
         world.wait("a")
         assert world.decide() == []
         world.pass_time(5)
-        world.list({"a": "ready", "b": "unloaded", "c": "unloaded"})
+        world.lists({"a": "ready", "b": "unloaded", "c": "unloaded"})
         assert world.decide() == ["release a"]
 
     def test_a_foreign_load_that_was_given_up(self) -> None:
         world = World()
-        world.list({"a": "loading"})
+        world.lists({"a": "loading"})
         world.pass_time(5)
-        world.list({"a": "unloaded"})
+        world.lists({"a": "unloaded"})
         assert world.state("a") is State.UNLOADED
-        world.list({"a": "unloaded"})
+        world.lists({"a": "unloaded"})
         assert world.planner.state.residency.used == 0
 
     def test_a_foreign_load_that_hangs_is_not_ours_to_stop(self) -> None:
         world = World()
-        world.list({"a": "loading"})
+        world.lists({"a": "loading"})
         world.pass_time(600)
         assert world.decide() == []
         assert world.state("a") is State.UNLOADED
@@ -240,16 +242,15 @@ class TestReconcile:
         world = World()
         world.make_ready("a", "b")
         world.pass_time(10)
-        assert not world.list({"a": "unloaded", "b": "ready", "c": "unloaded"})
+        assert not world.lists({"a": "unloaded", "b": "ready", "c": "unloaded"})
         assert world.state("a") is State.UNLOADED
         assert world.decide() == []
 
     def test_a_listing_older_than_a_change_is_not_believed(self) -> None:
         world = World()
-        asked_at = world.now
-        world.pass_time(1)
+        mark = world.planner.mark()
         world.make_ready("a")
-        world.list({"a": "unloaded"}, asked_at=asked_at)
+        world.lists({"a": "unloaded"}, mark=mark)
         assert world.state("a") is State.READY
 
     def test_our_own_loads_are_left_alone(self) -> None:
@@ -257,13 +258,22 @@ class TestReconcile:
         world.wait("a")
         world.decide()
         world.pass_time(1)
-        world.list({"a": "ready", "b": "unloaded", "c": "unloaded"})
+        world.lists({"a": "ready", "b": "unloaded", "c": "unloaded"})
         assert world.state("a") is State.LOADING, "the warm-up may still run"
+
+    def test_our_own_unloads_are_left_alone(self) -> None:
+        world = World(places=1)
+        world.make_ready("a")
+        world.wait("b")
+        assert world.decide() == ["unload a"]
+        world.lists({"a": "ready", "b": "unloaded", "c": "unloaded"})
+        assert world.state("a") is State.UNLOADING
+        assert world.unloaded("a") == ["load b"]
 
     def test_sizes_are_learned(self) -> None:
         world = World("a", models={"b": model(size=None)})
         for size in (3 * GIB, 4 * GIB):
-            world.planner.reconcile({"b": Report("ready", size)}, world.now, world.now)
+            world.planner.reconcile({"b": Report("ready", size)}, world.planner.mark(), world.now)
             assert world.planner.state.residency.used == size
             world.pass_time(1)
 
@@ -278,10 +288,10 @@ class TestReconcile:
         world = World(places=3)
         world.make_ready("a")
         world.pass_time(1)
-        assert not world.list({"a": "unloaded"})
+        assert not world.lists({"a": "unloaded"})
         world.make_ready("a", "b")
         world.pass_time(1)
-        assert world.list({"a": "unloaded", "b": "unloaded"})
+        assert world.lists({"a": "unloaded", "b": "unloaded"})
 
 
 class TestBoot:
@@ -296,7 +306,7 @@ class TestBoot:
         world.pass_time(30)
         world.use("c")
         world.pass_time(1)
-        assert world.list(dict.fromkeys("abcd", "unloaded"))
+        assert world.lists(dict.fromkeys("abcd", "unloaded"))
         loaded = []
         while decided := world.decide():
             assert len(decided) == 1
@@ -339,7 +349,7 @@ class TestDialectTraps:
 
     def test_observing_believes_nothing(self) -> None:
         world = World(mode="observe")
-        world.list({"a": "ready"})
+        world.lists({"a": "ready"})
         assert not world.planner.not_ready("a", world.now)
 
 

@@ -98,4 +98,10 @@ def test_expires_at_the_deadline() -> None:
     assert waiting.expired(4.9) == []
     assert waiting.expired(5) == [early]
     assert waiting.expired(5) == []
-    assert waiting.waiting("a") == 1
+    assert waiting.next_deadline() == 9
+    assert waiting.take("a") == (late,)
+    assert waiting.next_deadline() is None
+    waiting.add(Ticket("a", 0, 20))
+    waiting.add(Ticket("a", 0, inf))
+    assert waiting.next_deadline() == 20
+    assert waiting.waiting("a") == 2

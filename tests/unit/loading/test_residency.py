@@ -33,7 +33,7 @@ class Shelf:
 
     def victims(self, slot: Slot, spoken: float = 0.0) -> str:
         """Names of the victims, ``-`` when it fits, or why there is no room."""
-        room = self.residency.room(slot, self.residency.may_go, 0.0, spoken * GIB)
+        room = self.residency.room(slot, lambda s: self.residency.may_go(s, 0.0), 0.0, spoken * GIB)
         return "-" if room.fits else room.why or "".join(victim.name for victim in room.victims)
 
 

@@ -87,12 +87,12 @@ class World:
             ahead=self.oracle,
         )
         self.now = START
-        self.list({name: "unloaded" for name in declared})
+        self.lists(dict.fromkeys(declared, "unloaded"))
 
-    def list(self, states: dict[str, str], asked_at: float | None = None) -> bool:
+    def lists(self, states: dict[str, str], mark: int | None = None) -> bool:
         """The backend lists its models in these states."""
         reports = {name: Report(state) for name, state in states.items()}  # type: ignore[arg-type]  # names
-        return self.planner.reconcile(reports, self.now if asked_at is None else asked_at, self.now)
+        return self.planner.reconcile(reports, self.planner.mark() if mark is None else mark, self.now)
 
     def pass_time(self, span_s: float) -> None:
         """Time passes, and nothing is asked."""

@@ -1,0 +1,131 @@
+"""``python -m bench.streams.source``: a model server that computes nothing and streams for ever.
+
+    GET /events/GAP_US[/N]    N server-sent events (default: no end), one each GAP_US µs; 0: as fast as they
+    are taken GET /bytes/N[?chunked]    N bytes GET /sent                 {"sent": bytes of /bytes given to
+    the kernel or waiting for it}
+
+Each event looks like a chat completion's and says when it was made, so that a reader can tell its age. Prints
+``{"url": …}`` when it listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from typing import Final, cast
+
+import uvloop
+
+__all__ = ("EVENT_BYTES", "event")
+
+_BLOCK: Final = bytes(range(256)) * 1024
+_CHOICE: Final = b'{"index":0,"delta":{"content":"word "},"finish_reason":null}'
+_REST: Final = b',"object":"chat.completion.chunk","model":"none","choices":[%b]}\n\n' % _CHOICE
+_SSE: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def event() -> bytes:
+    """One event, stamped with the monotonic clock in nanoseconds (16 digits)."""
+    return b'data: {"at":%016d%b' % (time.monotonic_ns(), _REST)
+
+
+EVENT_BYTES: Final = len(event())
+
+
+class Connection(asyncio.Protocol):
+    """One client; one answer at a time."""
+
+    open: Final[set[Connection]] = set()
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._loop = asyncio.get_running_loop()
+        self._left = 0
+        self._gap_s = -1.0
+        self._is_chunked = False
+        self._is_writable = True
+        self.sent = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember it."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop."""
+        self._left = 0
+        self.open.discard(self)
+
+    def pause_writing(self) -> None:
+        """The reader is slow."""
+        self._is_writable = False
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._is_writable = True
+        if self._gap_s <= 0:
+            self._pour()
+
+    def data_received(self, data: bytes) -> None:
+        """One request in one read: nobody else speaks to this server."""
+        path, _, query = data.split(b" ", 2)[1].partition(b"?")
+        words = path.split(b"/")[1:]
+        if words[0] == b"events":
+            self._gap_s = int(words[1]) / 1e6
+            self._left = int(words[2]) if len(words) > 2 else sys.maxsize
+            self._transport.write(_SSE)
+            if self._gap_s:
+                self._loop.call_later(random.random() * self._gap_s, self._tick)
+            else:
+                self._pour()
+        elif words[0] == b"bytes":
+            self._left, self._gap_s = int(words[1]), -1.0
+            self._is_chunked = query == b"chunked"
+            length = b"Content-Length: %d" % self._left
+            framing = b"Transfer-Encoding: chunked" if self._is_chunked else length
+            self._transport.write(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing)
+            self._pour()
+        else:
+            body = b'{"sent": %d}' % sum(connection.sent for connection in self.open)
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def _tick(self) -> None:
+        if self._left and not self._transport.is_closing():
+            self._left -= 1
+            if self._is_writable:
+                self._write_event()
+            self._loop.call_later(self._gap_s, self._tick)
+
+    def _write_event(self) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (EVENT_BYTES, event()))
+        if not self._left:
+            self._transport.write(b"0\r\n\r\n")
+
+    def _pour(self) -> None:
+        while self._is_writable and self._left and not self._transport.is_closing():
+            if not self._gap_s:
+                self._left -= 1
+                self._write_event()
+                continue
+            block = _BLOCK[: self._left]
+            self._left -= len(block)
+            self.sent += len(block)
+            if self._is_chunked:
+                self._transport.writelines((b"%x\r\n" % len(block), block, b"\r\n"))
+            else:
+                self._transport.write(block)
+            if self._is_chunked and not self._left:
+                self._transport.write(b"0\r\n\r\n")
+
+
+async def main() -> None:
+    """Serve until the process is ended."""
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=8192)
+    print(f'{{"url": "http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}}', flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

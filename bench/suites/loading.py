@@ -1,0 +1,289 @@
+"""What the loading policy is worth: traces replayed under it and under what others do.
+
+Nothing is measured on a wall clock but the policy's own cost: a replay is a simulation of the production
+planner, and gives the same numbers on every machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+from bench.report import RESULTS, Report
+from bench.tables import markdown
+from bench.traces import bursts
+from proxy.loading.actions import Report as Listed
+from proxy.loading.chart import plot
+from proxy.loading.comparison import compare, table
+from proxy.loading.history import History
+from proxy.loading.planner import Planner
+from proxy.loading.policy import LoadingPolicy
+from proxy.loading.replay import read_trace
+from proxy.loading.simulate import Result, Simulation, assign, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.loading.actions import Action
+    from proxy.loading.history import Arrival
+
+__all__ = ("loading",)
+
+_DATA = Path(__file__).parent.parent / "data"
+_GB = 10**9
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A trace, budgets in GB, and the instant from which requests count."""
+
+    name: str
+    title: str
+    trace: Sequence[Arrival]
+    budgets: tuple[int, ...]
+    count_from: float
+
+    @property
+    def middle(self) -> int:
+        """The budget at which policies differ most."""
+        return self.budgets[len(self.budgets) // 2]
+
+
+def _scenes() -> list[Scene]:
+    functions = read_trace(str(_DATA / "azure_functions_2019.csv.gz")).arrivals
+    services = read_trace(str(_DATA / "azure_llm_2023.csv.gz")).arrivals
+    return [
+        Scene("functions", "200 functions, one day (Azure 2019)", functions, (250, 300, 400), 3 * _HOUR),
+        Scene(
+            "bursts", "87 models in bursts, 14 days (made from a seed)", bursts(1), (28, 56, 112), 24 * _HOUR
+        ),
+        Scene("services", "two LLM services, one hour, one place (Azure 2023)", services, (7,), -inf),
+    ]
+
+
+async def loading(folder: Path = RESULTS) -> Report:
+    """Replay every trace; about five minutes."""
+    report = Report(
+        "loading", "How long do requests wait for cold models, under this policy and under what others do?"
+    )
+    report.notes.append(
+        "sizes (2.1, 4.3, 6.9 GB) and load times (2.6 to 42 s) are assigned by the CRC-32 of a model's name; "
+        "one load runs at a time; requests wait without limit; the first hours are played but not counted"
+    )
+    for scene in _scenes():
+        _budgets(report, scene, folder)
+    functions, in_bursts, _ = _scenes()
+    _idleness(report, functions, folder)
+    _harm(report, _scenes())
+    _restarts(report, functions, in_bursts)
+    _cost(report, in_bursts)
+    return report
+
+
+def _policy(budget: int = 0, **changes: object) -> LoadingPolicy:
+    return LoadingPolicy().model_copy(update={"mode": "demand", "budget": budget * _GB, **changes})
+
+
+# ------------------------------------------------------------------ memory budgets
+def _budgets(report: Report, scene: Scene, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for budget in scene.budgets:
+        rows = list(compare(scene.trace, _policy(budget), assign, count_from=scene.count_from))
+        results = {row.name: row.result for row in rows}
+        report.section(f"{scene.title}, {budget} GB", table(rows))
+        report.data[f"{scene.name} {budget} GB"] = {name: _numbers(each) for name, each in results.items()}
+        ours = results["pillion, demand"].mean_wait
+        if len(scene.budgets) > 1:
+            claim = f"{scene.name}, {budget} GB: mean wait over GDSF's is at most 1.02"
+            report.objective(claim, [ours / results["GDSF"].mean_wait], most=1.02)
+        if budget == scene.middle and len(scene.budgets) > 1:
+            (folder / f"loading_{scene.name}.svg").write_text(plot(rows, f"{scene.title}, {budget} GB"))
+            claim = f"{scene.name}, {budget} GB: mean wait over LRU's is at most 0.80"
+            report.objective(claim, [ours / results["LRU"].mean_wait], most=0.80)
+
+
+# ------------------------------------------------------------------ no budget: unloading what is idle
+def _idleness(report: Report, scene: Scene, folder: Path) -> None:
+    """Periodic functions, memory counted by the hour."""
+    policy = _policy(idle_unload="auto")
+    wanted = frozenset({"TTL 5 min", "TTL 20 min", "TTL 60 min", "hybrid histogram"})
+    rows = list(compare(scene.trace, policy, assign, count_from=scene.count_from, only=wanted))
+    report.section(f"{scene.title}, idle models unloaded, no budget", table(rows))
+    results = {row.name: row.result for row in rows}
+    report.data["functions, idle"] = {name: _numbers(each) for name, each in results.items()}
+    (folder / "loading_idle.svg").write_text(plot(rows, "idle models unloaded: memory against waiting"))
+    ours, fixed = results["pillion, predictive"], results["TTL 20 min"]
+    report.objective("loads ahead that somebody used", [100 * (ours.precision or 0)], least=95, unit="%")
+    report.objective("memory over that of TTL 20 min", [ours.gib_h / fixed.gib_h], most=1.0)
+    report.objective("cold rate over that of TTL 20 min", [ours.cold_rate / fixed.cold_rate], most=1.0)
+
+
+# ------------------------------------------------------------------ prediction does no harm
+def _harm(report: Report, scenes: Sequence[Scene]) -> None:
+    cells = []
+    for scene in scenes:
+        for name, changes in _SETTINGS.items():
+            off, on = (
+                simulate(
+                    scene.trace,
+                    _policy(scene.middle, **changes, mode=mode),
+                    assign,
+                    count_from=scene.count_from,
+                )
+                for mode in ("demand", "predictive")
+            )
+            points = 100 * (on.cold_rate - off.cold_rate)
+            precision = "–" if on.precision is None else f"{100 * on.precision:.0f} %"
+            cells.append(
+                (
+                    f"{scene.name}, {name}",
+                    f"{100 * off.cold_rate:.3f}",
+                    f"{100 * on.cold_rate:.3f}",
+                    f"{off.mean_wait:.3f}",
+                    f"{on.mean_wait:.3f}",
+                    precision,
+                )
+            )
+            claim = f"{scene.name}, {name}: cold starts added by prediction are at most 1 %"
+            report.objective(claim, [points / max(100 * off.cold_rate, 1e-9) * 100], most=1.0, unit="%")
+    head = ("", "cold % without", "with", "mean wait s without", "with", "used")
+    report.section("With and without prediction", markdown(head, cells))
+
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "free memory only": {},
+    "may evict": {"may_evict": True},
+    "idle unloaded": {"idle_unload": "auto"},
+}
+
+
+# ------------------------------------------------------------------ restarts
+def _restarts(report: Report, functions: Scene, in_bursts: Scene) -> None:
+    """Everything is lost once; traffic comes back after a while, as readiness allows."""
+    cells = []
+    cases = ((functions, 12 * _HOUR, (300.0, 1800.0)), (in_bursts, 7 * 24 * _HOUR, (1800.0,)))
+    for scene, at, pauses in cases:
+        for budget in scene.budgets[1:]:
+            for pause in pauses:
+                never, without, ahead = (_after_restart(scene, budget, at, pause, how) for how in _HOW)
+                lost = len(without.waits) - len(never.waits)
+                share = 100 * (len(without.waits) - len(ahead.waits)) / max(1, lost)
+                name = f"{scene.name}, {budget} GB, traffic back after {pause / 60:.0f} min"
+                counts = tuple(f"{len(each.waits):,}" for each in (never, without, ahead))
+                waits = tuple(f"{each.mean_wait:.3f}" for each in (never, without, ahead))
+                cells.append((name, *counts, *waits, f"{share:.0f} %"))
+                if scene is functions and pause == pauses[-1]:
+                    claim = f"{name}: cold starts of the restart that loading ahead recovers"
+                    report.objective(claim, [share], least=80, unit="%")
+    head = ("", "cold: no restart", "restart", "ahead", "wait s: no restart", "restart", "ahead", "recovered")
+    report.section("After a restart", markdown(head, cells))
+
+
+_HOW = ("never", "demand", "predictive")
+
+
+def _after_restart(scene: Scene, budget: int, at: float, pause: float, how: str) -> Result:
+    """What requests after `at` + `pause` saw; those in between went elsewhere."""
+    names = sorted({name for _, name, _ in scene.trace})
+    trace = [arrival for arrival in scene.trace if not at <= arrival[0] < at + pause]
+    before = _simulation(_policy(budget), History(), count_from=at)
+    before.manage(names, scene.trace[0][0])
+    if how == "never":
+        return before.run(trace)
+    before.run(trace, until=at)
+    history = History()
+    history.restore(json.loads(json.dumps(before.planner.history.dump())))
+    after = _simulation(_policy(budget, mode=how), history)
+    after.manage(names, at)
+    after.planner.reconcile({name: Listed("unloaded") for name in names}, after.planner.mark(), at)
+    after.wake(at)
+    return after.run([arrival for arrival in trace if arrival[0] >= at])
+
+
+def _simulation(policy: LoadingPolicy, history: History, count_from: float = -inf) -> Simulation:
+    patient = policy.cold.model_copy(update={"max_wait": inf, "queue": 1 << 30})
+    planner = Planner(policy.model_copy(update={"cold": patient}), history)
+    return Simulation(planner, count_from=count_from)
+
+
+# ------------------------------------------------------------------ what it costs
+class _Timed(Planner):
+    """Counts the time that requests spend in the planner, and what it spends between them."""
+
+    __slots__ = ("between", "spent")
+
+    def __init__(self, policy: LoadingPolicy, history: History) -> None:
+        super().__init__(policy, history)
+        self.spent = self.between = 0.0
+
+    def observe(self, model: str, now: float, session: str = "") -> bool:
+        """See `Planner`."""
+        began = process_time()
+        result = super().observe(model, now, session)
+        self.spent += process_time() - began
+        return result
+
+    def finished(self, model: str, now: float, run_s: float = 0.0) -> bool:
+        """See `Planner`."""
+        began = process_time()
+        result = super().finished(model, now, run_s)
+        self.spent += process_time() - began
+        return result
+
+    def decide(self, now: float) -> list[Action]:
+        """See `Planner`."""
+        began = process_time()
+        result = super().decide(now)
+        self.between += process_time() - began
+        return result
+
+    def wakeup(self) -> float:
+        """See `Planner`."""
+        began = process_time()
+        result = super().wakeup()
+        self.between += process_time() - began
+        return result
+
+
+def _cost(report: Report, scene: Scene) -> None:
+    """Processor time in the planner: in the way of a request, and in decisions and timers between two."""
+    sparse = _Timed(_policy(scene.middle, mode="predictive"), History())
+    count = Simulation(sparse).run(scene.trace).requests
+    busy = _Timed(_policy(0, mode="predictive"), History())
+    simulation = Simulation(busy)
+    simulation.run([(600.0 * n, f"m{n}", 0.1) for n in range(10)])  # loaded by now
+    busy.spent = busy.between = 0.0
+    steady = [(10_000 + n * 0.002, f"m{n % 10}", 0.001) for n in range(200_000)]
+    simulation.run(steady)
+    cells = []
+    cases = (
+        ("87 models, a request in 42 s", sparse, count),
+        ("10 models, 500 requests/s", busy, len(steady)),
+    )
+    for name, planner, requests in cases:
+        on_the_way, between = (1e6 * span / requests for span in (planner.spent, planner.between))
+        cells.append((name, f"{on_the_way:.1f}", f"{between:.1f}"))
+        report.objective(f"{name}: planner time in a request's way", [on_the_way], most=20, unit="µs")
+    head = ("", "µs for a request, in its way", "between requests, µs for each")
+    report.section("Cost", markdown(head, cells))
+    report.data["cost"] = [dict(zip(head, row, strict=True)) for row in cells]
+
+
+def _numbers(result: Result) -> dict[str, float | None]:
+    return {
+        "requests": result.requests,
+        "cold_rate": round(result.cold_rate, 6),
+        "mean_wait_s": round(result.mean_wait, 4),
+        "p95_s": round(result.wait_quantile(0.95), 3),
+        "p99_s": round(result.wait_quantile(0.99), 3),
+        "model_cold_p75": round(result.model_cold_quantile(0.75), 6),
+        "loads": result.loads,
+        "load_s": round(result.load_s, 1),
+        "churned": result.churned,
+        "gib_h": round(result.gib_h, 1),
+        "precision": result.precision,
+    }

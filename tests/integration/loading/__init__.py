@@ -1,0 +1,1 @@
+"""The loading room against servers on real sockets."""

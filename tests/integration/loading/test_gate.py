@@ -1,0 +1,289 @@
+"""The gate: what a call goes through when its model is managed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from proxy.errors import ClientGone, LoadFailed, ModelLoading, Reset
+from proxy.exchange import Call, Reply, Stream
+from proxy.loading.control.protobuf import encode
+from proxy.loading.gate import Gate
+from proxy.timing import NEVER, Deadline
+from tests.support.clock import FakeClock
+
+
+class Fleet:
+    """Models as a test sets them up; counts what the gate reports."""
+
+    def __init__(self, **states: str) -> None:
+        self.states = states
+        self.in_flight = dict.fromkeys(states, 0)
+        self.sessions: list[str] = []
+        self.refusal: Exception | None = None
+        self.cold_answers = 0
+
+    def is_managed(self, model: str) -> bool:
+        return model in self.states
+
+    def is_loaded(self, model: str) -> bool:
+        return self.states.get(model) == "ready"
+
+    def observe(self, model: str, session: str = "") -> None:
+        self.in_flight[model] += 1
+        self.sessions.append(session)
+
+    def is_ready(self, model: str) -> bool:
+        return self.states[model] == "ready"
+
+    async def ready(self, model: str, deadline: Deadline) -> None:
+        await asyncio.sleep(0)
+        if self.refusal:
+            raise self.refusal
+        self.states[model] = "ready"
+
+    def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
+        is_cold = body == b"cold" and self.states[model] == "ready"
+        if is_cold:
+            self.cold_answers += 1
+            self.states[model] = "cold"
+        return is_cold
+
+    def finished(self, model: str, run_s: float) -> None:
+        self.in_flight[model] -= 1
+
+
+class Upstream:
+    """Answers in turn, the last answer for ever."""
+
+    def __init__(self, *answers: Reply | BaseException) -> None:
+        self.answers = list(answers) or [Reply(200, (), b"fine")]
+        self.targets: list[bytes] = []
+        self.bodies: list[object] = []
+
+    async def __call__(self, call: Call) -> Reply:
+        self.targets.append(call.target)
+        self.bodies.append(call.body)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def gate(fleet: Fleet, *fallbacks: str, header: bytes = b"") -> Gate:
+    return Gate(fleet, lambda _model: fallbacks, FakeClock(), header)
+
+
+def call(body: bytes | Stream = b"{}", target: bytes = b"/v2/models/a/infer?x=1") -> Call:
+    return Call(b"POST", target, ((b"X-User", b"ann"),), body, deadline=NEVER)
+
+
+def streamed(*chunks: bytes) -> Stream:
+    body = Stream(None)
+    for chunk in chunks:
+        body.feed(chunk)
+    body.end()
+    return body
+
+
+async def test_passes_what_is_not_managed() -> None:
+    upstream = Upstream()
+    reply = await gate(Fleet()).serve(call(), "a", upstream)
+    assert reply.body == b"fine"
+
+
+async def test_a_ready_model_is_observed_and_served() -> None:
+    fleet = Fleet(a="ready")
+    await gate(fleet, header=b"x-user").serve(call(), "a", Upstream())
+    assert fleet.in_flight == {"a": 0}
+    assert fleet.sessions == ["ann"]
+
+
+async def test_without_a_session_header_nobody_is_told_apart() -> None:
+    fleet = Fleet(a="ready")
+    await gate(fleet).serve(call(), "a", Upstream())
+    assert fleet.sessions == [""]
+
+
+async def test_a_cold_model_is_waited_for() -> None:
+    fleet = Fleet(a="cold")
+    assert (await gate(fleet).serve(call(), "a", Upstream())).status == 200
+    assert fleet.in_flight == {"a": 0}
+
+
+@pytest.mark.parametrize("error", [ModelLoading("later", retry_after_s=7), LoadFailed("broken")])
+async def test_a_refusal_reaches_the_client(error: Exception) -> None:
+    fleet = Fleet(a="cold")
+    fleet.refusal = error
+    with pytest.raises(type(error)) as caught:
+        await gate(fleet).serve(call(), "a", Upstream())
+    assert caught.value is error
+    assert fleet.in_flight == {"a": 0}
+
+
+@pytest.mark.parametrize("error", [Reset("gone"), ClientGone(), asyncio.CancelledError()])
+async def test_a_call_that_fails_is_finished(error: BaseException) -> None:
+    fleet = Fleet(a="ready")
+    with pytest.raises(type(error)):
+        await gate(fleet).serve(call(), "a", Upstream(error))
+    assert fleet.in_flight == {"a": 0}
+
+
+async def test_a_streamed_answer_counts_until_it_has_left() -> None:
+    fleet = Fleet(a="ready")
+    body = streamed(b"token")
+    reply = await gate(fleet).serve(call(), "a", Upstream(Reply(200, (), body)))
+    assert fleet.in_flight == {"a": 1}
+    assert isinstance(reply.body, Stream)
+    while await reply.body.read():
+        pass
+    assert fleet.in_flight == {"a": 0}
+
+
+class TestColdAnswers:
+    async def test_the_call_is_sent_once_more(self) -> None:
+        fleet = Fleet(a="ready")
+        upstream = Upstream(Reply(404, (), b"cold"), Reply(200, (), b"fine"))
+        reply = await gate(fleet).serve(call(b"body"), "a", upstream)
+        assert reply.status == 200
+        assert upstream.bodies == [b"body", b"body"]
+        assert fleet.in_flight == {"a": 0}
+
+    async def test_once_only(self) -> None:
+        fleet = Fleet(a="ready")
+        upstream = Upstream(Reply(404, (), b"cold"))
+        assert (await gate(fleet).serve(call(), "a", upstream)).status == 404
+        assert len(upstream.targets) == 2
+
+    async def test_a_streamed_error_is_read_and_passed_on(self) -> None:
+        fleet = Fleet(a="ready")
+        upstream = Upstream(Reply(503, (), streamed(b"over", b"loaded")))
+        reply = await gate(fleet).serve(call(), "a", upstream)
+        assert (reply.status, reply.body) == (503, b"overloaded")
+        cold = Upstream(Reply(503, (), streamed(b"co", b"ld")), Reply(200, (), b"fine"))
+        assert (await gate(fleet).serve(call(), "a", cold)).status == 200
+
+    async def test_a_long_error_is_passed_on_unread(self) -> None:
+        fleet = Fleet(a="ready")
+        body = Stream(None, length=1 << 20)
+        reply = await gate(fleet).serve(call(), "a", Upstream(Reply(404, (), body)))
+        assert reply.body is body
+        assert fleet.in_flight == {"a": 1}
+        body.abandon()
+        assert fleet.in_flight == {"a": 0}
+
+    async def test_a_body_that_has_gone_cannot_be_sent_again(self) -> None:
+        fleet = Fleet(a="ready")
+        upstream = Upstream(Reply(404, (), b"cold"))
+        reply = await gate(fleet).serve(call(streamed(b"x")), "a", upstream)
+        assert reply.status == 404
+        assert fleet.states["a"] == "cold"
+        assert len(upstream.targets) == 1
+
+    async def test_when_it_cannot_be_loaded_the_backends_words_stand(self) -> None:
+        fleet = Fleet(a="ready")
+        fleet.refusal = ModelLoading("later")
+        reply = await gate(fleet).serve(call(), "a", Upstream(Reply(404, (), b"cold")))
+        assert (reply.status, reply.body) == (404, b"cold")
+
+
+class TestModelInTheBody:
+    BODY = json.dumps({"model": "a", "messages": [{"role": "user", "content": "hi"}]}).encode()
+
+    async def test_is_found(self) -> None:
+        for body in (self.BODY, streamed(self.BODY[:9], self.BODY[9:])):
+            fleet = Fleet(a="cold")
+            upstream = Upstream()
+            await gate(fleet).serve(call(body, b"/v1/chat/completions"), "", upstream)
+            assert fleet.states["a"] == "ready"
+            assert upstream.bodies == [self.BODY]
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b"not json", b'{"model": 3}', b'{"other": 1}'])
+    async def test_is_not_found(self, body: bytes) -> None:
+        upstream = Upstream()
+        await gate(Fleet(a="cold")).serve(call(body, b"/v1/chat/completions"), "", upstream)
+        assert upstream.bodies == [body]
+
+    async def test_a_huge_body_passes_unread(self) -> None:
+        body = Stream(None, length=1 << 30)
+        upstream = Upstream()
+        await gate(Fleet(a="cold")).serve(call(body, b"/v1/chat/completions"), "", upstream)
+        assert upstream.bodies == [body]
+
+
+class TestGrpc:
+    def grpc(self, message: bytes, method: bytes = b"ModelInfer") -> Call:
+        made = call(
+            b"\0" + len(message).to_bytes(4, "big") + message, b"/inference.GRPCInferenceService/" + method
+        )
+        made.is_grpc = True
+        return made
+
+    async def test_the_message_names_the_model(self) -> None:
+        fleet = Fleet(a="cold")
+        await gate(fleet).serve(self.grpc(encode((1, "a"), (2, "1"), (5, b"tensor"))), "", Upstream())
+        assert fleet.states["a"] == "ready"
+
+    @pytest.mark.parametrize("message", [b"", b"\x12\x01x", encode((1, "a" * 200))])
+    async def test_or_none(self, message: bytes) -> None:
+        fleet = Fleet(a="cold")
+        await gate(fleet).serve(self.grpc(message), "", Upstream())
+        assert fleet.states["a"] == "cold"
+
+    async def test_a_two_way_stream_is_not_read(self) -> None:
+        request = self.grpc(b"", b"ModelStreamInfer")
+        request.body = endless = Stream(None)
+        upstream = Upstream()
+        await gate(Fleet(a="cold")).serve(request, "", upstream)
+        assert upstream.bodies == [endless]
+
+    async def test_has_no_fallback(self) -> None:
+        fleet = Fleet(a="cold", b="ready")
+        fleet.refusal = ModelLoading("later")
+        with pytest.raises(ModelLoading):
+            await gate(fleet, "b").serve(self.grpc(encode((1, "a"))), "", Upstream())
+
+
+class TestFallback:
+    def cold(self, **others: str) -> Fleet:
+        fleet = Fleet(a="cold", **others)
+        fleet.refusal = ModelLoading("later")
+        return fleet
+
+    async def test_the_first_that_is_ready_answers(self) -> None:
+        fleet = self.cold(b="cold", c="ready")
+        upstream = Upstream()
+        request = call(target=b"/v2/models/a/infer?x=1")
+        reply = await gate(fleet, "a", "b", "c").serve(request, "a", upstream)
+        assert upstream.targets == [b"/v2/models/c/infer?x=1"]
+        assert reply.header(b"x-model-fallback") == b"c"
+        assert reply.header(b"cache-control") == b"no-store"
+        assert fleet.in_flight == {"a": 0, "b": 0, "c": 0}
+
+    async def test_names_are_found_with_a_verb_and_encoded(self) -> None:
+        upstream = Upstream()
+        await gate(self.cold(**{"b c": "ready"}), "b c").serve(
+            call(target=b"/v1/models/%61:predict"), "a", upstream
+        )
+        assert upstream.targets == [b"/v1/models/b%20c:predict"]
+
+    async def test_a_name_in_the_body_is_replaced(self) -> None:
+        upstream = Upstream()
+        body = b'{"model":"a","n":[1, 2]}'
+        await gate(self.cold(b="ready"), "b").serve(call(body, b"/v1/completions"), "", upstream)
+        assert [json.loads(str(b, "utf-8")) for b in upstream.bodies if isinstance(b, bytes)] == [
+            {"model": "b", "n": [1, 2]}
+        ]
+
+    @pytest.mark.parametrize("body", [b"not json", Stream(None)])
+    async def test_what_cannot_be_redirected_is_refused(self, body: bytes | Stream) -> None:
+        with pytest.raises(ModelLoading):
+            await gate(self.cold(b="ready"), "b").serve(call(body, b"/elsewhere"), "a", Upstream())
+
+    async def test_an_error_of_the_fallback_is_an_error(self) -> None:
+        fleet = self.cold(b="ready")
+        with pytest.raises(Reset):
+            await gate(fleet, "b").serve(call(), "a", Upstream(Reset("gone")))
+        assert fleet.in_flight == {"a": 0, "b": 0}

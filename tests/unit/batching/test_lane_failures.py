@@ -1,0 +1,381 @@
+"""Batches that fail: everybody gets an answer of its own, and the next batch is wiser."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from proxy.batching.codecs.kserve_v1 import KServeV1
+from proxy.batching.lane import Batcher
+from proxy.errors import BadReply, ProxyError, Reset, SplitMismatch
+from proxy.exchange import Call, Reply, Stream
+from tests.support.batching import (
+    JSON_FIELDS,
+    Stage,
+    policy,
+    predict,
+    predict_call,
+    predictions,
+    turns,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from proxy.batching.codecs.base import Part, Prepared
+
+
+# ---------------------------------------------------------------------- errors
+async def test_a_failed_batch_is_sent_again_one_by_one_and_each_gets_its_own_answer(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        assert isinstance(call.body, bytes)
+        if b"-1.0" in call.body:
+            return Reply(400, (), b"negative")
+        return predict(call)
+
+    stage.upstream.answer = answer
+    tasks = [stage.submit(predict_call(value)) for value in (1.0, -1.0, 2.0)]
+    await turns()
+    stage.upstream.release_all()
+    replies = [await task for task in tasks]
+    assert [reply.status for reply in replies] == [200, 400, 200]
+    assert replies[1].body == b"negative"
+    assert predictions(replies[2]) == [4.0]
+    assert stage.events.isolations == ["digits"]
+
+
+async def test_an_answer_that_cannot_be_cut_is_asked_again_one_by_one(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        reply = predict(call)
+        if len(stage.upstream.calls) == 1:
+            reply.body = b'{"predictions":[1]}'
+        return reply
+
+    stage.upstream.answer = answer
+    tasks = [stage.submit(predict_call(value)) for value in (1.0, 2.0)]
+    await turns()
+    stage.upstream.release_all()
+    assert [predictions(await task) for task in tasks] == [[2.0], [4.0]]
+
+
+async def test_a_refusal_that_concerns_all_is_given_to_all(stage: Stage) -> None:
+    stage.upstream.answer = lambda _: Reply(
+        401, ((b"WWW-Authenticate", b"Bearer"), (b"Set-Cookie", b"a")), b"no"
+    )
+    tasks = [stage.submit(predict_call(value)) for value in (1.0, 2.0)]
+    await turns()
+    stage.upstream.release_all()
+    for task in tasks:
+        reply = await task
+        assert (reply.status, reply.body, reply.headers) == (401, b"no", ((b"WWW-Authenticate", b"Bearer"),))
+    assert len(stage.upstream.calls) == 1
+
+
+async def test_a_broken_connection_is_reported_to_each_member_as_its_own_error(stage: Stage) -> None:
+    def answer(_: Call) -> Reply:
+        raise Reset("gone")
+
+    stage.upstream.answer = answer
+    tasks = [stage.submit(predict_call(value)) for value in (1.0, 2.0)]
+    await turns()
+    stage.upstream.release_all()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(error) for error in errors] == ["gone", "gone"]
+    assert errors[0] is not errors[1]
+
+
+# --------------------------------------------------------------- spoiled batches
+def refuses(*values: float, status: int = 400) -> Callable[[Call], Reply]:
+    """A model that refuses any call about one of `values`."""
+
+    def answer(call: Call) -> Reply:
+        assert isinstance(call.body, bytes)
+        instances = msgspec.json.decode(call.body)["instances"]
+        return Reply(status, (), b"refused") if set(values) & set(instances) else predict(call)
+
+    return answer
+
+
+async def test_one_culprit_among_many_costs_few_calls_and_is_quarantined(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = refuses(20.5)
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(64)])
+    assert [reply.status for reply in replies] == [400 if k == 20 else 200 for k in range(64)]
+    assert len(stage.upstream.calls) <= 14
+    calls = len(stage.upstream.calls)
+    again, innocent = predict_call(20.5), predict_call(0.5)
+    replies = [await task for task in (stage.submit(again), stage.submit(innocent))]
+    assert [reply.status for reply in replies] == [400, 200]
+    assert len(stage.upstream.calls) == calls + 2
+    assert ("digits", "quarantined") in stage.events.refusals
+
+
+async def test_a_path_where_repeating_is_not_safe_is_not_repeated(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = refuses(1.5)
+    calls = [predict_call(k + 0.5) for k in range(3)]
+    for call in calls:
+        call.idempotent = False
+    replies = await asyncio.gather(*[stage.submit(call) for call in calls])
+    assert [reply.status for reply in replies] == [400, 400, 400]
+    assert len(stage.upstream.calls) == 1
+
+
+async def test_an_answer_that_cannot_be_cut_nor_asked_again_is_a_bad_gateway(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = lambda _: Reply(200, (), b"{}")
+    calls = [predict_call(k + 0.5) for k in range(2)]
+    for call in calls:
+        call.idempotent = False
+    errors = await asyncio.gather(*[stage.submit(call) for call in calls], return_exceptions=True)
+    assert [type(error) for error in errors] == [SplitMismatch, SplitMismatch]
+
+
+async def test_answers_that_cannot_be_cut_suspend_the_lane_for_a_while(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = lambda _: Reply(200, (), b'{"predictions":[1]}')
+    for _ in range(3):
+        await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(2)])
+    assert stage.events.refusals == []
+    await stage.submit(predict_call(0.5))
+    assert stage.events.refusals == [("digits", "suspended")]
+    stage.clock.advance(60)
+    await stage.submit(predict_call(0.5))
+    assert len(stage.events.refusals) == 1
+
+
+async def test_an_encoded_answer_is_asked_again_one_by_one(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        reply = predict(call)
+        if len(stage.upstream.calls) == 1:
+            reply.headers += ((b"Content-Encoding", b"gzip"),)
+        return reply
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(2)])
+    assert [predictions(reply) for reply in replies] == [[1.0], [3.0]]
+
+
+async def test_a_sick_backend_is_not_asked_everything_twice(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = lambda _: Reply(500, (), b"boom")
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(64)])
+    assert {reply.status for reply in replies} == {500}
+    first = len(stage.upstream.calls)
+    assert first == 4
+    await asyncio.gather(*[stage.submit(predict_call(k + 100.5)) for k in range(64)])
+    assert len(stage.upstream.calls) == first + 1
+    stage.clock.advance(6)
+    await asyncio.gather(*[stage.submit(predict_call(k + 200.5)) for k in range(64)])
+    assert len(stage.upstream.calls) == first + 5
+
+
+async def test_a_batch_that_is_too_large_makes_the_next_ones_smaller(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        assert isinstance(call.body, bytes)
+        is_too_large = len(msgspec.json.decode(call.body)["instances"]) > 8
+        return Reply(413, (), b"too large") if is_too_large else predict(call)
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(16)])
+    assert {reply.status for reply in replies} == {200}
+    await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(16)])
+    assert [items for _, items, *_ in stage.events.batches] == [16, 8, 8]
+
+
+async def test_members_that_left_are_not_sent_again(stage: Stage) -> None:
+    stage.upstream.answer = refuses(1.5)
+    tasks = [stage.submit(predict_call(k + 0.5)) for k in range(4)]
+    await turns()
+    for task in tasks[:2]:
+        task.cancel()
+    await turns()
+    stage.upstream.release_all()
+    assert [(await task).status for task in tasks[2:]] == [200, 200]
+    sent = [call.body for call in stage.upstream.calls[1:]]
+    assert sent == [b'{"instances":[2.5,3.5]}']
+
+
+async def test_a_connection_that_breaks_while_a_batch_is_taken_apart_fails_its_part(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        assert isinstance(call.body, bytes)
+        if b"0.5" in call.body and b"3.5" not in call.body:
+            raise Reset("gone")
+        return Reply(400, (), b"no") if b"0.5" in call.body else predict(call)
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    found = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(4)], return_exceptions=True
+    )
+    assert [type(one) for one in found] == [Reset, Reset, Reply, Reply]
+
+
+async def test_a_connection_that_breaks_for_one_is_that_ones_error(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        if call.body == b'{"instances":[0.5]}':
+            raise Reset("gone")
+        assert isinstance(call.body, bytes)
+        return Reply(400, (), b"no") if b"0.5" in call.body else predict(call)
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    found = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(4)], return_exceptions=True
+    )
+    assert [type(one) for one in found] == [Reset, Reply, Reply, Reply]
+
+
+async def test_an_answer_too_large_to_collect_is_a_bad_reply(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_: Call) -> Reply:
+        body = Stream(None)
+        body.feed(b"x" * 100)
+        body.end()
+        return Reply(200, (), body)
+
+    monkeypatch.setattr("proxy.batching.carrier._MOST_ANSWER_BYTES", 99)
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    errors = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(2)], return_exceptions=True
+    )
+    assert [type(error) for error in errors] == [BadReply, BadReply]
+
+
+async def test_cookies_end_the_sharing(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        reply = predict(call)
+        reply.headers += ((b"Set-Cookie", b"session=1"),)
+        return reply
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(2)])
+    assert all(reply.header(b"set-cookie") is None for reply in replies)
+    alone = await stage.submit(predict_call(0.5))
+    assert alone.header(b"set-cookie") == b"session=1"
+    assert stage.events.refusals == [("digits", "suspended")]
+
+
+async def test_a_streamed_answer_to_a_batch_is_collected(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        reply = predict(call)
+        body = Stream(None)
+        assert isinstance(reply.body, bytes)
+        for byte in reply.body:
+            body.feed(bytes((byte,)))
+        body.end()
+        reply.body = body
+        return reply
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(3)])
+    assert [predictions(reply) for reply in replies] == [[1.0], [3.0], [5.0]]
+
+
+async def test_an_answer_that_breaks_off_is_everybodys_error(stage: Stage) -> None:
+    def answer(_: Call) -> Reply:
+        body = Stream(None)
+        body.feed(b'{"predictions":[')
+        body.fail(Reset("halfway"))
+        return Reply(200, (), body)
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    errors = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(2)], return_exceptions=True
+    )
+    assert [str(error) for error in errors] == ["halfway", "halfway"]
+
+
+# ------------------------------------------------------------------- verification
+VERIFIED = policy(verify="100%")
+
+
+async def test_a_model_that_answers_differently_in_a_batch_is_not_batched_any_more(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(call: Call) -> Reply:
+        assert isinstance(call.body, bytes)
+        instances = msgspec.json.decode(call.body)["instances"]
+        body = msgspec.json.encode({"predictions": [one + len(instances) for one in instances]})
+        return Reply(200, JSON_FIELDS, body)
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
+    await stage.batcher.drain()
+    assert len(stage.upstream.calls) == 3
+    assert "answers differently" in caplog.text
+    await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
+    assert stage.events.refusals == [("digits", "answers_differ")] * 4
+    stage.batcher.allow("digits")
+    await stage.submit(predict_call(0.5), VERIFIED)
+    assert len(stage.events.refusals) == 4
+
+
+async def test_a_model_that_answers_alike_stays_batched(stage: Stage) -> None:
+    stage.upstream.release_all()
+    for _ in range(3):
+        await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
+    await stage.batcher.drain()
+    assert len(stage.upstream.calls) == 6
+    assert stage.events.refusals == []
+
+
+@pytest.mark.parametrize("trouble", ["noise", "error", "failure", "second failure"])
+async def test_what_cannot_be_compared_proves_nothing(stage: Stage, trouble: str) -> None:
+    def answer(call: Call) -> Reply:
+        number = len(stage.upstream.calls)
+        if number > 1 and trouble == "error":
+            raise Reset("gone")
+        if number > {"failure": 1, "second failure": 2}.get(trouble, 99):
+            return Reply(503, ())
+        reply = predict(call)
+        if number > 1:
+            reply.body = b'{"predictions":[%d]}' % number
+        return reply
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(2)])
+    await stage.batcher.drain()
+    stage.upstream.answer = predict
+    await stage.submit(predict_call(0.5), VERIFIED)
+    assert stage.events.refusals == []
+
+
+async def test_verifying_repeats_nothing_that_is_not_safe_to_repeat(stage: Stage) -> None:
+    stage.upstream.release_all()
+    calls = [predict_call(k + 0.5) for k in range(2)]
+    for call in calls:
+        call.idempotent = False
+    await asyncio.gather(*[stage.submit(call, VERIFIED) for call in calls])
+    await stage.batcher.drain()
+    assert len(stage.upstream.calls) == 1
+
+
+# --------------------------------------------------------------------------- bugs
+async def test_a_bug_in_a_codec_fails_its_batch_and_nothing_else(stage: Stage) -> None:
+    class Broken(KServeV1):
+        def merge(self, members: Sequence[Prepared]) -> Part:
+            raise ZeroDivisionError
+
+    reports: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    stage.batcher = Batcher(stage.upstream, stage.clock, stage.events, codecs={"kserve_v1": Broken()})
+    stage.upstream.release_all()
+    errors = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(2)], return_exceptions=True
+    )
+    assert [type(error) for error in errors] == [ProxyError, ProxyError]
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+    assert predictions(await stage.submit(predict_call(1.5))) == [3.0]
