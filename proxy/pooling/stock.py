@@ -93,7 +93,11 @@ class Stock:
         candidate = self.core.peek(now)
         if candidate is None:
             return not self.upkeep.is_prompt_reuse_safe
-        return not self.upkeep.is_safe(candidate, now)
+        if self.upkeep.is_safe(candidate, now):
+            return False
+        if not self.core.must_rest and candidate.is_silent():
+            self.upkeep.survived(candidate, now)  # the next call may take one as old
+        return True
 
     def queue(self, ticket: Ticket[Claim], now: float) -> None:
         """Let `ticket` wait for a connection. Raises `QueueFull`, `ConnectFailed` or `NoHealthyEndpoint`."""
@@ -206,7 +210,7 @@ class Stock:
             connection.close("fin")
             return False
         if self.core.must_rest:
-            self.upkeep.rested(connection, now)
+            self.upkeep.survived(connection, now)
         return True
 
     def _retire_addresses(self, gone: frozenset[str]) -> None:

@@ -165,13 +165,11 @@ class Upkeep(Generic[C, W]):
         """Whether such a call may take a connection right after its last answer."""
         return self._used.is_safe(0.0)
 
-    def rested(self, connection: C, now: float) -> None:
-        """A connection taken while all must rest was still silent."""
-        self._survived(
-            connection, max(REST_S, now - connection.idle_since)
-        )  # it may fall short by a rounding
-
-    def _survived(self, connection: C, age_s: float) -> None:
+    def survived(self, connection: C, now: float) -> None:
+        """An idle connection was found silent."""
+        age_s = now - connection.idle_since
+        if connection.idle_since + REST_S <= now:
+            age_s = max(age_s, REST_S)  # the difference may fall short by a rounding
         (self._used if connection.uses else self._unused).survived(age_s)
         self.core.must_rest = not self._used.is_trusted
 
@@ -243,7 +241,7 @@ class Upkeep(Generic[C, W]):
             time.forget(now)
         coldest = next((connection for connection in idle if connection.uses), None)
         if coldest is not None:
-            self._survived(coldest, now - coldest.idle_since)
+            self.survived(coldest, now)
         return idle[: self._sizing.surplus(now, len(idle), len(self.core.leased))]
 
     def _judge(self, now: float) -> list[C]:

@@ -409,6 +409,18 @@ async def test_it_takes_one_that_rested_no_longer_than_others_have(rig: Rig) -> 
     assert len(pool.dialer.transports) == 2, "no new connection"
 
 
+async def test_one_that_is_passed_over_is_the_proof_for_the_next_call(rig: Rig) -> None:
+    pool = rig()
+    await pool.season(2)
+    await pool.wait(0.5)
+    await pool.start(idempotent=False)
+    assert len(pool.dialer.transports) == 3, "0.5 s were not proven"
+    pool.asked[0].answer()
+    await pool.wait(0.3)
+    await pool.start(idempotent=False)
+    assert len(pool.dialer.transports) == 3
+
+
 async def test_it_may_follow_an_answer_directly(rig: Rig) -> None:
     pool = rig()
     [recent] = await pool.season()

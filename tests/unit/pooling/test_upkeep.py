@@ -30,7 +30,7 @@ def trust(subject: Subject) -> None:
     rested = Conn()
     rested.uses = 1
     for _ in range(3):
-        subject.rested(rested, REST_S)
+        subject.survived(rested, REST_S)
 
 
 def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Conn]:
