@@ -17,7 +17,7 @@ until the endpoint is known to be healthy again (`keep_warm`). Otherwise their a
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, TypeVar
 
 from proxy.pooling.idle_time import REST_S, IdleTime, looks_like_restart
 from proxy.pooling.sizing import Sizing
@@ -40,13 +40,19 @@ _WARM_SPREAD_S: Final = 0.04
 _AGE_SPREAD: Final = 0.1
 
 
-class Aged(Protocol):
-    """What the upkeep knows of a connection: it may rest until `fit_until`, and live until `retire_at`."""
+class Aged:
+    """What the upkeep knows of a connection: it may rest until `fit_until`, and live until `retire_at`.
 
-    idle_since: float
-    fit_until: float
-    retire_at: float
-    uses: int
+    `idle_since` is when it last had nothing to do, `uses` how many calls it has carried.
+    """
+
+    __slots__ = ("fit_until", "idle_since", "retire_at", "uses")
+
+    def __init__(self) -> None:
+        self.idle_since = 0.0
+        self.fit_until = 0.0
+        self.retire_at = math.inf
+        self.uses = 0
 
 
 C = TypeVar("C", bound=Aged)

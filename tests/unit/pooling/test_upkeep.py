@@ -7,15 +7,11 @@ import pytest
 from proxy.pooling.idle_time import REST_S
 from proxy.pooling.policy import HttpPoolPolicy
 from proxy.pooling.pool_core import PoolCore, Ticket
-from proxy.pooling.upkeep import Chores, Upkeep
+from proxy.pooling.upkeep import Aged, Chores, Upkeep
 
 
-class Conn:
-    def __init__(self) -> None:
-        self.uses = 0
-        self.idle_since = 0.0
-        self.fit_until = 0.0
-        self.retire_at = math.inf
+class Conn(Aged):
+    pass
 
 
 Subject = Upkeep[Conn, str]
