@@ -22,8 +22,8 @@ from proxy.exchange import Body, Call, Reply, Stream
 from proxy.pooling.download import Download
 from proxy.pooling.reply_reader import ReplyReader
 from proxy.pooling.tunnel import Tunnel
-from proxy.pooling.upkeep import Retired
-from proxy.pooling.upload import Upload
+from proxy.pooling.upkeep import Aged, Retired
+from proxy.pooling.upload import Upload, Uploading
 from proxy.pooling.wire import request_head
 
 if TYPE_CHECKING:
@@ -83,12 +83,8 @@ class Owner(Protocol):
         """The connection is closed; called once."""
 
 
-class Connection(asyncio.Protocol):
-    """See the module's text.
-
-    `idle_since`, `fit_until`, `retire_at` and `uses` are its owner's facts about it, `address` is where it
-    goes, `ended` why it is not open any more.
-    """
+class Connection(Aged, Uploading):
+    """See the module's text. `address` is where it goes, `ended` why it is not open any more."""
 
     __slots__ = (
         "_alarm",
@@ -106,16 +102,13 @@ class Connection(asyncio.Protocol):
         "_waiter",
         "address",
         "ended",
-        "fit_until",
-        "idle_since",
         "is_open",
-        "retire_at",
-        "uses",
     )
 
     _transport: asyncio.Transport
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__()
         self._owner = owner
         self._alarm = owner.alarm
         self._reader = ReplyReader(owner.heads)
@@ -131,9 +124,6 @@ class Connection(asyncio.Protocol):
         self.address = ""
         self.ended: Ended = ""
         self.is_open = False
-        self.idle_since = self.fit_until = 0.0
-        self.retire_at = math.inf
-        self.uses = 0
 
     # ------------------------------------------------------------- for the owner
     def is_silent(self) -> bool:
@@ -183,7 +173,7 @@ class Connection(asyncio.Protocol):
         if call is None:
             return math.inf
         if self._tunnel is not None:
-            return self._tunnel.heard_at + timeouts.idle
+            return self._tunnel.overdue_at(timeouts.idle)
         leave_at = math.inf if download is None else download.leave_at
         if (download is not None and download.is_paused) or (upload is not None and upload.is_starved):
             return min(call.deadline, leave_at)  # not the backend is slow
@@ -192,11 +182,7 @@ class Connection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """End the overdue exchange."""
-        call = self._call
-        if call is not None and now >= call.deadline:
-            self._break(DeadlineExceeded("the deadline passed while the backend was answering"), "timeout")
-        else:
-            self._break(ReadTimeout("the backend was silent for too long"), "timeout")
+        self._break(_overdue(self._call, now), "timeout")
 
     def close(self, why: Ended) -> None:
         """Close now; an exchange in hand ends with `Reset`."""
@@ -221,7 +207,8 @@ class Connection(asyncio.Protocol):
             self._break(error)
             return
         if reader.informational:
-            self._tell_informational(call)
+            reader.tell_informational(call.on_informational)
+            self.heard()
         if self._download is not None:
             self._heard_at = self._owner.clock.now()
             self._pump(self._download)
@@ -253,25 +240,7 @@ class Connection(asyncio.Protocol):
             Reset(f"the backend broke the connection: {exc}"), "fin" if self._call is None else "error"
         )
 
-    def pause_writing(self) -> None:
-        """The backend reads slowly: stop uploading, and count its silence from now."""
-        if self._upload is not None:
-            self._upload.pause()
-            self._heard()
-
-    def resume_writing(self) -> None:
-        """The backend has caught up: go on uploading."""
-        if self._upload is not None:
-            self._upload.resume()
-
     # ------------------------------------------------------------- the answer
-    def _tell_informational(self, call: Call) -> None:
-        interim, self._reader.informational = self._reader.informational, []
-        self._heard()
-        if call.on_informational is not None:
-            for status, headers in interim:
-                call.on_informational(status, headers)
-
     def _deliver(self) -> None:
         reader = self._reader
         if reader.has_trailers:  # only a stream can carry them
@@ -284,20 +253,14 @@ class Connection(asyncio.Protocol):
     def _await_rest(self) -> None:
         """The head is here, the body is not: wait for a small one, stream any other."""
         self._reads += 1
-        self._heard()
+        self.heard()
         head = self._reader.head
         if head is None or head.length is None or head.length > _SMALL_BODY or self._reads >= _SMALL_READS:
             self._open_download()
 
     def _open_download(self) -> None:
         self._owner.streaming(self)
-        self._download = download = Download(
-            self._reader,
-            self._transport,
-            self._owner.clock,
-            on_heard=self._heard,
-            on_abandoned=lambda: self.close("abandoned"),
-        )
+        self._download = download = Download(self._reader, self._transport, self._owner.clock, self)
         self._answer(download.stream)
         self._pump(download)
 
@@ -319,14 +282,16 @@ class Connection(asyncio.Protocol):
             self._break(BadReply("the backend switched protocols unasked"))
             return
         self._owner.streaming(self)
-        self._tunnel = tunnel = Tunnel(self._transport, call.body, self._owner.clock, self._tunnel_ended)
+        self._tunnel = tunnel = Tunnel(
+            self._transport, call.body, self._owner.clock, lambda: self.close("last")
+        )
         self._alarm.arm(self.overdue_at())
         self._answer(tunnel.stream)
         if data:
             tunnel.data_received(data)
 
     # ------------------------------------------------------------- ends
-    def _heard(self) -> None:
+    def heard(self) -> None:
         """The backend's silence counts from now."""
         self._heard_at = self._owner.clock.now()
         self._alarm.arm(self.overdue_at())
@@ -336,11 +301,7 @@ class Connection(asyncio.Protocol):
         if error is not None:
             self._break(error, "abandoned")
         else:
-            self._heard()
-
-    def _tunnel_ended(self) -> None:
-        self._tunnel = None
-        self._break(Reset(), "last")
+            self.heard()
 
     def _conclude(self) -> None:
         """The answer is whole: free for the next exchange, or closed."""
@@ -371,3 +332,9 @@ class Connection(asyncio.Protocol):
             waiter.set_exception(error)
         self._transport.abort()
         self._owner.lost(self)
+
+
+def _overdue(call: Call | None, now: float) -> ProxyError:
+    if call is not None and now >= call.deadline:
+        return DeadlineExceeded("the deadline passed while the backend was answering")
+    return ReadTimeout("the backend was silent for too long")

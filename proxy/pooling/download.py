@@ -9,57 +9,47 @@ for it is cheaper than a new connection.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from proxy.exchange import Stream
 from proxy.kernel_buffers import bound_receiving
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from proxy.errors import ProxyError
     from proxy.pooling.reply_reader import ReplyReader
     from proxy.timing import Clock
 
-__all__ = ("Download",)
+__all__ = ("Download", "Receiver")
 
 _LITTLE: Final = 64 * 1024
 _LEAVE_S: Final = 0.05
 
 
+class Receiver(Protocol):
+    """The connection, as its download sees it."""
+
+    def heard(self) -> None:
+        """The backend's silence counts from now."""
+
+    def close(self, why: Literal["abandoned"]) -> None:
+        """The rest of the answer is not wanted."""
+
+
 class Download:
-    """Feeds `stream` from `reader`.
+    """Feeds `stream` from `reader`. `leave_at` is when an abandoned answer must be over; inf while it is
+    read."""
 
-    `on_heard` runs when the backend's silence counts from now, `on_abandoned` when the rest of the answer is
-    not wanted. `leave_at` is when an abandoned answer must be over; inf while somebody reads.
-    """
-
-    __slots__ = (
-        "_now",
-        "_on_abandoned",
-        "_on_heard",
-        "_reader",
-        "_transport",
-        "is_paused",
-        "leave_at",
-        "stream",
-    )
+    __slots__ = ("_now", "_reader", "_receiver", "_transport", "is_paused", "leave_at", "stream")
 
     def __init__(
-        self,
-        reader: ReplyReader,
-        transport: asyncio.ReadTransport,
-        clock: Clock,
-        *,
-        on_heard: Callable[[], None],
-        on_abandoned: Callable[[], None],
+        self, reader: ReplyReader, transport: asyncio.ReadTransport, clock: Clock, receiver: Receiver
     ) -> None:
         self._reader = reader
         self._transport = transport
         self._now = clock.now
-        self._on_heard = on_heard
-        self._on_abandoned = on_abandoned
+        self._receiver = receiver
         self.is_paused = False
         self.leave_at = math.inf
         bound_receiving(transport)
@@ -92,16 +82,16 @@ class Download:
         """The consumer has caught up."""
         self.is_paused = False
         self._transport.resume_reading()
-        self._on_heard()
+        self._receiver.heard()
 
     def abandon(self) -> None:
         """The consumer left."""
         head = self._reader.head
         if head is None or head.length is None or head.length - self._reader.received > _LITTLE:
-            self._on_abandoned()
+            self._receiver.close("abandoned")
             return
         self.leave_at = self._now() + _LEAVE_S
         if self.is_paused:
             self.is_paused = False
             self._transport.resume_reading()
-        self._on_heard()
+        self._receiver.heard()

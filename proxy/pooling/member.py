@@ -169,8 +169,11 @@ class Member:
         """A call failed in a way that counts; `was_refused` when it could not even connect."""
         if was_refused:
             self._shunned_until = self._now() + _SHUN_S
-        # While probes fail too, ejecting would only delay the return.
-        if self.health.is_usable and self.ejection.failed(self._now(), self._random(), on_trial=on_trial):
+        if not self.health.is_usable:
+            return  # probes fail too: ejecting would only delay the return
+        was_ejected = self.ejection.is_ejected
+        is_ejected = self.ejection.failed(self._now(), self._random(), on_trial=on_trial)
+        if is_ejected and not was_ejected:
             self._was_away = True
             self._events.ejected()
             log.warning("%s is ejected: %d calls in a row failed", self.endpoint.url, self.ejection.failures)

@@ -25,6 +25,8 @@ from proxy.errors import BadReply, Reset
 from proxy.pooling.wire import Head, answer_head, trailer_section
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.exchange import Headers
 
 __all__ = ("HeadTable", "ReplyReader")
@@ -103,6 +105,13 @@ class ReplyReader:
     def trailers(self) -> Headers:
         """The trailer section; meaningful once the answer is complete."""
         return trailer_section(self._fields)
+
+    def tell_informational(self, listener: Callable[[int, Headers], None] | None) -> None:
+        """Pass the interim answers on, to nobody if nobody listens."""
+        interim, self.informational = self.informational, []
+        if listener is not None:
+            for status, headers in interim:
+                listener(status, headers)
 
     def feed(self, data: bytes) -> None:
         """Take one read. Raises `BadReply` for what is not HTTP."""

@@ -1,9 +1,9 @@
 """The connections of one pool and everything that happens to them: dialed, leased, given back, aged out.
 
 The shell around `pool_core` and `upkeep`: it executes what they decide. Owned by one `HttpPool`; it owns the
-tasks that dial and the one alarm that looks after leases, tickets and idle connections. It waits for dials
-only, and ends with `close`, after which it holds no task, timer or socket. One event loop owns it; nothing
-needs a lock.
+supply, which dials, and the one alarm that looks after leases, tickets and idle connections. It awaits
+nothing itself, and ends with `close`, after which it holds no task, timer or socket. One event loop owns it;
+nothing needs a lock.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ConnectFailed, LeaseTimeout, NoHealthyEndpoint, ProxyError, QueueFull, UpstreamError
-from proxy.exchange import Call, Stream
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.connection import Connection
 from proxy.pooling.pool_core import PoolCore, Ticket
+from proxy.pooling.supply import Supply
 from proxy.pooling.upkeep import TICK_S, Upkeep
-from proxy.timing import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,13 +64,19 @@ class Stock:
         self._now = clock.now
         self._url = endpoint.url
         self._policy = policy.pool.http
-        self._dialer = dialer
         self._events = events
         self._random = random
         self._on_trouble = on_trouble
         self.core: PoolCore[Connection, Claim] = PoolCore(self._policy.max, self._policy.queue)
         self.upkeep: Upkeep[Connection, Claim] = Upkeep(self._policy, self.core, clock.now())
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._supply = Supply(
+            dialer,
+            lambda: Connection(self),
+            self._policy,
+            clock,
+            on_dialed=self._dialed,
+            on_failed=self._dial_failed,
+        )
         self._is_closed = False
         self._is_serving = False
         dialer.on_gone = self._retire_addresses
@@ -93,7 +98,11 @@ class Stock:
         candidate = self.core.peek(now)
         if candidate is None:
             return not self.upkeep.is_prompt_reuse_safe
-        return not self.upkeep.is_safe(candidate, now)
+        if self.upkeep.is_safe(candidate, now):
+            return False
+        if not self.core.must_rest and candidate.is_silent():
+            self.upkeep.survived(candidate, now)  # the next call may take one as old
+        return True
 
     def queue(self, ticket: Ticket[Claim], now: float) -> None:
         """Let `ticket` wait for a connection. Raises `QueueFull`, `ConnectFailed` or `NoHealthyEndpoint`."""
@@ -139,10 +148,7 @@ class Stock:
         self.alarm.cancel()
         for ticket in self.core.give_up(math.inf):
             _fail(ticket, NoHealthyEndpoint("the upstream was closed"))
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._supply.close()
         for connection in (*self.core.idle, *self.core.leased):
             connection.close("shutdown")
 
@@ -206,7 +212,7 @@ class Stock:
             connection.close("fin")
             return False
         if self.core.must_rest:
-            self.upkeep.rested(connection, now)
+            self.upkeep.survived(connection, now)
         return True
 
     def _retire_addresses(self, gone: frozenset[str]) -> None:
@@ -231,54 +237,22 @@ class Stock:
             self.alarm.arm(self.upkeep.next_at(now))
 
     def _start_dials(self, count: int, *, is_spare: bool = False) -> None:
-        for _ in range(count):
-            self.core.dialing += 1
-            task = asyncio.get_running_loop().create_task(self._dial(is_spare=is_spare))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self.core.dialing += count
+        self._supply.start(count, is_spare=is_spare)
 
-    async def _dial(self, *, is_spare: bool) -> None:
-        try:
-            connection = await self._connect()
-        except UpstreamError as error:
-            self._dial_failed(error)
-            return
-        except BaseException:
-            self.core.dialing -= 1
-            raise
+    def _dialed(self, connection: Connection, wants_warming: bool) -> bool:  # noqa: FBT001 - a callback
         self._events.connected("ok")
         self.core.dialed(connection)
         self.upkeep.dialed(connection, self._now(), self._random())
-        if is_spare and self._policy.warm_with and not self.core.waiting:
-            await self._warm_up(connection)
-        else:
-            self._place(connection)
+        if wants_warming and not self.core.waiting:
+            return True
+        self._place(connection)
+        return False
 
-    async def _connect(self) -> Connection:
-        connection, address = await self._dialer.dial(lambda: Connection(self), self._policy.connect)
-        connection.address = address
-        if not connection.is_open:
-            raise ConnectFailed(f"{self._url}: closed the new connection at once")
-        return connection
-
-    async def _warm_up(self, connection: Connection) -> None:
-        """Send one request on a spare connection; it is given back, or lost, like any other."""
-        now = self._now()
-        call = Call(
-            b"GET", self._policy.warm_with.encode(), (), deadline=Deadline(now + self._policy.connect)
-        )
-        waiter = connection.send(call, now)
-        try:
-            reply = await waiter
-        except ProxyError:
+    def _dial_failed(self, error: UpstreamError | None) -> None:
+        if error is None:
+            self.core.dialing -= 1
             return
-        except BaseException:
-            connection.forsake(waiter)
-            raise
-        if isinstance(reply.body, Stream):
-            reply.body.abandon()
-
-    def _dial_failed(self, error: UpstreamError) -> None:
         now = self._now()
         self._events.connected(error.reason)
         for ticket in self.core.dial_failed(now, self._random()):

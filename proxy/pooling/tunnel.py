@@ -7,14 +7,14 @@ tells `on_end`, when both have, when either breaks, or when both were silent for
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from proxy.errors import ProxyError, Reset
 from proxy.exchange import Stream
-from proxy.pooling.upload import Upload
+from proxy.pooling.upload import Upload, Uploading
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from proxy.timing import Clock
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ("Tunnel",)
 
 
-class Tunnel(asyncio.Protocol):
-    """Carries raw bytes both ways; `heard_at` is the last instant at which anything passed."""
+class Tunnel(Uploading):
+    """Carries raw bytes both ways."""
 
-    __slots__ = ("_is_over", "_now", "_on_end", "_transport", "_upload", "heard_at", "stream")
+    __slots__ = ("_heard_at", "_is_over", "_now", "_on_end", "_sent", "_transport", "_upload", "stream")
 
     def __init__(
         self, transport: asyncio.Transport, body: Stream, clock: Clock, on_end: Callable[[], None]
@@ -34,11 +34,26 @@ class Tunnel(asyncio.Protocol):
         self._now = clock.now
         self._on_end = on_end
         self._is_over = False
-        self.heard_at = clock.now()
+        self._heard_at = clock.now()
+        self._sent = 0
         self.stream = Stream(self)
         self._upload: Upload | None = Upload(body, transport, self._client_ended, is_raw=True)
         transport.set_protocol(self)
         self._upload.start()
+
+    def overdue_at(self, idle_s: float) -> float:
+        """The instant at which both sides will have been silent for `idle_s`.
+
+        What the client sends is only noticed here, so it may be up to twice that.
+        """
+        if self._upload is not None and self._upload.sent != self._sent:
+            self._sent = self._upload.sent
+            self.heard()
+        return self._heard_at + idle_s
+
+    def heard(self) -> None:
+        """Something passed."""
+        self._heard_at = self._now()
 
     def break_off(self, error: ProxyError) -> None:
         """End both directions now."""
@@ -55,7 +70,7 @@ class Tunnel(asyncio.Protocol):
     # ------------------------------------------------------------- the backend's half
     def data_received(self, data: bytes) -> None:
         """Bytes for the client."""
-        self.heard_at = self._now()
+        self.heard()
         self.stream.feed(data)
 
     def eof_received(self) -> bool:
@@ -79,17 +94,6 @@ class Tunnel(asyncio.Protocol):
         else:  # TLS cannot half-close
             self._transport.close()
 
-    def pause_writing(self) -> None:
-        """The backend reads slowly."""
-        if self._upload is not None:
-            self._upload.pause()
-
-    def resume_writing(self) -> None:
-        """The backend has caught up."""
-        self.heard_at = self._now()
-        if self._upload is not None:
-            self._upload.resume()
-
     # ------------------------------------------------------------- Flow of `stream`
     def pause(self) -> None:
         """The client reads slowly."""
@@ -97,7 +101,7 @@ class Tunnel(asyncio.Protocol):
 
     def resume(self) -> None:
         """The client has caught up."""
-        self.heard_at = self._now()
+        self.heard()
         self._transport.resume_reading()
 
     def abandon(self) -> None:

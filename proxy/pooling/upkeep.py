@@ -17,7 +17,7 @@ until the endpoint is known to be healthy again (`keep_warm`). Otherwise their a
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, TypeVar
 
 from proxy.pooling.idle_time import REST_S, IdleTime, looks_like_restart
 from proxy.pooling.sizing import Sizing
@@ -40,13 +40,19 @@ _WARM_SPREAD_S: Final = 0.04
 _AGE_SPREAD: Final = 0.1
 
 
-class Aged(Protocol):
-    """What the upkeep knows of a connection: it may rest until `fit_until`, and live until `retire_at`."""
+class Aged:
+    """What the upkeep knows of a connection: it may rest until `fit_until`, and live until `retire_at`.
 
-    idle_since: float
-    fit_until: float
-    retire_at: float
-    uses: int
+    `idle_since` is when it last had nothing to do, `uses` how many calls it has carried.
+    """
+
+    __slots__ = ("fit_until", "idle_since", "retire_at", "uses")
+
+    def __init__(self) -> None:
+        self.idle_since = 0.0
+        self.fit_until = 0.0
+        self.retire_at = math.inf
+        self.uses = 0
 
 
 C = TypeVar("C", bound=Aged)
@@ -165,13 +171,11 @@ class Upkeep(Generic[C, W]):
         """Whether such a call may take a connection right after its last answer."""
         return self._used.is_safe(0.0)
 
-    def rested(self, connection: C, now: float) -> None:
-        """A connection taken while all must rest was still silent."""
-        self._survived(
-            connection, max(REST_S, now - connection.idle_since)
-        )  # it may fall short by a rounding
-
-    def _survived(self, connection: C, age_s: float) -> None:
+    def survived(self, connection: C, now: float) -> None:
+        """An idle connection was found silent."""
+        age_s = now - connection.idle_since
+        if connection.idle_since + REST_S <= now:
+            age_s = max(age_s, REST_S)  # the difference may fall short by a rounding
         (self._used if connection.uses else self._unused).survived(age_s)
         self.core.must_rest = not self._used.is_trusted
 
@@ -243,7 +247,7 @@ class Upkeep(Generic[C, W]):
             time.forget(now)
         coldest = next((connection for connection in idle if connection.uses), None)
         if coldest is not None:
-            self._survived(coldest, now - coldest.idle_since)
+            self.survived(coldest, now)
         return idle[: self._sizing.surplus(now, len(idle), len(self.core.leased))]
 
     def _judge(self, now: float) -> list[C]:

@@ -9,29 +9,29 @@ everything.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from proxy.kernel_buffers import bound_sending
 from proxy.pooling.wire import encode_chunk, last_chunk
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from proxy.errors import ProxyError
     from proxy.exchange import Stream
 
-__all__ = ("Upload",)
+__all__ = ("Upload", "Uploading")
 
 
 class Upload:
     """Passes `body` to `transport`: in chunks when its length is unknown, without framing when `is_raw`.
 
-    `has_started` says that bytes of the body were taken, so that it cannot be sent again; `is_starved` that
-    the client, not the backend, is the one to wait for.
+    `sent` counts the bytes that were taken from the body: then it cannot be sent again. `is_starved` says
+    that the client, not the backend, is the one to wait for.
     """
 
-    __slots__ = ("_body", "_is_chunked", "_on_end", "_transport", "has_started", "is_starved")
+    __slots__ = ("_body", "_is_chunked", "_on_end", "_transport", "is_starved", "sent")
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Upload:
         self._transport = transport
         self._is_chunked = body.length is None and not is_raw
         self._on_end = on_end
-        self.has_started = False
+        self.sent = 0
         self.is_starved = True
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class Upload:
 
     def cancel(self) -> None:
         """Send nothing more. A body of which something was taken is let go: it cannot be sent again."""
-        if self.has_started:
+        if self.sent:
             self._body.abandon()
         else:
             self._body.detach()
@@ -77,7 +77,7 @@ class Upload:
     # ------------------------------------------------------------- Sink of the body
     def write(self, data: bytes) -> None:
         """Send `data`; to nobody when the connection is about to say that it is lost."""
-        self.has_started = True
+        self.sent += len(data)
         if not self._transport.is_closing():
             self._transport.write(encode_chunk(data) if self._is_chunked else data)
 
@@ -92,3 +92,26 @@ class Upload:
         if error is None:
             body.complete()
         self._on_end(error)
+
+
+class Uploading(asyncio.Protocol):
+    """A protocol whose transport may be carrying an `Upload`."""
+
+    __slots__ = ()
+    _upload: Upload | None
+
+    def heard(self) -> None:
+        """The backend's silence counts from now."""
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        """The backend reads slowly: hold the upload."""
+        if self._upload is not None:
+            self._upload.pause()
+            self.heard()
+
+    def resume_writing(self) -> None:
+        """The backend has caught up: go on."""
+        if self._upload is not None:
+            self._upload.resume()
+            self.heard()

@@ -544,6 +544,17 @@ async def test_a_tunnel_flows_at_the_pace_of_the_slower(owner: OwnerOfOne) -> No
     owner.transport.protocol.resume_writing()
 
 
+async def test_a_tunnel_in_which_only_the_client_talks_lives(owner: OwnerOfOne) -> None:
+    sent, _ = await tunnel(owner)
+    for _ in range(5):
+        sent.feed(b"x")
+        await settle()
+        owner.clock.advance(4.0)
+    assert owner.connection.is_open
+    owner.clock.advance(10.0)
+    assert not owner.connection.is_open
+
+
 async def test_a_silent_tunnel_ends(owner: OwnerOfOne) -> None:
     _, received = await tunnel(owner)
     owner.clock.advance(4.0)

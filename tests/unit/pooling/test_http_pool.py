@@ -409,6 +409,18 @@ async def test_it_takes_one_that_rested_no_longer_than_others_have(rig: Rig) -> 
     assert len(pool.dialer.transports) == 2, "no new connection"
 
 
+async def test_one_that_is_passed_over_is_the_proof_for_the_next_call(rig: Rig) -> None:
+    pool = rig()
+    await pool.season(2)
+    await pool.wait(0.5)
+    await pool.start(idempotent=False)
+    assert len(pool.dialer.transports) == 3, "0.5 s were not proven"
+    pool.asked[0].answer()
+    await pool.wait(0.3)
+    await pool.start(idempotent=False)
+    assert len(pool.dialer.transports) == 3
+
+
 async def test_it_may_follow_an_answer_directly(rig: Rig) -> None:
     pool = rig()
     [recent] = await pool.season()
@@ -555,6 +567,15 @@ async def test_a_warm_up_that_fails_or_streams_costs_only_its_connection(rig: Ri
     third.answer()
     await settle()
     assert pool.state == (1, 0, 0, 0)
+
+
+async def test_closing_ends_a_warm_up(rig: Rig) -> None:
+    pool = rig({"min": 1, "warm_with": "/warm"})
+    pool.pool.keep_warm()
+    await pool.wait(0.1)
+    [transport] = pool.asked
+    await pool.pool.close()
+    assert transport.is_closed
 
 
 async def test_mass_closing_is_reported(rig: Rig) -> None:

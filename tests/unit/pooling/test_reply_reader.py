@@ -115,6 +115,15 @@ def test_a_known_head_with_surplus_is_not_clean() -> None:
     assert not subject.is_clean
 
 
+def test_surplus_after_a_body_in_two_reads_is_not_clean() -> None:
+    subject = reader()
+    subject.feed(PLAIN[:-3])
+    subject.feed(b"lloHTTP/1.1 200 OK\r\n")
+    assert body(subject) == b"hello"
+    assert subject.is_complete
+    assert not subject.is_clean
+
+
 def test_a_known_head_does_not_answer_head() -> None:
     table: HeadTable = {}
     empty = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

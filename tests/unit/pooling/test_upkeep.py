@@ -7,15 +7,11 @@ import pytest
 from proxy.pooling.idle_time import REST_S
 from proxy.pooling.policy import HttpPoolPolicy
 from proxy.pooling.pool_core import PoolCore, Ticket
-from proxy.pooling.upkeep import Chores, Upkeep
+from proxy.pooling.upkeep import Aged, Chores, Upkeep
 
 
-class Conn:
-    def __init__(self) -> None:
-        self.uses = 0
-        self.idle_since = 0.0
-        self.fit_until = 0.0
-        self.retire_at = math.inf
+class Conn(Aged):
+    pass
 
 
 Subject = Upkeep[Conn, str]
@@ -30,7 +26,7 @@ def trust(subject: Subject) -> None:
     rested = Conn()
     rested.uses = 1
     for _ in range(3):
-        subject.rested(rested, REST_S)
+        subject.survived(rested, REST_S)
 
 
 def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Conn]:
