@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo redis test test-all lint format bench schema clean
+.PHONY: demo redis test lint format bench schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,9 @@ format: $(STAMP)
 bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench passthrough
 	$(BIN)/python -m bench batching
+	$(BIN)/python -m bench caching
+	$(BIN)/python -m bench streaming
+	$(BIN)/python -m bench loading
 
 schema: $(STAMP)  ## writes again what is made from the configuration model: JSON Schema and reference
 	$(BIN)/python -m proxy.config
