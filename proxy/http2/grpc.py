@@ -50,7 +50,7 @@ def format_timeout(seconds: float) -> bytes:
     """The value of ``grpc-timeout`` for a span; a negative span is none left."""
     for unit in (b"u", b"m", b"S", b"M"):
         # A microsecond count such as 0.1 / 1e-6 may come out a hair above the integer; do not round that up.
-        count = math.ceil(round(max(seconds, 0.0) / _UNITS[unit], 3))
+        count = math.ceil(max(seconds, 0.0) / _UNITS[unit] * (1 - 1e-12))
         if count <= _MOST:
             return b"%d%s" % (count, unit)
     return b"%dH" % min(math.ceil(seconds / 3600), _MOST)
