@@ -72,7 +72,7 @@ __all__ = ("App", "build", "run")
 
 EXIT_OK = 0
 EXIT_RUNTIME = 1
-_YOUNG_OBJECTS = 20_000  # a few hundred calls in flight; looking at so many takes about a millisecond
+_YOUNG_OBJECTS = 10_000  # several hundred calls in flight; looking at so many takes a few milliseconds
 
 
 class App:
