@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong, VersionNotSupported
+from proxy.errors import BadRequest, HeadersTooLarge, MethodTooLong, TargetTooLong, VersionNotSupported
 
 if TYPE_CHECKING:
     from proxy.ingress.policy import LimitPolicy
@@ -37,6 +37,7 @@ _VISIBLE: Final = rb"[!-~\x80-\xff]"
 _REQUEST_LINE: Final = re.compile(rb"(%b++) (%b++) HTTP/([0-9])\.([0-9])" % (_TOKEN, _VISIBLE))
 _FIELD: Final = re.compile(rb"^(%b++):[ \t]*+([\t -~\x80-\xff]*+)\r\n" % _TOKEN, re.MULTILINE)
 _NEVER_IN_A_HEAD: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|\x00")
+_LONGEST_METHOD: Final = 48
 _AROUND_A_TARGET: Final = 64  # bytes: a method and a version fit
 _FIRST_BYTE: Final = re.compile(_TOKEN)
 
@@ -54,6 +55,8 @@ def read_request_line(line: bytes, limits: LimitPolicy) -> tuple[bytes, bytes, i
         raise VersionNotSupported("this listener speaks HTTP/1.0 and HTTP/1.1")
     if len(target) > limits.target:
         raise _long(limits)
+    if len(method) > _LONGEST_METHOD:
+        raise MethodTooLong("no method is that long")
     return method, target, 10 if minor == b"0" else 11
 
 
@@ -65,6 +68,8 @@ def read_fields(block: bytes, limits: LimitPolicy) -> Fields:
     fields: Fields = _FIELD.findall(block)
     if len(fields) != count:
         raise BadRequest("malformed header field")
+    if len(block) > limits.header_line:
+        _check_lines(block, limits)
     if b" \r\n" in block or b"\t\r\n" in block:
         return [(name, value.rstrip(b" \t")) for name, value in fields]
     return fields
@@ -84,6 +89,11 @@ def check_beginning(begun: bytes, limits: LimitPolicy, seen: int = 0) -> None:
         raise _long(limits)
     if len(begun) > limits.header_bytes:
         raise HeadersTooLarge(f"request head over {limits.header_bytes} bytes")
+
+
+def _check_lines(block: bytes, limits: LimitPolicy) -> None:
+    if max(map(len, block.split(b"\r\n"))) > limits.header_line:
+        raise HeadersTooLarge(f"a header field over {limits.header_line} bytes")
 
 
 def _long(limits: LimitPolicy) -> TargetTooLong:
