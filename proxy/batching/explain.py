@@ -43,12 +43,12 @@ def explain(
         "items": examined.prepared.items,
         "key": _key(examined, call),
         "limits": {
-            "items": examined.plan.new_cap().items if lane is None else lane.profile.cap.items,
+            "items": examined.stem.plan.new_cap().items if lane is None else lane.profile.cap.items,
             "max_wait_s": examined.wishes.max_wait_s
             if examined.wishes.max_wait_s is not None
-            else examined.plan.bounds.wait_s,
-            "bytes": examined.plan.bounds.nbytes,
-            "inflight": _finite(examined.plan.former.limit),
+            else examined.stem.plan.bounds.wait_s,
+            "bytes": examined.stem.plan.bounds.nbytes,
+            "inflight": _finite(examined.stem.plan.former.limit),
         },
         "waiting": 0 if lane is None else len(lane.tickets()),
     }
@@ -79,10 +79,10 @@ def _key(examined: Examined, call: Call) -> dict[str, object]:
     return {
         "method": call.method.decode("latin-1"),
         "target": call.target.decode("latin-1"),
-        "codec": examined.codec.name,
+        "codec": examined.stem.codec.name,
         "headers": {
             name.decode("latin-1"): value.decode("latin-1") if name in _HARMLESS else _digest(value)
-            for name, value in examined.headers
+            for name, value in examined.stem.headers
         },
         "payload": repr(examined.prepared.key)[:_LONGEST],
     }
