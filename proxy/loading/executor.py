@@ -135,9 +135,9 @@ class Executor:
         except ControlError as error:
             result = error.kind
             _logger.warning("loading %s failed: %s", model, error)
-            self._planner.load_failed(model, self._now(), Failure(error.kind, error.detail))
+            self._planner.backend.load_failed(model, self._now(), Failure(error.kind, error.detail))
         else:
-            self._planner.loaded(model, self._now(), self._clock.now() - began, size)
+            self._planner.backend.loaded(model, self._now(), self._clock.now() - began, size)
         del self._loads[model]
         self._events.loaded(model, action.cause, result, self._clock.now() - began)
         self._changed(is_doubtful=result == "unreachable")
@@ -152,9 +152,11 @@ class Executor:
             is_doubtful = True
             is_final = not isinstance(error, ControlError) or error.kind != "unreachable"
             _logger.warning("unloading %s failed: %s", model, str(error) or "no answer")
-            self._planner.unload_failed(model, self._now(), str(error) or "no answer", is_final=is_final)
+            self._planner.backend.unload_failed(
+                model, self._now(), str(error) or "no answer", is_final=is_final
+            )
         else:
-            self._planner.unloaded(model, self._now())
+            self._planner.backend.unloaded(model, self._now())
         self._changed(is_doubtful=is_doubtful)
 
     def _controlled(self) -> Control:

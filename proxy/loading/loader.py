@@ -159,7 +159,7 @@ class Loader:
         control = self._executor.control
         if control is None or not control.is_not_ready(status, body):
             return False
-        if not self.planner.not_ready(model, self._now()):
+        if not self.planner.backend.not_ready(model, self._now()):
             return False
         self._look_soon()
         return True
@@ -267,14 +267,14 @@ class Loader:
             _logger.info("the backend offers no way to load models: nothing is managed")
             return False
         self.protocol = control.protocol
-        self.planner.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
+        self.planner.backend.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
         return True
 
     async def _reconcile(self) -> None:
         names = tuple(dict.fromkeys((*self._policy.preload, *self._policy.models)))
-        mark = self.planner.mark()
+        mark = self.planner.backend.mark()
         listing = await self._executor.listing(names)
-        if self.planner.reconcile(listing, mark, self._now()):
+        if self.planner.backend.reconcile(listing, mark, self._now()):
             _logger.warning("the backend has restarted: loading what was most valuable")
         for model in self.planner.state.residency.slots:
             self._events.managed(model)

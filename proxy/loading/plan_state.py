@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
-from proxy.loading.actions import Action, Cancel, Load, Unload
+from proxy.loading.actions import Action, Cancel, Load, Release, Unload
+from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.residency import Slot, State
 
 if TYPE_CHECKING:
@@ -44,11 +45,24 @@ class PlanState:
     """Whether somebody waits for memory that only the end of a request can free."""
     wake_at: float = inf
     """The next instant at which time alone changes a decision."""
+    settled: list[Action] = field(default_factory=list)
+    """Answers for those who waited, decided by events, which the next `decide` hands out."""
 
     @property
     def acts(self) -> bool:
         """Whether decisions are carried out at all."""
         return self.policy.mode in {"demand", "predictive"}
+
+    def manage(self, model: str, now: float) -> Slot:
+        """The slot of `model`, made when there is none: from now on the model is managed."""
+        slots = self.residency.slots
+        slot = slots.get(model)
+        if slot is None:
+            policy = self.policy.models.get(model) or ModelLoadPolicy()
+            cost = self.history.of(model, now).cost
+            cost.declare(policy.load_time, policy.size)
+            slot = slots[model] = Slot(model, policy, cost, is_pinned=policy.pin)
+        return slot
 
     def slot(self, model: str) -> Slot:
         """The slot of a managed model."""
@@ -92,6 +106,18 @@ class PlanState:
         self.residency.move(slot, State.LOADING, now)
         self.ledger.note(now, slot.name, "load", f"{cause}: {why}")
         actions.append(Load(slot.name, cause, why))
+
+    def became_ready(self, slot: Slot, now: float, size: int) -> None:
+        """The model is loaded, with `size` bytes if that is known: whoever waited may go on."""
+        slot.failures, slot.retry_at, slot.detail = 0, now, ""
+        self.residency.move(slot, State.READY, now)
+        if size:
+            slot.cost.reported(size)
+            self.residency.resize(slot)
+        self.settled += [Release(ticket) for ticket in self.queue.take(slot.name)]
+        if slot.in_flight == 0:
+            self.residency.eviction.touched(slot, self.history.of(slot.name, now), now)
+            self.ahead.ended(slot.name, now)
 
     def unload(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:
         """Start unloading; memory is given back when it is confirmed."""

@@ -11,7 +11,7 @@ most valuable is loaded again, in free memory. The first listing counts as one.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Report
 from proxy.loading.predictor import Forecast
@@ -21,27 +21,19 @@ if TYPE_CHECKING:
     from proxy.loading.plan_state import PlanState
     from proxy.loading.residency import Slot
 
-__all__ = ("BecameReady", "Reconciler")
+__all__ = ("Reconciler",)
 
 _LEAST_RESTART = 2  # one model alone that is gone may as well have been unloaded by someone else
 _BOOT_SPAN_S = 900.0
 
 
-class BecameReady(Protocol):
-    """Who lets the waiting go."""
-
-    def __call__(self, slot: Slot, now: float, size: int) -> None:
-        """`slot` is loaded, with `size` bytes if that is known."""
-
-
 class Reconciler:
     """Takes listings over into the `state`."""
 
-    __slots__ = ("_became_ready", "_is_listed", "state")
+    __slots__ = ("_is_listed", "state")
 
-    def __init__(self, state: PlanState, became_ready: BecameReady) -> None:
+    def __init__(self, state: PlanState) -> None:
         self.state = state
-        self._became_ready = became_ready
         self._is_listed = False
 
     def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
@@ -73,7 +65,7 @@ class Reconciler:
                 pass  # ours, and not over yet
             case "ready" if slot.state is not State.READY:
                 slot.cause = "foreign"
-                self._became_ready(slot, now, report.size)
+                self.state.became_ready(slot, now, report.size)
             case "ready" if report.size:
                 slot.cost.reported(report.size)
                 self.state.residency.resize(slot)

@@ -96,7 +96,9 @@ def test_a_simulation_goes_on_after_a_restart() -> None:
     before.run([(0.0, "a", 0.0), (100.0, "a", 0.0)])
     after = Simulation(Planner(policy(budget=2 * GIB, mode="predictive"), before.planner.history), same)
     after.manage(["a", "b"], 200.0)
-    after.planner.reconcile({"a": Report("unloaded"), "b": Report("unloaded")}, after.planner.mark(), 200.0)
+    after.planner.backend.reconcile(
+        {"a": Report("unloaded"), "b": Report("unloaded")}, after.planner.backend.mark(), 200.0
+    )
     after.wake(200.0)
     assert after.run([(300.0, "a", 0.0)]).waits == []
 

@@ -73,7 +73,7 @@ class TestForecasts:
         world = predictive()
         foresee(world, "a")
         world.decide()
-        world.planner.load_failed("a", world.now, Failure("refused"))
+        world.planner.backend.load_failed("a", world.now, Failure("refused"))
         assert outcomes(world) == {"wasted": 1}
 
     @pytest.mark.parametrize("mode", ["observe", "demand"])
@@ -216,7 +216,7 @@ class TestHints:
         world.planner.state.ledger.open(Forecast("c", "boot", START, START + 9e9, 1.0), world.now, 1.0)
         for name in ("a", "b", "c", "ghost"):
             assert self.idle(world, name) == []
-        world.planner.unloaded("a", world.now)
+        world.planner.backend.unloaded("a", world.now)
         assert self.idle(world, "a") == []
 
     def test_not_when_we_only_observe(self) -> None:
