@@ -15,7 +15,7 @@ silent or could not be reached, it is asked again later."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.loading.actions import Failure, Refuse, Report
 from proxy.loading.reconciler import Reconciler
@@ -23,13 +23,19 @@ from proxy.loading.residency import State
 
 if TYPE_CHECKING:
     from proxy.loading.plan_state import PlanState
+    from proxy.loading.residency import Slot
 
-__all__ = ("Backend",)
+__all__ = ("Backend", "Findings")
 
-_BACKOFF_MOST_S = 60.0
-_STRIKES = 3
 _STUCK_S = 10.0
-_FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
+
+
+class Findings(NamedTuple):
+    """What a listing brought to light."""
+
+    has_restarted: bool
+    renewed: tuple[str, ...]
+    """Models that someone else has loaded since we last knew them not to be."""
 
 
 class Backend:
@@ -58,25 +64,21 @@ class Backend:
         state = self._state
         slot = state.manage(model, now)
         state.score(state.ledger.gone(model), now)
-        state.residency.move(slot, State.UNLOADED, now)
         slot.detail = failure.detail or failure.kind
-        slot.failures += 1
         state.ledger.note(now, model, "failed", f"{failure.kind}: {slot.detail}")
+        pause = state.strike(slot, failure.kind, now)
+        state.residency.move(slot, _away(slot), now)
         if failure.kind == "memory":
             slot.cost.too_small()
             if slot.failures == 1:
+                slot.retry_at = now
                 return
-        is_final = failure.kind == "missing" or (failure.kind != "unreachable" and slot.failures >= _STRIKES)
-        pause = min(_BACKOFF_MOST_S, 2.0 ** (slot.failures - 1))
-        if is_final:
-            state.residency.move(slot, State.FAILED, now)
-            pause = _FAILED_WANTED_S if model in state.queue else _FAILED_S
-        slot.retry_at = now + pause
         state.settled += [Refuse(ticket, "failed", pause, slot.detail) for ticket in state.queue.take(model)]
 
     def unloaded(self, model: str, now: float) -> None:
         """`model` holds no memory any more."""
-        self._state.residency.move(self._state.manage(model, now), State.UNLOADED, now)
+        slot = self._state.manage(model, now)
+        self._state.residency.move(slot, _away(slot), now)
 
     def unload_failed(self, model: str, now: float, detail: str, *, is_final: bool = True) -> None:
         """The backend would not unload `model`, which still holds its memory; if that is final, it stays."""
@@ -84,18 +86,24 @@ class Backend:
         slot.stuck_until = now + _STUCK_S
         if is_final:
             slot.policy = slot.policy.model_copy(update={"unload": "never"})
-        self._state.residency.move(slot, State.READY, now)
+        if slot.is_cancelled:  # the backend may load it to the end: its listing will tell
+            slot.cause = "foreign"
+        self._state.residency.move(slot, State.LOADING if slot.is_cancelled else State.READY, now)
         self._state.ledger.note(now, model, "stuck", detail)
 
     def mark(self) -> int:
         """Taken before the backend is asked for a listing, tells `reconcile` what is younger than it."""
         return self._state.residency.changes
 
-    def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
-        """Compare with what the backend listed after `mark`; True when the backend has restarted."""
+    def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> Findings:
+        """Compare with what the backend listed after `mark`."""
         for model in (*listing, *self._state.policy.preload):
             self._state.manage(model, now)
-        return self._reconciler.reconcile(listing, mark, now)
+        slots = self._state.residency.slots.values()
+        away = [slot for slot in slots if slot.state not in {State.READY, State.UNKNOWN}]
+        has_restarted = self._reconciler.reconcile(listing, mark, now)
+        renewed = tuple(slot.name for slot in away if slot.state is State.READY)
+        return Findings(has_restarted, renewed)
 
     def not_ready(self, model: str, now: float) -> bool:
         """The backend answered that it has no such model loaded; True when we believed otherwise."""
@@ -104,3 +112,7 @@ class Backend:
             return False
         self._reconciler.lose(slot, now, "the backend says that it is not loaded")
         return True
+
+
+def _away(slot: Slot) -> State:
+    return State.FAILED if slot.is_given_up else State.UNLOADED

@@ -12,6 +12,7 @@ from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.residency import Slot, State
 
 if TYPE_CHECKING:
+    from proxy.loading.actions import FailureKind
     from proxy.loading.governor import Governor
     from proxy.loading.history import History
     from proxy.loading.ledger import Ledger, Prediction
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from proxy.loading.residency import Residency
 
 __all__ = ("PlanState",)
+
+_BACKOFF_MOST_S = 60.0
+_STRIKES = 3
+_FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
 
 
 @dataclass(slots=True)
@@ -101,15 +106,26 @@ class PlanState:
     def load(self, slot: Slot, cause: Cause, now: float, why: str, actions: list[Action]) -> None:
         """Start loading; memory is reserved from now on."""
         slot.cause = cause
+        slot.is_theirs = False
         self.orders.pop(slot.name, None)
         self.forecasts.pop(slot.name, None)
         self.residency.move(slot, State.LOADING, now)
         self.ledger.note(now, slot.name, "load", f"{cause}: {why}")
         actions.append(Load(slot.name, cause, why))
 
+    def strike(self, slot: Slot, kind: FailureKind, now: float) -> float:
+        """One more load of the model failed: for how long it is left alone, in seconds."""
+        slot.failures += 1
+        slot.is_given_up = kind == "missing" or (kind != "unreachable" and slot.failures >= _STRIKES)
+        pause_s = min(_BACKOFF_MOST_S, 2.0 ** (slot.failures - 1))
+        if slot.is_given_up:
+            pause_s = _FAILED_WANTED_S if slot.name in self.queue else _FAILED_S
+        slot.retry_at = now + pause_s
+        return pause_s
+
     def became_ready(self, slot: Slot, now: float, size: int) -> None:
         """The model is loaded, with `size` bytes if that is known: whoever waited may go on."""
-        slot.failures, slot.retry_at, slot.detail = 0, now, ""
+        slot.forgive(now)
         self.residency.move(slot, State.READY, now)
         if size:
             slot.cost.reported(size)
@@ -124,6 +140,7 @@ class PlanState:
         self.score(self.ledger.gone(slot.name), now)
         self.residency.eviction.evicted(slot, now)
         slot.unloads += 1
+        slot.is_cancelled = False
         self.residency.move(slot, State.UNLOADING, now)
         self.ledger.note(now, slot.name, "unload", why)
         actions.append(Unload(slot.name, why))
@@ -131,6 +148,7 @@ class PlanState:
     def cancel(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:
         """Give a running load up; its memory counts until the backend has confirmed that it is gone."""
         self.score(self.ledger.gone(slot.name), now)
+        slot.is_cancelled = True
         self.residency.move(slot, State.UNLOADING, now)
         self.ledger.note(now, slot.name, "cancel", why)
         actions.append(Cancel(slot.name, why))

@@ -133,7 +133,7 @@ class Planner:
             return self._refuse(Refuse(ticket, "no_room", eta, why), now)
         if state.queue.waiting(model) >= self.policy.cold.queue:
             return self._refuse(Refuse(ticket, "full", eta, f"{self.policy.cold.queue} already wait"), now)
-        if slot.state is State.FAILED and slot.retry_at > now:
+        if slot.is_given_up and slot.retry_at > now:
             return self._refuse(Refuse(ticket, "failed", slot.retry_at - now, slot.detail), now)
         is_closed = slot.state is State.READY
         if not is_closed and now + eta > ticket.deadline:
@@ -158,7 +158,7 @@ class Planner:
     def order(self, model: str, now: float) -> None:
         """Load `model` because someone asked for it; clears earlier failures."""
         slot = self.state.manage(model, now)
-        slot.failures, slot.retry_at = 0, now
+        slot.forgive(now)
         if slot.state in {State.FAILED, State.UNKNOWN}:
             self.state.residency.move(slot, State.UNLOADED, now)
         self.state.orders[model] = ("manual", now + max(_ORDER_LEAST_S, slot.cost.timeout_s))

@@ -78,11 +78,8 @@ class Speculator:
         slot = self.state.residency.slots.get(hint.model)
         if slot is None or slot.state is not State.READY or not self.state.acts:
             return
-        if (
-            self.state.residency.may_go(slot, now)
-            and self.state.is_idle(slot)
-            and not self.state.ledger.is_open(slot.name)
-        ):
+        is_needed = slot.is_theirs or not self.state.is_idle(slot) or self.state.ledger.is_open(slot.name)
+        if self.state.residency.may_go(slot, now) and not is_needed:
             self.state.unload(slot, now, hint.why, actions)
 
     def serve_orders(self, now: float, actions: list[Action]) -> None:
@@ -169,10 +166,11 @@ class Speculator:
 
     def _room_for_guess(self, slot: Slot, forecast: Forecast, now: float) -> Room:
         def may_go(victim: Slot) -> bool:
+            is_needed = victim.is_theirs or not self.state.is_idle(victim)
             is_wanted = self.state.ahead.is_expected(victim.name, now) or self.state.ledger.is_open(
                 victim.name
             )
-            return self.state.residency.may_go(victim, now) and self.state.is_idle(victim) and not is_wanted
+            return self.state.residency.may_go(victim, now) and not is_needed and not is_wanted
 
         if forecast.cause == "seasonal" or forecast.probability < _EVICT_PROBABILITY:
             return Room(fits=False, why="too unsure to evict")

@@ -92,9 +92,8 @@ class World:
     def lists(self, states: dict[str, str], mark: int | None = None) -> bool:
         """The backend lists its models in these states."""
         reports = {name: Report(state) for name, state in states.items()}  # type: ignore[arg-type]  # names
-        return self.planner.backend.reconcile(
-            reports, self.planner.backend.mark() if mark is None else mark, self.now
-        )
+        since = self.planner.backend.mark() if mark is None else mark
+        return self.planner.backend.reconcile(reports, since, self.now).has_restarted
 
     def pass_time(self, span_s: float) -> None:
         """Time passes, and nothing is asked."""
