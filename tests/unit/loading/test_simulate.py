@@ -150,6 +150,7 @@ class TestComparison:
             "clairvoyant",
             "pillion, demand",
             "pillion, predictive",
+            "pillion, may evict",
         ]
         by_name = {row.name: row.result for row in rows}
         assert by_name["clairvoyant"].mean_wait <= by_name["LRU"].mean_wait
@@ -166,7 +167,7 @@ class TestComparison:
         rows = list(compare(busy(PERIODS), policy(budget=3 * GIB), same, only=frozenset({"LRU"})))
         document = ET.fromstring(plot(rows, "a <b> & c"))
         circles = document.findall("{http://www.w3.org/2000/svg}circle")
-        assert len(circles) == 3
+        assert len(circles) == 4
         assert len({circle.get("fill") for circle in circles}) == 2
         for circle in circles:
             assert 70 <= float(circle.get("cx", 0)) <= 550
