@@ -291,11 +291,20 @@ class _Parts:
         if policy.mode == "off":
             return None
         name = managed_upstream(self.config)
-        upstream, (transports, _) = self.config.upstreams[name], self.upstreams[name]
+        upstream, (transports, batcher) = self.config.upstreams[name], self.upstreams[name]
         # a channel pool balances: only with one server behind it does control reach the one it means
         grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
         connector, metrics = Connector(policy, upstream.http, grpc), self.telemetry.metrics
-        loader = Loader(policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall)
+
+
+        def renewed(model: str) -> None:
+            batcher.forget(model)
+            if self.cache is not None:
+                self.cache.renew(name, model)
+
+        loader = Loader(
+            policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall, renewed=renewed
+        )
         for gauge, sampler in samplers(loader.planner).items():
             metrics.sample(gauge, sampler)
         return loader
