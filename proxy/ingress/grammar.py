@@ -37,8 +37,8 @@ _VISIBLE: Final = rb"[!-~\x80-\xff]"
 _REQUEST_LINE: Final = re.compile(rb"(%b++) (%b++) HTTP/([0-9])\.([0-9])" % (_TOKEN, _VISIBLE))
 _FIELD: Final = re.compile(rb"^(%b++):[ \t]*+([\t -~\x80-\xff]*+)\r\n" % _TOKEN, re.MULTILINE)
 _NEVER_IN_A_HEAD: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|\x00")
-_LONGEST_METHOD: Final = 48
 _AROUND_A_TARGET: Final = 64  # bytes: a method and a version fit
+_OVERLONG_METHOD: Final = re.compile(rb"%b{49}" % _TOKEN)
 _FIRST_BYTE: Final = re.compile(_TOKEN)
 
 
@@ -47,6 +47,7 @@ def read_request_line(line: bytes, limits: LimitPolicy) -> tuple[bytes, bytes, i
 
     A later minor version is read as 1.1 (RFC 9110 §2.5).
     """
+    _check_method(line)
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise _long(limits) if len(line) > limits.target else BadRequest("malformed request line")
@@ -55,8 +56,6 @@ def read_request_line(line: bytes, limits: LimitPolicy) -> tuple[bytes, bytes, i
         raise VersionNotSupported("this listener speaks HTTP/1.0 and HTTP/1.1")
     if len(target) > limits.target:
         raise _long(limits)
-    if len(method) > _LONGEST_METHOD:
-        raise MethodTooLong("no method is that long")
     return method, target, 10 if minor == b"0" else 11
 
 
@@ -82,6 +81,7 @@ def check_beginning(begun: bytes, limits: LimitPolicy, seen: int = 0) -> None:
     """
     if (not seen and not _FIRST_BYTE.match(begun)) or _NEVER_IN_A_HEAD.search(begun, max(0, seen - 1)):
         raise BadRequest("malformed request head")
+    _check_method(begun)
     end = begun.find(b"\r\n", 0, limits.target + _AROUND_A_TARGET)
     if end >= seen - 1 and end >= 0:
         read_request_line(begun[:end], limits)
@@ -89,6 +89,11 @@ def check_beginning(begun: bytes, limits: LimitPolicy, seen: int = 0) -> None:
         raise _long(limits)
     if len(begun) > limits.header_bytes:
         raise HeadersTooLarge(f"request head over {limits.header_bytes} bytes")
+
+
+def _check_method(line: bytes) -> None:
+    if _OVERLONG_METHOD.match(line):
+        raise MethodTooLong("no method is that long")
 
 
 def _check_lines(block: bytes, limits: LimitPolicy) -> None:
