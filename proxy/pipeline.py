@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
-__all__ = ("Pipeline", "Recorder", "Service")
+__all__ = ("NEEDS_MODEL", "Pipeline", "Recorder", "Service", "with_host")
 
 _OFF = CachePolicy()
-_NEEDS_MODEL = frozenset({"infer", "stream"})
+NEEDS_MODEL = frozenset({"infer", "stream"})
+"""Kinds of calls that wait for their model."""
 
 
 class Recorder(Protocol):
@@ -142,14 +143,14 @@ class Pipeline:
     def _dispatch(self, call: Call, match: Match) -> Awaitable[Reply]:
         service = self._services[match.route.upstream]
         if service.host is not None:
-            call.headers = _with_host(call.headers, service.host)
+            call.headers = with_host(call.headers, service.host)
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
         return self._send(service, match, call)
 
     def _send(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
-        if service.gate is not None and match.route.kind in _NEEDS_MODEL:
+        if service.gate is not None and match.route.kind in NEEDS_MODEL:
             return service.gate.serve(call, match.model, partial(self._forward_to, service))
         return self._forward(service, match, call)
 
@@ -204,7 +205,8 @@ class Pipeline:
         )
 
 
-def _with_host(headers: Headers, host: bytes) -> Headers:
+def with_host(headers: Headers, host: bytes) -> Headers:
+    """`headers` with `host` in place of the client's `Host`; empty: with none."""
     others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
     return ((b"Host", host), *others) if host else others
 

@@ -2,18 +2,17 @@
 
 Theory of operation
 -------------------
-Everything here reads and returns JSON values. Values of header fields can be credentials, so all but a few
-harmless ones are shown as a short digest: enough to see that two calls differ, not what they carry. The
-payload's part of the key is shown as it is, cut to a readable length; it holds shapes, names and
-parameters, never items.
+Everything here reads and returns JSON values. Values of header fields can be credentials and are shown as
+digests. The payload's part of the key is shown as it is, cut to a readable length; it holds shapes, names
+and parameters, never items.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from proxy.errors import MergeRefused
+from proxy.telemetry.disclosure import shown_fields
 
 if TYPE_CHECKING:
     from proxy.batching.intake import Examined, Intake
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("describe", "explain")
 
-_HARMLESS = frozenset((b"accept", b"content-type", b"host", b"origin"))
 _LONGEST = 400
 
 
@@ -80,10 +78,7 @@ def _key(examined: Examined, call: Call) -> dict[str, object]:
         "method": call.method.decode("latin-1"),
         "target": call.target.decode("latin-1"),
         "codec": examined.stem.codec.name,
-        "headers": {
-            name.decode("latin-1"): value.decode("latin-1") if name in _HARMLESS else _digest(value)
-            for name, value in examined.stem.headers
-        },
+        "headers": shown_fields(examined.stem.headers),
         "payload": repr(examined.prepared.key)[:_LONGEST],
     }
 
@@ -113,10 +108,6 @@ def _path(profile: Profile, now: float) -> dict[str, object]:
             for record in reversed(profile.last)
         ],
     }
-
-
-def _digest(value: bytes) -> str:
-    return "blake2:" + hashlib.blake2b(value, digest_size=6).hexdigest()
 
 
 def _finite(limit: float) -> float | None:
