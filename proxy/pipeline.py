@@ -16,6 +16,7 @@ from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import MOST, is_named_in_body, is_worth_waiting_for, named
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
@@ -108,6 +109,8 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
+            if is_named_in_body(call, match):
+                match = await _named(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
@@ -151,7 +154,10 @@ class Pipeline:
 
     async def _forward_to(self, service: Service, call: Call) -> Reply:
         """Forward a call that may ask for another model by now."""
-        return await self._forward(service, self._routes.match(call.method, call.target), call)
+        match = self._routes.match(call.method, call.target)
+        if is_named_in_body(call, match):
+            match = await _named(call, match)
+        return await self._forward(service, match, call)
 
     @staticmethod
     async def _forward(service: Service, match: Match, call: Call) -> Reply:
@@ -193,6 +199,17 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
+
+
+async def _named(call: Call, match: Match) -> Match:
+    """`match` with the model that the body names, which is read first if it is small."""
+    body = call.body
+    if isinstance(body, Stream):
+        whole = await body.gather(MOST) if is_worth_waiting_for(call, body.length) else None
+        if whole is None:
+            return match
+        call.body = body = whole
+    return named(match, body)
 
 
 def _with_host(headers: Headers, host: bytes) -> Headers:
