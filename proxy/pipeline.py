@@ -18,6 +18,7 @@ from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import MOST, is_named_in_body, is_worth_waiting_for, named
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
@@ -111,6 +112,8 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
+            if is_named_in_body(call, match):
+                match = await _named(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
@@ -154,9 +157,12 @@ class Pipeline:
             return service.gate.serve(call, match.model, partial(self._forward_to, service))
         return self._forward(service, match, call)
 
-    def _forward_to(self, service: Service, call: Call) -> Awaitable[Reply]:
+    async def _forward_to(self, service: Service, call: Call) -> Reply:
         """Forward a call that may ask for another model by now."""
-        return self._forward(service, self._routes.match(call.method, call.target), call)
+        match = self._routes.match(call.method, call.target)
+        if is_named_in_body(call, match):
+            match = await _named(call, match)
+        return await self._forward(service, match, call)
 
     def _forward(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
         if match.route.codec is None:
@@ -203,6 +209,17 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
+
+
+async def _named(call: Call, match: Match) -> Match:
+    """`match` with the model that the body names, which is read first if it is small."""
+    body = call.body
+    if isinstance(body, Stream):
+        whole = await body.gather(MOST) if is_worth_waiting_for(call, body.length) else None
+        if whole is None:
+            return match
+        call.body = body = whole
+    return named(match, body)
 
 
 def with_host(headers: Headers, host: bytes) -> Headers:
