@@ -61,6 +61,9 @@ class Call:
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
     never share a batch. `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
+
+    `head` is the same object for calls of one connection whose heads are the same but for their ids, so that
+    what was found out about one can be kept for the next; None where no head was repeated yet.
     """
 
     __slots__ = (
@@ -68,6 +71,7 @@ class Call:
         "body",
         "deadline",
         "dialect",
+        "head",
         "headers",
         "http_version",
         "idempotent",
@@ -101,6 +105,7 @@ class Call:
         self.is_grpc = False
         self.identity = b""
         self.timeout_wish = b""
+        self.head: object = None
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0
@@ -129,10 +134,11 @@ class Reply:
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
     `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
     HEAD and a 304 say with it how long the body would have been. `trailers` follow a
-    complete body; a `Stream` has its own.
+    complete body; a `Stream` has its own. `added` are fields of this one answer that are sent behind
+    `headers`: whoever makes something of those finds it again by their identity.
     """
 
-    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status", "trailers")
+    __slots__ = ("added", "body", "declared_length", "headers", "reason", "source", "status", "trailers")
 
     def __init__(
         self,
@@ -145,6 +151,7 @@ class Reply:
         declared_length: int | None = None,
     ) -> None:
         self.declared_length = declared_length
+        self.added: Headers = ()
         self.trailers: Headers = ()
         self.status = status
         self.headers = headers
@@ -154,7 +161,8 @@ class Reply:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
-        return field(self.headers, name)
+        value = field(self.headers, name)
+        return field(self.added, name) if value is None else value
 
 
 class Upstream(Protocol):

@@ -141,8 +141,11 @@ class Pipeline:
         if service.host is not None:
             call.headers = with_host(call.headers, service.host)
         if service.cache is not None:
-            fetch = partial(self._send, service, match)
-            return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
+            policy = service.cache_policy(match.model)
+            kept = service.cache.kept(call, match, policy)
+            if kept is not None:
+                return kept
+            return await service.cache.serve(call, match, policy, partial(self._send, service, match))
         return await self._send(service, match, call)
 
     async def _send(self, service: Service, match: Match, call: Call) -> Reply:

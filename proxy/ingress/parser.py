@@ -146,7 +146,9 @@ class RequestParser:
         ):
             body = data[len(self._known_bytes) :]
             if len(body) == (known.length or 0) and self.fault is None:
-                return [Arrival(known, body, self._new_ids)]
+                arrival = Arrival(known, body, self._new_ids)
+                arrival.call.head = known
+                return [arrival]
         arrivals: list[Arrival] = []
         if self.fault is None:
             try:
