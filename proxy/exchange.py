@@ -50,7 +50,7 @@ class Call:
     `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
     `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
     lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
-    telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
+    telemetry; ``batch`` says in what company the call travelled, for people. ``dialect`` is the protocol in
     whose words Pillion reports its own errors, known once the call has its route.
 
     `is_grpc` says that the client speaks gRPC: errors must reach it as gRPC statuses.

@@ -41,12 +41,12 @@ def explain(
         "items": examined.prepared.items,
         "key": _key(examined, call),
         "limits": {
-            "items": examined.plan.new_cap().items if lane is None else lane.profile.cap.items,
+            "items": examined.stem.plan.new_cap().items if lane is None else lane.profile.cap.items,
             "max_wait_s": examined.wishes.max_wait_s
             if examined.wishes.max_wait_s is not None
-            else examined.plan.bounds.wait_s,
-            "bytes": examined.plan.bounds.nbytes,
-            "inflight": _finite(examined.plan.former.limit),
+            else examined.stem.plan.bounds.wait_s,
+            "bytes": examined.stem.plan.bounds.nbytes,
+            "inflight": _finite(examined.stem.plan.former.limit),
         },
         "waiting": 0 if lane is None else len(lane.tickets()),
     }
@@ -77,8 +77,8 @@ def _key(examined: Examined, call: Call) -> dict[str, object]:
     return {
         "method": call.method.decode("latin-1"),
         "target": call.target.decode("latin-1"),
-        "codec": examined.codec.name,
-        "headers": shown_fields(examined.headers),
+        "codec": examined.stem.codec.name,
+        "headers": shown_fields(examined.stem.headers),
         "payload": repr(examined.prepared.key)[:_LONGEST],
     }
 

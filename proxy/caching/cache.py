@@ -87,6 +87,10 @@ class Cache:
             "storage": await self.store.storage_stats(),
         }
 
+    def renew(self, upstream: str, model: str) -> None:
+        """The model was loaded anew: what was kept of it need not be what it would answer now."""
+        self._generations.renew(upstream, model)
+
     async def purge(self, upstream: str, model: str) -> None:
         """Forget the answers of one model on one upstream; empty: of all."""
         if not upstream and not model:

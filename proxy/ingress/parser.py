@@ -249,7 +249,7 @@ class RequestParser:
         if end < 0:
             return len(data)
         self._chunks = None
-        self._trailers = chunks.trailers
+        self._trailers = self._rules.trailers_of(self._hop, chunks.trailers)
         return end
 
     def _take(self, piece: bytes) -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
-from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading
-from proxy.exchange import Reply, Stream
+from proxy.errors import LoadFailed, ModelLoading, Shed
+from proxy.exchange import Reply, Stream, field
+from proxy.http2.grpc import http_status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -141,10 +142,11 @@ class Gate:
                 await models.ready(model, call.deadline)
                 began = self._now()
             reply = await forward(call)
-            if reply.status in _COLD_STATUSES:
+            status = _status(call, reply)
+            if status in _COLD_STATUSES:
                 reply = await self._unless_cold(call, model, forward, reply)
             else:
-                models.answered(model, reply.status, b"", self._now() - began)
+                models.answered(model, status, b"", self._now() - began)
         except BaseException:
             models.finished(model, self._now() - began)
             raise
@@ -171,20 +173,33 @@ class Gate:
 
     async def _unless_cold(self, call: Call, model: str, forward: Forward, reply: Reply) -> Reply:
         """`reply`, or another one once the model is loaded, if that is what was wrong."""
-        body = reply.body
-        if isinstance(body, Stream):
-            whole = await body.gather(_ERROR_BYTES)
-            if whole is None:
-                return reply
-            reply.body = body = whole
-        is_cold = self._models.answered(model, reply.status, body, 0.0)
+        is_cold = self._models.answered(model, _status(call, reply), await _words(call, reply), 0.0)
         if not is_cold or isinstance(call.body, Stream):
             return reply
         try:
             await self._models.ready(model, call.deadline)
-        except (ModelLoading, LoadFailed, DeadlineExceeded):
+        except (Shed, LoadFailed):
             return reply  # the backend's own words say it best
         return await forward(call)
+
+
+def _status(call: Call, reply: Reply) -> int:
+    """The status of an answer in HTTP's terms; of one in gRPC that is still coming nothing bad is known."""
+    if not call.is_grpc or isinstance(reply.body, Stream):
+        return reply.status
+    return http_status(reply.status, reply.trailers or reply.headers)
+
+
+async def _words(call: Call, reply: Reply) -> bytes:
+    """What an answer says in plain words, if that is short."""
+    if call.is_grpc:
+        return unquote_to_bytes(field(reply.trailers or reply.headers, b"grpc-message") or b"")
+    if isinstance(reply.body, Stream):
+        whole = await reply.body.gather(_ERROR_BYTES)
+        if whole is None:
+            return b""
+        reply.body = whole
+    return reply.body
 
 
 async def _model_in_body(call: Call) -> str:

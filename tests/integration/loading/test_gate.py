@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from proxy.errors import ClientGone, LoadFailed, ModelLoading, Reset
+from proxy.errors import ClientGone, LoadFailed, ModelLoading, QueueFull, Reset
 from proxy.exchange import Call, Reply, Stream
 from proxy.loading.actions import Prospect, Refuse
 from proxy.loading.control.protobuf import encode
@@ -26,6 +26,7 @@ class Fleet:
         self.sessions: list[str] = []
         self.refusal: Exception | None = None
         self.cold_answers = 0
+        self.statuses: list[int] = []
 
     def is_managed(self, model: str) -> bool:
         return model in self.states
@@ -55,6 +56,7 @@ class Fleet:
         self.states[model] = "ready"
 
     def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
+        self.statuses.append(status)
         is_cold = body == b"cold" and self.states[model] == "ready"
         if is_cold:
             self.cold_answers += 1
@@ -192,9 +194,10 @@ class TestColdAnswers:
         assert fleet.states["a"] == "cold"
         assert len(upstream.targets) == 1
 
-    async def test_when_it_cannot_be_loaded_the_backends_words_stand(self) -> None:
+    @pytest.mark.parametrize("error", [ModelLoading("later"), LoadFailed("no"), QueueFull("many")])
+    async def test_when_it_cannot_be_loaded_the_backends_words_stand(self, error: Exception) -> None:
         fleet = Fleet(a="ready")
-        fleet.refusal = ModelLoading("later")
+        fleet.refusal = error
         reply = await gate(fleet).serve(call(), "a", Upstream(Reply(404, (), b"cold")))
         assert (reply.status, reply.body) == (404, b"cold")
 
@@ -248,6 +251,26 @@ class TestGrpc:
         upstream = Upstream()
         await gate(Fleet(a="cold")).serve(request, "", upstream)
         assert upstream.bodies == [endless]
+
+    @pytest.mark.parametrize("place", ["headers", "trailers"])
+    async def test_a_cold_answer_is_known_by_its_status(self, place: str) -> None:
+        fleet = Fleet(a="ready")
+        gone = Reply(200, ())
+        setattr(gone, place, ((b"grpc-status", b"5"), (b"grpc-message", b"%63old")))
+        fine = Reply(200, (), b"fine")
+        fine.trailers = ((b"grpc-status", b"0"),)
+        upstream = Upstream(gone, fine)
+        reply = await gate(fleet).serve(self.grpc(encode((1, "a"))), "", upstream)
+        assert (reply.body, fleet.cold_answers) == (b"fine", 1)
+        assert fleet.statuses == [404]
+
+    async def test_other_answers_count_by_their_status(self) -> None:
+        fleet = Fleet(a="ready")
+        bad = Reply(200, ((b"grpc-status", b"13"),))
+        coming = Reply(200, (), Stream(None))
+        for reply in (bad, coming):
+            await gate(fleet).serve(self.grpc(encode((1, "a"))), "", Upstream(reply))
+        assert fleet.statuses == [500, 200]
 
     async def test_has_no_fallback(self) -> None:
         fleet = Fleet(a="cold", b="ready")
