@@ -117,7 +117,10 @@ class Pipeline:
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
-            reply = await self._dispatch(call, match)
+            service = self._services[route.upstream]
+            if service.host is not None:
+                call.headers = with_host(call.headers, service.host)
+            reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
             if isinstance(reply.body, Stream) and self._streams is not None:
                 self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
@@ -141,12 +144,16 @@ class Pipeline:
         call.started_at = self._now()
         self._account(call, None, _failure(error))
 
+    @staticmethod
+    def _kept(service: Service, call: Call, match: Match) -> Reply | None:
+        """The answer, if it is kept and at hand."""
+        if service.cache is None:
+            return None
+        return service.cache.kept(call, match, service.cache_policy(match.model))
+
     # The steps between here and the wait are plain functions that hand its coroutine up: awaiting it at each
     # step would cost every call a coroutine more, and two passes through it.
-    def _dispatch(self, call: Call, match: Match) -> Awaitable[Reply]:
-        service = self._services[match.route.upstream]
-        if service.host is not None:
-            call.headers = with_host(call.headers, service.host)
+    def _dispatch(self, service: Service, call: Call, match: Match) -> Awaitable[Reply]:
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
