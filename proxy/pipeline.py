@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
-__all__ = ("Pipeline", "Recorder", "Service")
+__all__ = ("NEEDS_MODEL", "Pipeline", "Recorder", "Service", "with_host")
 
 _OFF = CachePolicy()
-_NEEDS_MODEL = frozenset({"infer", "stream"})
+NEEDS_MODEL = frozenset({"infer", "stream"})
+"""Kinds of calls that wait for their model."""
 
 
 class Recorder(Protocol):
@@ -138,14 +139,14 @@ class Pipeline:
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]
         if service.host is not None:
-            call.headers = _with_host(call.headers, service.host)
+            call.headers = with_host(call.headers, service.host)
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
         return await self._send(service, match, call)
 
     async def _send(self, service: Service, match: Match, call: Call) -> Reply:
-        if service.gate is not None and match.route.kind in _NEEDS_MODEL:
+        if service.gate is not None and match.route.kind in NEEDS_MODEL:
             return await service.gate.serve(call, match.model, partial(self._forward_to, service))
         return await self._forward(service, match, call)
 
@@ -195,7 +196,8 @@ class Pipeline:
         )
 
 
-def _with_host(headers: Headers, host: bytes) -> Headers:
+def with_host(headers: Headers, host: bytes) -> Headers:
+    """`headers` with `host` in place of the client's `Host`; empty: with none."""
     others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
     return ((b"Host", host), *others) if host else others
 

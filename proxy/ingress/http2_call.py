@@ -149,7 +149,7 @@ class ClientCall:
         if not self.is_started:
             self._start_streaming()
         if self._stream is not None:
-            self._stream.end(trailers)
+            self._stream.end(self._link.listener.rules.trailers_of(self._link.hop, trailers))
 
     def wait_for_more(self) -> None:
         """The read that brought the head brought no end."""

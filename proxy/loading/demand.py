@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proxy.loading.actions import Action, Release
+from proxy.loading.actions import Action, Refuse, Release
 from proxy.loading.residency import Room, Slot, State
 
 if TYPE_CHECKING:
@@ -127,6 +127,22 @@ class DemandScheduler:
             busy if len(running) >= self.state.policy.concurrency else 0.0
         ) + ahead / self.state.policy.concurrency
         return max(busy, slot.retry_at - now) + slot.cost.promise_s
+
+    def refusal(self, ticket: Ticket, now: float) -> Refuse | None:
+        """Why the request of `ticket`, whose model is not ready, must not wait from `now` on."""
+        state, model = self.state, ticket.model
+        slot = state.residency.slots[model]
+        eta = self.eta(model, now)
+        if why := state.residency.impossible(slot):
+            return Refuse(ticket, "no_room", eta, why)
+        if state.queue.waiting(model) >= state.policy.cold.queue:
+            return Refuse(ticket, "full", eta, f"{state.policy.cold.queue} already wait")
+        if slot.is_given_up and slot.retry_at > now:
+            return Refuse(ticket, "failed", slot.retry_at - now, slot.detail)
+        is_closed = slot.state is State.READY
+        if not is_closed and now + eta > ticket.deadline:
+            return Refuse(ticket, "loading", eta, slot.detail)
+        return None
 
     def _drain_for(self, slot: Slot, oldest: Ticket, now: float) -> set[Slot]:
         """Close the least valuable busy models to new requests, once `oldest` has waited for long enough."""

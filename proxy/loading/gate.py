@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from proxy.exchange import Call
+    from proxy.loading.actions import Prospect
     from proxy.timing import Clock, Deadline
 
     Forward = Callable[[Call], Awaitable[Reply]]
@@ -55,6 +56,9 @@ class Models(Protocol):
 
     async def ready(self, model: str, deadline: Deadline) -> None:
         """Return once it may go on; ProxyError."""
+
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        """What a request would meet; None when the model is not managed."""
 
     def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
         """The backend answered; True when it should be asked once more."""
@@ -108,6 +112,25 @@ class Gate:
         marks = ((b"X-Model-Fallback", other.encode()), (b"Cache-Control", b"no-store"))
         reply.headers = (*reply.headers, *marks)
         return reply
+
+    def explain(self, call: Call, model: str) -> dict[str, object]:
+        """Whether `call`, for `model` (empty: its body says), would wait, as JSON values. Changes nothing."""
+        model = model or _named_in(call)
+        prospect = self._models.prospect(model, call.deadline)
+        if prospect is None:
+            return {"model": model, "managed": False}
+        found: dict[str, object] = {
+            "model": model,
+            "managed": True,
+            "state": prospect.state,
+            "waits": prospect.waits,
+            "ready_in_s": round(prospect.eta_s, 3),
+        }
+        if prospect.refusal is not None:
+            ready = [other for other in self._fallbacks(model) if self._models.is_loaded(other)]
+            found["refused"] = {"reason": prospect.refusal.reason, "why": prospect.refusal.detail}
+            found["fallback"] = next((other for other in ready if other != model), None)
+        return found
 
     async def _serve_by(self, call: Call, model: str, forward: Forward) -> Reply:
         """The answer of a managed model to `call`, which is observed from here until the answer has left."""
@@ -181,14 +204,26 @@ async def _words(call: Call, reply: Reply) -> bytes:
 
 async def _model_in_body(call: Call) -> str:
     """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
-    if call.is_grpc and not call.target.endswith(b"/ModelInfer"):
-        return ""  # other messages name no model, and a two-way stream must not be waited for
+    if _is_nameless(call):
+        return ""
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
         if whole is None:
             return ""
         call.body = whole
+    return _named_in(call)
+
+
+def _is_nameless(call: Call) -> bool:
+    """Other gRPC messages name no model, and a two-way stream must not be waited for."""
+    return call.is_grpc and not call.target.endswith(b"/ModelInfer")
+
+
+def _named_in(call: Call) -> str:
+    """The model that a body in hand names; empty when none does."""
+    if isinstance(call.body, Stream) or _is_nameless(call):
+        return ""
     if call.is_grpc:
         return _model_in_message(call.body)
     try:

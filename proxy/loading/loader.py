@@ -29,7 +29,7 @@ from proxy.loading.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.loading.actions import Action
+    from proxy.loading.actions import Action, Prospect
     from proxy.loading.executor import Connection, LoaderEvents
     from proxy.loading.history import History
     from proxy.loading.policy import LoadingPolicy
@@ -124,6 +124,10 @@ class Loader:
     def is_ready(self, model: str) -> bool:
         """Whether a request for `model` may go on without `ready`."""
         return self.planner.is_ready(model)
+
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        """What a request for `model` would meet; None when it is not managed. Changes nothing."""
+        return self.planner.prospect(model, self._now(), deadline + self._epoch)
 
     async def ready(self, model: str, deadline: Deadline) -> None:
         """Return once `model` is ready.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.loading.actions import Action, Refuse
+from proxy.loading.actions import Action, Prospect, Refuse
 from proxy.loading.backend import Backend
 from proxy.loading.demand import DemandScheduler
 from proxy.loading.eviction import HitDensity
@@ -126,23 +126,26 @@ class Planner:
         deadline; in the last case it is loaded all the same, for whoever comes next.
         """
         state = self.state
-        slot = state.residency.slots[model]
-        ticket = Ticket(model, now, min(deadline, now + self.policy.cold.max_wait), slot.policy.priority)
-        eta = self._demand.eta(model, now)
-        if why := state.residency.impossible(slot):
-            return self._refuse(Refuse(ticket, "no_room", eta, why), now)
-        if state.queue.waiting(model) >= self.policy.cold.queue:
-            return self._refuse(Refuse(ticket, "full", eta, f"{self.policy.cold.queue} already wait"), now)
-        if slot.is_given_up and slot.retry_at > now:
-            return self._refuse(Refuse(ticket, "failed", slot.retry_at - now, slot.detail), now)
-        is_closed = slot.state is State.READY
-        if not is_closed and now + eta > ticket.deadline:
-            if slot.state is not State.LOADING:
+        ticket = self._ticket(model, now, deadline)
+        refusal = self._demand.refusal(ticket, now)
+        if refusal is not None:
+            slot = state.residency.slots[model]
+            if refusal.reason == "loading" and slot.state is not State.LOADING:
                 lapses = now + max(_ORDER_LEAST_S, 2 * slot.cost.seconds)
                 state.orders.setdefault(model, ("demand", lapses))
-            return self._refuse(Refuse(ticket, "loading", eta, slot.detail), now)
+            return self._refuse(refusal, now)
         state.queue.add(ticket)
         return ticket
+
+    def prospect(self, model: str, now: float, deadline: float) -> Prospect | None:
+        """What a request for `model` would meet; None when it is not managed. Changes nothing."""
+        slot = self.state.residency.slots.get(model)
+        if slot is None:
+            return None
+        if self.is_ready(model):
+            return Prospect(slot.state.value, waits=False)
+        refusal = self._demand.refusal(self._ticket(model, now, deadline), now)
+        return Prospect(slot.state.value, refusal is None, self._demand.eta(model, now), refusal)
 
     def leave(self, ticket: Ticket) -> bool:
         """A waiting request gives up; True when `decide` should be called."""
@@ -199,6 +202,10 @@ class Planner:
         return self.state.ledger.why(model)
 
     # ------------------------------------------------------------- internals
+    def _ticket(self, model: str, now: float, deadline: float) -> Ticket:
+        latest = min(deadline, now + self.policy.cold.max_wait)
+        return Ticket(model, now, latest, self.state.residency.slots[model].policy.priority)
+
     def _refuse(self, refusal: Refuse, now: float) -> Refuse:
         why = f"{refusal.reason}, ready in {refusal.retry_after_s:.1f} s"
         self.state.ledger.note(now, refusal.ticket.model, "refuse", why)

@@ -9,8 +9,10 @@ import pytest
 
 from proxy.errors import ClientGone, LoadFailed, ModelLoading, QueueFull, Reset
 from proxy.exchange import Call, Reply, Stream
+from proxy.loading.actions import Prospect, Refuse
 from proxy.loading.control.protobuf import encode
 from proxy.loading.gate import Gate
+from proxy.loading.queue import Ticket
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
 
@@ -38,6 +40,14 @@ class Fleet:
 
     def is_ready(self, model: str) -> bool:
         return self.states[model] == "ready"
+
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        if model not in self.states:
+            return None
+        if self.states[model] == "ready":
+            return Prospect("ready", waits=False)
+        refusal = Refuse(Ticket(model, 0, deadline), "full", 9, "3 already wait") if self.refusal else None
+        return Prospect(self.states[model], refusal is None, 2.5, refusal)
 
     async def ready(self, model: str, deadline: Deadline) -> None:
         await asyncio.sleep(0)
@@ -310,3 +320,28 @@ class TestFallback:
         with pytest.raises(Reset):
             await gate(fleet, "b").serve(call(), "a", Upstream(Reset("gone")))
         assert fleet.in_flight == {"a": 0, "b": 0}
+
+
+def test_an_explanation_tells_who_waits() -> None:
+    fleet = Fleet(a="cold", b="ready")
+    assert gate(fleet).explain(call(), "zzz") == {"model": "zzz", "managed": False}
+    assert gate(fleet).explain(call(), "a") == {
+        "model": "a",
+        "managed": True,
+        "state": "cold",
+        "waits": True,
+        "ready_in_s": 2.5,
+    }
+    assert gate(fleet).explain(call(b'{"model":"b"}'), "")["waits"] is False
+
+
+def test_an_explanation_tells_who_is_refused_and_who_would_answer() -> None:
+    fleet = Fleet(a="cold", b="ready")
+    fleet.refusal = ModelLoading()
+    found = gate(fleet, "a", "b").explain(call(), "a")
+    assert (found["refused"], found["fallback"]) == ({"reason": "full", "why": "3 already wait"}, "b")
+    assert gate(fleet, "a").explain(call(), "a")["fallback"] is None
+
+
+def test_an_explanation_does_not_wait_for_a_body() -> None:
+    assert gate(Fleet()).explain(call(Stream(None)), "") == {"model": "", "managed": False}

@@ -229,13 +229,12 @@ async def test_unavailability_is_retried_elsewhere() -> None:
 
 
 async def test_the_budget_ends_retries_that_do_not_help() -> None:
-    full, other = RawBackend(Manners(status=503)), RawBackend(Manners(status=503))
-    policy = {
-        "retry": {"budget": "0%"},
-        "eject": {"consecutive": 0},
-        "pool": {"http": {"min": 0, "max": 300}},  # time stands still: no connection rests
-    }
-    async with full, other, ClusterRig(full, other, **policy) as rig:
+    roomy = {"http": {"min": 0, "max": 300}}  # time stands still: no connection rests
+    async with (
+        RawBackend(Manners(status=503)) as full,
+        RawBackend(Manners(status=503)) as other,
+        ClusterRig(full, other, retry={"budget": "0%"}, eject={"consecutive": 0}, pool=roomy) as rig,
+    ):
         await rig.up()
         statuses = {(await rig.call()).status for _ in range(150)}
         assert statuses == {503}

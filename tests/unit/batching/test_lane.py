@@ -29,7 +29,7 @@ async def test_a_lone_call_leaves_at_once_and_byte_for_byte(stage: Stage) -> Non
     assert stage.upstream.calls == [call]
     stage.upstream.release()
     assert predictions(await task) == [3.0]
-    assert call.batch == b"size=1; wait=0.0ms; trigger=idle"
+    assert call.batch == b"size=1; trigger=idle"
     assert stage.events.batches == [("digits", 1, "idle", 0.0)]
 
 
@@ -46,7 +46,7 @@ async def test_calls_that_came_while_the_backend_was_busy_leave_together_in_orde
     stage.upstream.release()
     replies = [predictions(await task) for task in tasks]
     assert replies == [[2.0, -2.0], [4.5], [6.0, -6.0], [8.5], [10.0, -10.0], [12.5], [14.0, -14.0]]
-    assert calls[0].batch == b"size=11; wait=10.0ms; trigger=slot_free"
+    assert calls[0].batch == b"size=11; trigger=slot_free"
     assert calls[0].queue_s == pytest.approx(0.010)
     assert stage.events.batches[1][:3] == ("digits", 11, "slot_free")
 

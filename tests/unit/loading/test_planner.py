@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from proxy.loading.actions import Failure, Refuse, Report
+from proxy.loading.actions import Failure, Prospect, Refuse, Report
 from proxy.loading.history import History
 from proxy.loading.queue import Ticket
 from proxy.loading.residency import State
@@ -56,6 +56,33 @@ def test_only_the_waiting_can_leave() -> None:
     ticket = world.wait("a")
     assert world.planner.leave(ticket)
     assert world.decide() == []
+
+
+class TestProspects:
+    def test_an_unknown_model_has_none(self) -> None:
+        world = World()
+        assert world.planner.prospect("zzz", world.now, inf) is None
+
+    def test_a_ready_model_keeps_nobody(self) -> None:
+        world = World()
+        world.make_ready("a")
+        assert world.planner.prospect("a", world.now, inf) == Prospect("ready", waits=False)
+
+    def test_who_asks_is_told_and_nothing_else_happens(self) -> None:
+        world = World()
+        found = world.planner.prospect("a", world.now, inf)
+        assert found is not None
+        assert (found.state, found.waits, found.refusal) == ("unloaded", True, None)
+        assert found.eta_s >= 10
+        assert world.decide() == []
+
+    def test_a_refusal_is_foretold_and_orders_nothing(self) -> None:
+        world = World()
+        found = world.planner.prospect("a", world.now, world.now + 5)
+        assert found is not None
+        assert found.refusal is not None
+        assert (found.waits, found.refusal.reason) == (False, "loading")
+        assert world.decide() == []
 
 
 class TestRefusals:
