@@ -7,20 +7,26 @@ once, when its answer has left.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from proxy.caching.policy import CachePolicy
-from proxy.errors import ClientGone, ProxyError
+from proxy.errors import ClientGone, DeadlineExceeded, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.grpc import http_status
+from proxy.protobuf.framing import PREFIX, size_of
+from proxy.protobuf.message import peek
 from proxy.routing.deadline import tightest
+from proxy.routing.table import Match
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
+from proxy.timing import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Upstream
     from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
-    from proxy.routing.table import Match, RouteTable
+    from proxy.routing.table import RouteTable
     from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
@@ -111,6 +117,8 @@ class Pipeline:
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
+            if route.model_at and call.is_grpc:
+                match = await _named(call, match)
             reply = await self._dispatch(call, match)
             if isinstance(reply.body, Stream) and self._streams is not None:
                 self._streams.reply(call, match.model, reply, reply.body)
@@ -146,12 +154,17 @@ class Pipeline:
 
     async def _send(self, service: Service, match: Match, call: Call) -> Reply:
         if service.gate is not None and match.route.kind in _NEEDS_MODEL:
-            return await service.gate.serve(call, match.model, partial(self._forward_to, service))
+            return await service.gate.serve(
+                call, match.model, partial(self._forward_to, service), match.route.model_at
+            )
         return await self._forward(service, match, call)
 
     async def _forward_to(self, service: Service, call: Call) -> Reply:
         """Forward a call that may ask for another model by now."""
-        return await self._forward(service, self._routes.match(call.method, call.target), call)
+        match = self._routes.match(call.method, call.target)
+        if match.route.model_at and call.is_grpc:
+            match = await _named(call, match)
+        return await self._forward(service, match, call)
 
     @staticmethod
     async def _forward(service: Service, match: Match, call: Call) -> Reply:
@@ -159,9 +172,7 @@ class Pipeline:
             return await service.upstream.exchange(call)
         policy = service.policy(match.model)
         if isinstance(call.body, Stream) and policy.mode != "off":
-            call.claim_body()
-            whole = await call.body.gather(policy.max_bytes)
-            call.body = call.body if whole is None else whole
+            await _gather(call, call.body, policy.max_bytes)
         return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
@@ -193,6 +204,48 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
+
+
+async def _named(call: Call, match: Match) -> Match:
+    """`match` with the model that the gRPC message of `call` names.
+
+    A message that is still arriving is looked at as far as it has come, and left where it is.
+    """
+    start = await _start(call, call.body) if isinstance(call.body, Stream) else call.body
+    return Match(match.route, peek(start, PREFIX, match.route.model_at).decode(errors="replace"))
+
+
+async def _start(call: Call, body: Stream) -> bytes:
+    """What has come of the body of `call`, once there is anything; it is left where it is."""
+    async with _in_time(call):
+        start = await body.read()
+    if start:
+        body.unread(start)
+    return start
+
+
+async def _gather(call: Call, body: Stream, most: int) -> None:
+    """Have the body of `call` at hand, if it has no more than `most` bytes.
+
+    A gRPC call that goes on after one message is no unary one, and is not waited for.
+    """
+    call.claim_body()
+    if call.is_grpc:
+        most = min(most, size_of(await _start(call, body)) or most)
+    async with _in_time(call):
+        whole = await body.gather(most)
+    if whole is not None:
+        call.body = whole
+
+
+@contextlib.asynccontextmanager
+async def _in_time(call: Call) -> AsyncIterator[None]:
+    """Raises `DeadlineExceeded` when `call` takes too long to arrive."""
+    try:
+        async with asyncio.timeout_at(None if call.deadline == NEVER else call.deadline):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed while the request was arriving") from None
 
 
 def _with_host(headers: Headers, host: bytes) -> Headers:

@@ -105,7 +105,7 @@ class Cache:
         fetch = partial(self._watched, match.route.upstream, fetch)
         if kind == "metadata":
             policy = self._metadata
-        is_question = kind == "infer" or (kind == "metadata" and call.method == b"GET")
+        is_question = (kind == "infer" and not call.is_grpc) or (kind == "metadata" and call.method == b"GET")
         if not is_question or policy.mode == "off":
             return await (self._control(call, match, fetch) if kind == "control" else fetch(call))
         wish = wish_of(call.headers)

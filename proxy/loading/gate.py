@@ -19,7 +19,10 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading
-from proxy.exchange import Reply, Stream
+from proxy.exchange import Reply, Stream, field
+from proxy.http2.grpc import http_status
+from proxy.protobuf.framing import frame, message_at
+from proxy.protobuf.message import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,8 +92,11 @@ class Gate:
         self._now = clock.now
         self._session_header = session_header
 
-    async def serve(self, call: Call, model: str, forward: Forward) -> Reply:
-        """The answer to `call`, which is for `model` (empty: its body says); raises `ProxyError`."""
+    async def serve(self, call: Call, model: str, forward: Forward, model_at: tuple[int, ...] = ()) -> Reply:
+        """The answer to `call`, which is for `model` (empty: its JSON says); raises `ProxyError`.
+
+        `model_at` leads to the model's name in a gRPC message.
+        """
         models = self._models
         if not model:
             model = await _model_in_body(call)
@@ -99,7 +105,7 @@ class Gate:
         try:
             return await self._serve_by(call, model, forward)
         except (ModelLoading, LoadFailed) as error:
-            other = self._fallback(call, model)
+            other = self._fallback(call, model, model_at)
             if other is None:
                 raise
             _logger.debug("%s answers for %s: %s", other, model, error)
@@ -118,10 +124,11 @@ class Gate:
                 await models.ready(model, call.deadline)
                 began = self._now()
             reply = await forward(call)
-            if reply.status in _COLD_STATUSES:
+            status = _status(call, reply)
+            if status in _COLD_STATUSES:
                 reply = await self._unless_cold(call, model, forward, reply)
             else:
-                models.answered(model, reply.status, b"", self._now() - began)
+                models.answered(model, status, b"", self._now() - began)
         except BaseException:
             models.finished(model, self._now() - began)
             raise
@@ -134,10 +141,10 @@ class Gate:
     def _finish(self, model: str, began: float) -> None:
         self._models.finished(model, self._now() - began)
 
-    def _fallback(self, call: Call, model: str) -> str | None:
+    def _fallback(self, call: Call, model: str, model_at: tuple[int, ...]) -> str | None:
         """The model that `call` was redirected to; None when none is ready."""
         for other in self._fallbacks(model):
-            if other != model and self._models.is_loaded(other) and _redirect(call, model, other):
+            if other != model and self._models.is_loaded(other) and _redirect(call, model, other, model_at):
                 return other
         return None
 
@@ -154,7 +161,8 @@ class Gate:
             if whole is None:
                 return reply
             reply.body = body = whole
-        is_cold = self._models.answered(model, reply.status, body, 0.0)
+        text = body if not call.is_grpc else field(reply.trailers or reply.headers, b"grpc-message") or b""
+        is_cold = self._models.answered(model, _status(call, reply), text, 0.0)
         if not is_cold or isinstance(call.body, Stream):
             return reply
         try:
@@ -165,32 +173,32 @@ class Gate:
 
 
 async def _model_in_body(call: Call) -> str:
-    """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
-    if call.is_grpc and not call.target.endswith(b"/ModelInfer"):
-        return ""  # other messages name no model, and a two-way stream must not be waited for
+    """The model that a JSON body (OpenAI, Ollama) names; empty when it names none."""
+    if call.is_grpc:
+        return ""  # no JSON, and a two-way stream must not be waited for
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
         if whole is None:
             return ""
         call.body = whole
-    if call.is_grpc:
-        return _model_in_message(call.body)
     try:
         return _decode_name(call.body).model
     except msgspec.DecodeError:
         return ""
 
 
-def _model_in_message(frame: bytes) -> str:
-    """Field 1 of a ``ModelInferRequest`` in its frame: the model's name, if it comes first as usual."""
-    if len(frame) < 7 or frame[0] or frame[5] != 0x0A or frame[6] > 0x7F:
-        return ""
-    return frame[7 : 7 + frame[6]].decode(errors="replace")
+def _status(call: Call, reply: Reply) -> int:
+    """What the answer means in HTTP's terms; one that is still coming has not failed yet."""
+    if not call.is_grpc or isinstance(reply.body, Stream):
+        return reply.status
+    return http_status(reply.status, reply.trailers or reply.headers)
 
 
-def _redirect(call: Call, model: str, other: str) -> bool:
+def _redirect(call: Call, model: str, other: str, model_at: tuple[int, ...]) -> bool:
     """Make `call` ask for `other` in place of `model`; False when it cannot be done."""
+    if call.is_grpc:
+        return _redirect_message(call, other, model_at)
     path, mark, query = call.target.partition(b"?")
     segments = path.split(b"/")
     for index, segment in enumerate(segments):
@@ -199,7 +207,7 @@ def _redirect(call: Call, model: str, other: str) -> bool:
             segments[index] = quote(other, safe="").encode() + colon + verb
             call.target = b"/".join(segments) + mark + query
             return True
-    if isinstance(call.body, Stream) or call.is_grpc:
+    if isinstance(call.body, Stream):
         return False
     try:
         document: Any = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
@@ -207,4 +215,15 @@ def _redirect(call: Call, model: str, other: str) -> bool:
         return False
     document["model"] = other
     call.body = msgspec.json.encode(document)
+    return True
+
+
+def _redirect_message(call: Call, other: str, model_at: tuple[int, ...]) -> bool:
+    """The same for a gRPC message."""
+    if isinstance(call.body, Stream) or not model_at:
+        return False
+    try:
+        call.body = frame(replaced(call.body[message_at(call.body) :], model_at, other.encode()))
+    except ValueError:
+        return False
     return True

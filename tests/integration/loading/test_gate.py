@@ -11,6 +11,7 @@ from proxy.errors import ClientGone, LoadFailed, ModelLoading, Reset
 from proxy.exchange import Call, Reply, Stream
 from proxy.loading.control.protobuf import encode
 from proxy.loading.gate import Gate
+from proxy.protobuf.framing import frame
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
 
@@ -215,22 +216,9 @@ class TestModelInTheBody:
 
 class TestGrpc:
     def grpc(self, message: bytes, method: bytes = b"ModelInfer") -> Call:
-        made = call(
-            b"\0" + len(message).to_bytes(4, "big") + message, b"/inference.GRPCInferenceService/" + method
-        )
+        made = call(frame(message), b"/inference.GRPCInferenceService/" + method)
         made.is_grpc = True
         return made
-
-    async def test_the_message_names_the_model(self) -> None:
-        fleet = Fleet(a="cold")
-        await gate(fleet).serve(self.grpc(encode((1, "a"), (2, "1"), (5, b"tensor"))), "", Upstream())
-        assert fleet.states["a"] == "ready"
-
-    @pytest.mark.parametrize("message", [b"", b"\x12\x01x", encode((1, "a" * 200))])
-    async def test_or_none(self, message: bytes) -> None:
-        fleet = Fleet(a="cold")
-        await gate(fleet).serve(self.grpc(message), "", Upstream())
-        assert fleet.states["a"] == "cold"
 
     async def test_a_two_way_stream_is_not_read(self) -> None:
         request = self.grpc(b"", b"ModelStreamInfer")
@@ -239,11 +227,36 @@ class TestGrpc:
         await gate(Fleet(a="cold")).serve(request, "", upstream)
         assert upstream.bodies == [endless]
 
-    async def test_has_no_fallback(self) -> None:
+    @pytest.mark.parametrize("trailers_only", [True, False])
+    async def test_a_status_that_says_the_model_is_not_loaded_loads_it(self, trailers_only: bool) -> None:
+        fields = ((b"grpc-status", b"5"), (b"grpc-message", b"cold"))
+        cold, fine = Reply(200, fields if trailers_only else ()), Reply(200, (), b"fine")
+        cold.trailers = () if trailers_only else fields
+        fleet, upstream = Fleet(a="ready"), Upstream(cold, fine)
+        reply = await gate(fleet).serve(self.grpc(encode((1, "a"))), "a", upstream, (1,))
+        assert (reply.body, len(upstream.bodies)) == (b"fine", 2)
+
+    async def test_a_fallback_answers_to_the_same_message(self) -> None:
         fleet = Fleet(a="cold", b="ready")
         fleet.refusal = ModelLoading("later")
+        upstream = Upstream()
+        request = self.grpc(encode((5, b"tensor"), (1, "a"), (2, "7")))
+        await gate(fleet, "b").serve(request, "a", upstream, (1,))
+        assert upstream.bodies == [frame(encode((1, "b"), (5, b"tensor"), (2, "7")))]
+
+    @pytest.mark.parametrize(
+        ("body", "model_at"),
+        [(b"\1\0\0\0\0", (1,)), (frame(b"\x0a\x05"), (1,)), (frame(b"\x0a\1a"), ()), (Stream(None), (1,))],
+    )
+    async def test_what_cannot_be_rewritten_has_no_fallback(
+        self, body: bytes | Stream, model_at: tuple[int, ...]
+    ) -> None:
+        fleet = Fleet(a="cold", b="ready")
+        fleet.refusal = ModelLoading("later")
+        request = self.grpc(b"")
+        request.body = body
         with pytest.raises(ModelLoading):
-            await gate(fleet, "b").serve(self.grpc(encode((1, "a"))), "", Upstream())
+            await gate(fleet, "b").serve(request, "a", Upstream(), model_at)
 
 
 class TestFallback:
