@@ -25,7 +25,7 @@ from proxy.batching.declared import ask_batch_limit
 from proxy.batching.keys import shared_fields
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
-from proxy.config.presets import routes_of
+from proxy.config.presets import is_bridged, routes_of
 from proxy.exchange import Ledger
 from proxy.ingress.http2 import Http2Server
 from proxy.ingress.server import HttpServer
@@ -229,6 +229,7 @@ class _Parts:
             cache_policy(config),
             self.gate if name == managed_upstream(config) else None,
             host_of(config.upstreams[name].host),
+            is_bridged(config.upstreams[name]),
         )
 
     @cached_property

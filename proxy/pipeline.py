@@ -13,6 +13,7 @@ from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, DeadlineExceeded, ProxyError
 from proxy.exchange import Call, Reply, Stream
@@ -26,7 +27,7 @@ from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 from proxy.timing import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
@@ -60,7 +61,8 @@ class Service(NamedTuple):
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
     None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
-    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name."""
+    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name.
+    `has_bridge` says that REST calls go to this upstream as gRPC ones."""
 
     upstream: Upstream
     batcher: Batcher
@@ -69,6 +71,7 @@ class Service(NamedTuple):
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
     gate: Gate | None = None
     host: bytes | None = None
+    has_bridge: bool = False
 
 
 class Pipeline:
@@ -167,13 +170,11 @@ class Pipeline:
         return await self._forward(service, match, call)
 
     @staticmethod
-    async def _forward(service: Service, match: Match, call: Call) -> Reply:
-        if match.route.codec is None:
-            return await service.upstream.exchange(call)
-        policy = service.policy(match.model)
-        if isinstance(call.body, Stream) and policy.mode != "off":
-            await _gather(call, call.body, policy.max_bytes)
-        return await service.batcher.submit(call, match, policy)
+    def _forward(service: Service, match: Match, call: Call) -> Coroutine[None, None, Reply]:
+        """Not a coroutine around another one: this is on every call's path."""
+        if service.has_bridge and not call.is_grpc:
+            return bridge(call, partial(_submit, service, match))
+        return _submit(service, match, call)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
@@ -204,6 +205,16 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
+
+
+async def _submit(service: Service, match: Match, call: Call) -> Reply:
+    route = match.route
+    if route.codec is None or (route.model_at and not call.is_grpc):
+        return await service.upstream.exchange(call)
+    policy = service.policy(match.model)
+    if isinstance(call.body, Stream) and policy.mode != "off":
+        await _gather(call, call.body, policy.max_bytes)
+    return await service.batcher.submit(call, match, policy)
 
 
 async def _named(call: Call, match: Match) -> Match:

@@ -28,9 +28,9 @@ from proxy.routing.policy import Kind, Route, Rule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proxy.config.model import Config
+    from proxy.config.model import Config, UpstreamConfig
 
-__all__ = ("PROTOCOLS", "Dialect", "Protocol", "ProtocolName", "protocol_routes", "routes_of")
+__all__ = ("PROTOCOLS", "Dialect", "Protocol", "ProtocolName", "is_bridged", "protocol_routes", "routes_of")
 
 ProtocolName = Literal["kserve-v1", "open-inference", "tf-serving", "openai", "generic"]
 Dialect = Literal["kserve", "openai"]
@@ -180,21 +180,30 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
 _IDEMPOTENT_METHODS = ("GET", "OPTIONS", "PUT", "DELETE", "TRACE")  # RFC 9110 §9.2.2; GET includes HEAD
 
 
-def protocol_routes(upstream: str, protocol: ProtocolName, *, has_grpc: bool = False) -> tuple[Route, ...]:
-    """The routes that `upstream` gets from its protocol, without the catch-all."""
-    known = PROTOCOLS[protocol]
+def is_bridged(upstream: UpstreamConfig) -> bool:
+    """Whether REST calls to `upstream` are translated to gRPC, since it takes nothing else."""
+    return upstream.protocol == "open-inference" and bool(upstream.grpc) and not upstream.http
+
+
+def protocol_routes(name: str, upstream: UpstreamConfig) -> tuple[Route, ...]:
+    """The routes that the upstream called `name` gets from its protocol, without the catch-all.
+
+    What is translated on its way is merged in the form in which it goes upstream.
+    """
+    known = PROTOCOLS[upstream.protocol]
+    merged_as = {"open_inference": "open_inference_grpc"} if is_bridged(upstream) else {}
     return tuple(
         Route(
-            name=f"{protocol}/{preset.name}",
-            upstream=upstream,
-            protocol=protocol,
+            name=f"{upstream.protocol}/{preset.name}",
+            upstream=name,
+            protocol=upstream.protocol,
             kind=preset.kind,
             rules=(preset.rule,),
-            codec=preset.codec,
+            codec=merged_as.get(preset.codec or "", preset.codec),
             model_at=preset.model_at,
             idempotent=preset.idempotent,
         )
-        for preset in (*known.routes, *(known.methods if has_grpc else ()))
+        for preset in (*known.routes, *(known.methods if upstream.grpc else ()))
     )
 
 
@@ -209,7 +218,7 @@ def _operator_routes(config: Config) -> Iterator[Route]:
         protocol = upstream.protocol
         rule = Rule(() if policy.match.method is None else (policy.match.method,), policy.match.path)
         timeout_s = math.inf if policy.timeout is None else policy.timeout
-        for route in protocol_routes(policy.upstream, protocol, has_grpc=bool(upstream.grpc)):
+        for route in protocol_routes(policy.upstream, upstream):
             yield replace(route, name=rule.path, rules=(rule, *route.rules), timeout_s=timeout_s)
         yield from _by_method(
             Route(rule.path, policy.upstream, protocol, "other", (rule,), timeout_s=timeout_s)
@@ -218,7 +227,7 @@ def _operator_routes(config: Config) -> Iterator[Route]:
 
 def _preset_routes(config: Config) -> Iterator[Route]:
     for name, upstream in config.upstreams.items():
-        yield from protocol_routes(name, upstream.protocol, has_grpc=bool(upstream.grpc))
+        yield from protocol_routes(name, upstream)
 
 
 def _catch_all(config: Config) -> Iterator[Route]:

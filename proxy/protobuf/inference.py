@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = (
+    "ANSWER",
     "CONTENTS",
     "ENTRY_KEY",
     "ENTRY_VALUE",
@@ -58,6 +59,9 @@ TENSOR_SIZE: Final = key(3, VARINT)
 """One dimension, from a writer that does not pack."""
 TENSOR_PARAMETERS: Final = key(4)
 TENSOR_CONTENTS: Final = key(5)
+
+ANSWER: Final = frozenset((MODEL_NAME, MODEL_VERSION, ID, PARAMETERS, TENSOR, RAW_OUTPUT))
+"""The fields of an answer."""
 
 ENTRY_KEY: Final = key(1)
 ENTRY_VALUE: Final = key(2)

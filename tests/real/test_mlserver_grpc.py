@@ -19,7 +19,7 @@ from grpc import aio
 from tritonclient.grpc import aio as triton
 from tritonclient.utils import InferenceServerException
 
-from proxy.demo.client import get
+from proxy.demo.client import get, post
 from proxy.demo.models import sample_images
 from proxy.demo.run import drive
 from tests.support.inference_messages import inference
@@ -50,10 +50,15 @@ Asked = tuple[str, Rows, str]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Where the server listens, where the proxy does, and where its operators look."""
+    """Where the server listens for gRPC and REST, where the proxy does, and where its operators look.
+
+    The proxy knows the server's gRPC port only.
+    """
 
     direct: str
+    rest: str
     proxied: str
+    bridged: str
     admin: str
 
     async def batches(self, model: str) -> dict[str, Any]:
@@ -71,7 +76,7 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
         config = folder / "pillion.yaml"
         config.write_text(CONFIG.format(grpc=server.grpc))
         async with pillion("-c", str(config)) as sidecar:
-            yield Pair(server.grpc, sidecar.grpc, sidecar.admin)
+            yield Pair(server.grpc, server.url, sidecar.grpc, sidecar.url, sidecar.admin)
 
 
 @asynccontextmanager
@@ -159,3 +164,47 @@ async def test_what_is_not_inference_is_passed_through(pair: Pair) -> None:
         index = await proxied.get_model_repository_index()
         assert {model.name for model in index.models} == {LOGISTIC, FOREST}
         assert index == await direct.get_model_repository_index()
+
+
+def rest(model: str, rows: Rows, identity: str) -> tuple[str, bytes]:
+    """An inference call in the REST form."""
+    tensor = {"name": "image", "shape": rows.shape, "datatype": "FP32", "data": rows.ravel().tolist()}
+    return f"/v2/models/{model}/infer", json.dumps({"id": identity, "inputs": [tensor]}).encode()
+
+
+def documents(answers: list[tuple[int, bytes]]) -> list[tuple[int, object]]:
+    """Status and content; MLServer writes parameters that it does not have as an empty object."""
+    return [(status, json.loads(body, object_hook=_without_empty)) for status, body in answers]
+
+
+def _without_empty(document: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in document.items() if value != {}}
+
+
+async def test_rest_calls_get_the_answers_of_the_rest_port(pair: Pair) -> None:
+    calls = [rest((LOGISTIC, FOREST)[i % 2], IMAGES[i : i + 1 + i % 3], f"rest-{i}") for i in range(90)]
+    unknown = rest("none", IMAGES[:1], "unknown")
+    before = await pair.batches(LOGISTIC)
+    direct = await drive(pair.rest, [post(pair.rest, *call) for call in calls], 1)
+    proxied = await drive(pair.bridged, [post(pair.bridged, *call) for call in calls], 64)
+    assert documents(proxied.answers) == documents(direct.answers)
+    assert (await pair.batches(LOGISTIC))["count"] - before["count"] < 20
+    ((status, body),) = (await drive(pair.bridged, [post(pair.bridged, *unknown)], 1)).answers
+    assert (status, json.loads(body)) == (
+        404,
+        {"error": "Model none with version  not found"},
+    )  # in its gRPC words
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/forest"])
+async def test_rest_metadata_are_those_of_the_rest_port(pair: Pair, path: str) -> None:
+    direct, proxied = [
+        documents((await drive(url, [get(url, path)], 1)).answers) for url in (pair.rest, pair.bridged)
+    ]
+    assert proxied == direct
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/forest/ready"])
+async def test_rest_health_is_that_of_the_rest_port(pair: Pair, path: str) -> None:
+    direct, proxied = [(await drive(url, [get(url, path)], 1)).answers for url in (pair.rest, pair.bridged)]
+    assert proxied[0][0] == direct[0][0] == 200

@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.batching.codecs.base import Part, Prepared
 from proxy.batching.codecs.grpc_body import message_of_answer, message_of_call
-from proxy.batching.codecs.tensor_messages import Tensor, read_tensor, typed_payload
 from proxy.batching.codecs.tensors import check_parameters, check_shape, cut_bytes, is_whole
-from proxy.datatypes import decode
 from proxy.errors import MergeRefused, SplitMismatch
 from proxy.protobuf import inference as pb
 from proxy.protobuf.framing import frame
 from proxy.protobuf.message import Message
+from proxy.protobuf.tensors import Tensor, raw_outputs, read_tensor, tensor_values, typed_payload
 from proxy.protobuf.wire import Malformed, cut, encode_field, key
 
 if TYPE_CHECKING:
@@ -40,9 +39,15 @@ if TYPE_CHECKING:
 
 __all__ = ("OpenInferenceGrpc",)
 
-_COMMON = (pb.MODEL_NAME, pb.MODEL_VERSION, pb.ID, pb.PARAMETERS, pb.TENSOR)
-_REQUEST = frozenset((*_COMMON, pb.REQUESTED, pb.RAW_INPUT))
-_ANSWER = frozenset((*_COMMON, pb.RAW_OUTPUT))
+_REQUEST = frozenset((
+    pb.MODEL_NAME,
+    pb.MODEL_VERSION,
+    pb.ID,
+    pb.PARAMETERS,
+    pb.TENSOR,
+    pb.REQUESTED,
+    pb.RAW_INPUT,
+))  # fmt: skip
 _REQUESTED_NAME = key(1)
 _REQUESTED_PARAMETERS = key(2)
 _REQUESTED = frozenset((_REQUESTED_NAME, _REQUESTED_PARAMETERS))
@@ -90,14 +95,14 @@ class OpenInferenceGrpc:
         body = answer[0]
         at = message_of_answer(body)
         try:
-            return [(frame(part), ()) for part in _cut(Message(body, at, len(body), _ANSWER), members)]
+            return [(frame(part), ()) for part in _cut(Message(body, at, len(body), pb.ANSWER), members)]
         except ValueError as error:
             raise SplitMismatch(f"the answer is no inference response: {error}") from None
 
     def read(self, body: bytes) -> object:
         """What an answer says; see `Reader.read`."""
         try:
-            return _content(Message(body, message_of_answer(body), len(body), _ANSWER))
+            return _content(Message(body, message_of_answer(body), len(body), pb.ANSWER))
         except (ValueError, SplitMismatch):
             return body
 
@@ -187,49 +192,35 @@ def _cut(message: Message, members: Sequence[Prepared]) -> list[bytes]:
     for tensor in tensors:
         if not tensor.shape or tensor.shape[0] != total or min(tensor.shape) < 0:
             raise Malformed(f"an output of shape {tensor.shape} for {total} items")
-    raw = _raw_outputs(message, tensors)
-    rows = [
-        cut_bytes(raw[index], tensor.datatype, tensor.stride, members)
-        if raw
-        else _typed_rows(message.data, tensor, members)
-        for index, tensor in enumerate(tensors)
-    ]
+    raw = raw_outputs(message, tensors)
+    rows = [_rows(message.data, *pair, members) for pair in zip(tensors, raw, strict=True)]
+    is_raw = raw[0] is not None
     first = b"".join(message.fields(pb.MODEL_NAME) + message.fields(pb.MODEL_VERSION))
     parameters = b"".join(message.fields(pb.PARAMETERS))
     parts = []
     for member, own in zip(members, zip(*rows, strict=True), strict=True):
         ident = encode_field(pb.ID, member.ident) if member.ident else b""
-        outputs = _tensors(tensors, member.items, None if raw else own)
-        contents = [encode_field(pb.RAW_OUTPUT, data) for data in own] if raw else ()
+        outputs = _tensors(tensors, member.items, None if is_raw else own)
+        contents = [encode_field(pb.RAW_OUTPUT, data) for data in own] if is_raw else ()
         parts.append(b"".join((first, ident, parameters, *outputs, *contents, message.unknown)))
     return parts
 
 
-def _raw_outputs(message: Message, tensors: Sequence[Tensor]) -> list[bytes]:
-    raw = message.values(pb.RAW_OUTPUT)
-    if raw and (len(raw) != len(tensors) or any(tensor.is_typed for tensor in tensors)):
-        raise Malformed("raw contents that do not belong to the outputs")
-    return raw
-
-
-def _typed_rows(data: bytes, tensor: Tensor, members: Sequence[Prepared]) -> list[bytes]:
+def _rows(data: bytes, tensor: Tensor, raw: bytes | None, members: Sequence[Prepared]) -> list[bytes]:
+    """The elements of each member in an output."""
+    if raw is not None:
+        return cut_bytes(raw, tensor.datatype, tensor.stride, members)
     payload = typed_payload(data, tensor)
     return pb.CONTENTS[tensor.datatype].cut(payload, [member.items * tensor.stride for member in members])
 
 
 def _content(message: Message) -> dict[str, object]:
     tensors = [read_tensor(message.data, *place) for place in message.places(pb.TENSOR)]
+    raw = raw_outputs(message, tensors)
     return {
         "model": (message.value(pb.MODEL_NAME), message.value(pb.MODEL_VERSION)),
         "parameters": sorted(message.fields(pb.PARAMETERS)),
         "outputs": [(tensor.head, tensor.shape, sorted(tensor.parameters)) for tensor in tensors],
-        "data": _values(message, tensors),
+        "data": [tensor_values(message.data, *pair) for pair in zip(tensors, raw, strict=True)],
         "rest": message.unknown,
     }
-
-
-def _values(message: Message, tensors: Sequence[Tensor]) -> list[list[object]]:
-    raw = _raw_outputs(message, tensors)
-    if raw:
-        return [decode(tensor.datatype, data) for tensor, data in zip(tensors, raw, strict=True)]
-    return [pb.CONTENTS[tensor.datatype].values(typed_payload(message.data, tensor)) for tensor in tensors]

@@ -29,8 +29,8 @@ import msgspec
 from msgspec import Raw
 
 from proxy.batching.codecs.json_bytes import has_empty, pieces, quotes, skeleton
-from proxy.datatypes import WIDTHS
 from proxy.errors import MergeRefused, SplitMismatch
+from proxy.protobuf.datatypes import WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,20 +5,24 @@ Theory of operation
 A tensor is cut into its name and datatype, its shape, its parameters, whatever else there is, and the place
 of its contents. Shape and contents change with the number of rows, everything else is carried along as bytes.
 
-*Typed contents* hold one repeated field, the one that the datatype calls for, and must fill the shape
+The *typed contents* hold one repeated field, the one that the datatype calls for, and must fill the shape
 exactly.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.protobuf import inference as pb
-from proxy.protobuf.message import Message
+from proxy.protobuf.datatypes import decode
+from proxy.protobuf.message import Message, peek
 from proxy.protobuf.wire import Malformed, encode_field, encode_varint, read_varints, signed
 
-__all__ = ("Tensor", "read_tensor", "typed_payload")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("Tensor", "raw_outputs", "read_tensor", "tensor_values", "typed_payload")
 
 _TENSOR = frozenset((
     pb.TENSOR_NAME,
@@ -43,6 +47,11 @@ class Tensor(NamedTuple):
     parameters: tuple[bytes, ...]
     rest: bytes
     contents: tuple[int, int] | None
+
+    @property
+    def name(self) -> str:
+        """What the tensor is called."""
+        return peek(self.head, 0, (1,)).decode()
 
     @property
     def stride(self) -> int:
@@ -93,3 +102,27 @@ def typed_payload(data: bytes, tensor: Tensor) -> bytes:
     if contents.unknown or elements.count(payload) != math.prod(tensor.shape):
         raise Malformed("contents that do not fill the shape")
     return payload
+
+
+def raw_outputs(message: Message, tensors: Sequence[Tensor]) -> Sequence[bytes | None]:
+    """The raw contents of each output of an answer, None where all are typed; raises `Malformed`."""
+    raw = message.values(pb.RAW_OUTPUT)
+    if not raw:
+        return [None] * len(tensors)
+    if len(raw) != len(tensors) or any(tensor.is_typed for tensor in tensors):
+        raise Malformed("raw contents that do not belong to the outputs")
+    return raw
+
+
+def tensor_values(data: bytes, tensor: Tensor, raw: bytes | None) -> list[object]:
+    """The elements of a tensor in `data` (bool, int, float or bytes), or those in its `raw` contents.
+
+    Raises ValueError (`Malformed`).
+    """
+    if raw is not None:
+        values = decode(tensor.datatype, raw)
+        if len(values) != math.prod(tensor.shape):
+            raise Malformed("contents that do not fill the shape")
+        return values
+    values = pb.CONTENTS[tensor.datatype].values(typed_payload(data, tensor))
+    return [bool(value) for value in values] if tensor.datatype == "BOOL" else values
