@@ -70,7 +70,7 @@ __all__ = ("App", "build", "explain", "run")
 
 EXIT_OK = 0
 EXIT_RUNTIME = 1
-_YOUNG_OBJECTS = 20_000  # a few hundred calls in flight; looking at so many takes about a millisecond
+_YOUNG_OBJECTS = 10_000  # several hundred calls in flight; looking at so many takes a few milliseconds
 
 
 class App:
@@ -320,7 +320,6 @@ class _Parts:
         # a channel pool balances: only with one server behind it does control reach the one it means
         grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
         connector, metrics = Connector(policy, upstream.http, grpc), self.telemetry.metrics
-
 
         def renewed(model: str) -> None:
             batcher.forget(model)

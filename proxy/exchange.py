@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.inflow import Flow, Headers, Sink, Watch
 from proxy.reservoir import Ledger
 from proxy.timing import NEVER, Deadline
-from proxy.transit import Flow, Headers, Sink, Stream, Watch
+from proxy.transit import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
