@@ -324,7 +324,6 @@ class _Parts:
         grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
         connector, metrics = Connector(policy, upstream.http, grpc), self.telemetry.metrics
 
-
         def renewed(model: str) -> None:
             batcher.forget(model)
             if self.cache is not None:
