@@ -44,8 +44,8 @@ _BODY_BYTES = 8 << 20
 class Models(Protocol):
     """What the gate needs of a loader."""
 
-    def is_managed(self, model: str) -> bool:
-        """Whether anything is known of `model`."""
+    def find(self, model: str) -> str:
+        """The managed model that requests mean by `model`; empty when there is none."""
 
     def is_loaded(self, model: str) -> bool:
         """Whether `model` is known to be ready."""
@@ -104,10 +104,11 @@ class Gate:
         models = self._models
         if not model:
             model = await _model_in_body(call)
-        if not models.is_managed(model):
+        known = models.find(model)
+        if not known:
             return await forward(call)
         try:
-            return await self._serve_by(call, model, forward)
+            return await self._serve_by(call, known, forward)
         except (ModelLoading, LoadFailed) as error:
             other = self._fallback(call, model, model_at)
             if other is None:
@@ -121,7 +122,7 @@ class Gate:
     def explain(self, call: Call, model: str) -> dict[str, object]:
         """Whether `call`, for `model` (empty: its body says), would wait, as JSON values. Changes nothing."""
         model = model or _named_in(call)
-        prospect = self._models.prospect(model, call.deadline)
+        prospect = self._models.prospect(self._models.find(model) or model, call.deadline)
         if prospect is None:
             return {"model": model, "managed": False}
         found: dict[str, object] = {

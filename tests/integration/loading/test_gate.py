@@ -29,8 +29,8 @@ class Fleet:
         self.cold_answers = 0
         self.statuses: list[int] = []
 
-    def is_managed(self, model: str) -> bool:
-        return model in self.states
+    def find(self, model: str) -> str:
+        return next((name for name in (model, f"{model}:latest") if name in self.states), "")
 
     def is_loaded(self, model: str) -> bool:
         return self.states.get(model) == "ready"
@@ -225,6 +225,13 @@ class TestModelInTheBody:
         upstream = Upstream()
         await gate(Fleet(a="cold")).serve(call(body, b"/v1/chat/completions"), "", upstream)
         assert upstream.bodies == [body]
+
+    async def test_a_name_may_be_short_for_what_the_server_lists(self) -> None:
+        fleet = Fleet(**{"a:latest": "cold"})
+        upstream = Upstream()
+        await gate(fleet).serve(call(self.BODY, b"/api/chat"), "", upstream)
+        assert fleet.states["a:latest"] == "ready"
+        assert upstream.bodies == [self.BODY]
 
 
 class TestGrpc:
