@@ -14,7 +14,8 @@ never an answer.
 
 Sources: KServe V1 (``/v1/models/{model}:predict``), the Open Inference Protocol (``/v2/…``, with the model
 repository extension) over REST and gRPC, TensorFlow Serving over both, the OpenAI REST paths that inference
-servers share, the APIs of Ollama and TorchServe. RFC 9110 §9.2.2 says which methods are idempotent.
+servers share, the APIs of Ollama and TorchServe, Text Embeddings Inference, MLflow's scoring server. RFC 9110
+§9.2.2 says which methods are idempotent.
 """
 
 from __future__ import annotations
@@ -29,11 +30,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proxy.config.model import Config, UpstreamConfig
+    from proxy.routing.policy import RoutePolicy
 
 __all__ = ("PROTOCOLS", "Dialect", "Protocol", "ProtocolName", "is_bridged", "protocol_routes", "routes_of")
 
 ProtocolName = Literal[
-    "kserve-v1", "open-inference", "tf-serving", "openai", "ollama", "torchserve", "generic"
+    "kserve-v1",
+    "open-inference",
+    "tf-serving",
+    "torchserve",
+    "openai",
+    "tei",
+    "mlflow",
+    "ollama",
+    "generic",
 ]
 Dialect = Literal["kserve", "openai"]
 """How a protocol spells an error: ``{"error": "…"}`` or ``{"error": {"message": "…", …}}``."""
@@ -164,7 +174,7 @@ _TF_SERVING_GRPC = (
 )
 
 _OPENAI = (
-    Preset("embeddings", "POST", "/v1/embeddings", "infer"),
+    Preset("embeddings", "POST", "/v1/embeddings", "infer", "openai_embeddings"),
     Preset("chat_completions", "POST", "/v1/chat/completions", "stream"),
     Preset("completions", "POST", "/v1/completions", "stream"),
     Preset("model_list", "GET", "/v1/models", "metadata"),
@@ -183,9 +193,30 @@ _OLLAMA = (
 )
 
 _TORCHSERVE = (
-    Preset("predict", "POST", "/predictions/{model}", "infer"),
-    Preset("predict_version", "POST", "/predictions/{model}/{version}", "infer"),
+    Preset("predict", "POST", "/predictions/{model}", "infer", "torchserve"),
+    Preset("predict_version", "POST", "/predictions/{model}/{version}", "infer", "torchserve"),
     Preset("ping", "GET", "/ping", "health"),
+)
+
+_TEI = (
+    Preset("embed", "POST", "/embed", "infer", "tei_embed"),
+    Preset("embed_all", "POST", "/embed_all", "infer", "tei_embed"),
+    Preset("embed_sparse", "POST", "/embed_sparse", "infer", "tei_embed"),
+    Preset("predict", "POST", "/predict", "infer", "tei_predict"),
+    Preset("rerank", "POST", "/rerank", "infer", "tei_rerank"),
+    Preset("embeddings", "POST", "/v1/embeddings", "infer", "openai_embeddings"),
+    Preset("similarity", "POST", "/similarity", "infer"),
+    Preset("tokenize", "POST", "/tokenize", "other"),
+    Preset("decode", "POST", "/decode", "other"),
+    Preset("info", "GET", "/info", "metadata"),
+    Preset("health", "GET", "/health", "health"),
+)
+
+_MLFLOW = (
+    Preset("invocations", "POST", "/invocations", "infer", "mlflow"),
+    Preset("ping", "GET", "/ping", "health"),
+    Preset("health", "GET", "/health", "health"),
+    Preset("version", "GET", "/version", "metadata"),
 )
 
 PROTOCOLS: dict[ProtocolName, Protocol] = {
@@ -195,9 +226,12 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
     "openai": Protocol(_OPENAI, "/v1/models", "openai"),
     "ollama": Protocol(_OLLAMA, "/api/version", "kserve"),
     "torchserve": Protocol(_TORCHSERVE, "/ping", "kserve"),
+    "tei": Protocol(_TEI, "/health", "kserve"),
+    "mlflow": Protocol(_MLFLOW, "/health", "kserve"),
     "generic": Protocol((), None, "kserve"),
 }
 
+_MERGEABLE = frozenset({"infer", "stream"})
 _IDEMPOTENT_METHODS = ("GET", "OPTIONS", "PUT", "DELETE", "TRACE")  # RFC 9110 §9.2.2; GET includes HEAD
 
 
@@ -240,10 +274,22 @@ def _operator_routes(config: Config) -> Iterator[Route]:
         rule = Rule(() if policy.match.method is None else (policy.match.method,), policy.match.path)
         timeout_s = math.inf if policy.timeout is None else policy.timeout
         for route in protocol_routes(policy.upstream, upstream):
-            yield replace(route, name=rule.path, rules=(rule, *route.rules), timeout_s=timeout_s)
+            codec = _codec(policy, route)
+            yield replace(route, name=rule.path, rules=(rule, *route.rules), codec=codec, timeout_s=timeout_s)
+        if policy.codec not in {"auto", "off"}:
+            rules = (rule, Rule(("POST",), "*"))
+            route = Route(rule.path, policy.upstream, protocol, "infer", rules, codec=policy.codec)
+            yield replace(route, idempotent=True, timeout_s=timeout_s)
         yield from _by_method(
             Route(rule.path, policy.upstream, protocol, "other", (rule,), timeout_s=timeout_s)
         )
+
+
+def _codec(policy: RoutePolicy, route: Route) -> str | None:
+    """How calls of the protocol's `route` are merged where an operator's route takes them."""
+    if policy.codec == "auto" or route.kind not in _MERGEABLE or route.model_at:
+        return route.codec
+    return None if policy.codec == "off" else policy.codec
 
 
 def _preset_routes(config: Config) -> Iterator[Route]:
