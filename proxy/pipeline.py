@@ -11,16 +11,21 @@ from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from msgspec import Struct
+
+from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.gathering import gather_body, name_model
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import is_named_in_body
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
@@ -55,7 +60,8 @@ class Service(NamedTuple):
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
     None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
-    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name."""
+    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name.
+    `has_bridge` says that REST calls go to this upstream as gRPC ones."""
 
     upstream: Upstream
     batcher: Batcher
@@ -64,6 +70,7 @@ class Service(NamedTuple):
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
     gate: Gate | None = None
     host: bytes | None = None
+    has_bridge: bool = False
 
 
 class Pipeline:
@@ -109,10 +116,15 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
+            if is_named_in_body(call, match):
+                match = await name_model(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
-            reply = await self._dispatch(call, match)
+            service = self._services[route.upstream]
+            if service.host is not None:
+                call.headers = with_host(call.headers, service.host)
+            reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
             if isinstance(reply.body, Stream) and self._streams is not None:
                 self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
@@ -136,34 +148,39 @@ class Pipeline:
         call.started_at = self._now()
         self._account(call, None, _failure(error))
 
-    async def _dispatch(self, call: Call, match: Match) -> Reply:
-        service = self._services[match.route.upstream]
-        if service.host is not None:
-            call.headers = with_host(call.headers, service.host)
+    @staticmethod
+    def _kept(service: Service, call: Call, match: Match) -> Reply | None:
+        """The answer, if it is kept and at hand."""
+        if service.cache is None:
+            return None
+        return service.cache.kept(call, match, service.cache_policy(match.model))
+
+    # The steps between here and the wait are plain functions that hand its coroutine up: awaiting it at each
+    # step would cost every call a coroutine more, and two passes through it.
+    def _dispatch(self, service: Service, call: Call, match: Match) -> Awaitable[Reply]:
         if service.cache is not None:
             fetch = partial(self._send, service, match)
-            return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
-        return await self._send(service, match, call)
+            return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
+        return self._send(service, match, call)
 
-    async def _send(self, service: Service, match: Match, call: Call) -> Reply:
+    def _send(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
         if service.gate is not None and match.route.kind in NEEDS_MODEL:
-            return await service.gate.serve(call, match.model, partial(self._forward_to, service))
-        return await self._forward(service, match, call)
+            forward = partial(self._forward_to, service)
+            return service.gate.serve(call, match.model, forward, match.route.model_at)
+        return self._forward(service, match, call)
 
     async def _forward_to(self, service: Service, call: Call) -> Reply:
         """Forward a call that may ask for another model by now."""
-        return await self._forward(service, self._routes.match(call.method, call.target), call)
+        match = self._routes.match(call.method, call.target)
+        if is_named_in_body(call, match):
+            match = await name_model(call, match)
+        return await self._forward(service, match, call)
 
     @staticmethod
-    async def _forward(service: Service, match: Match, call: Call) -> Reply:
-        if match.route.codec is None:
-            return await service.upstream.exchange(call)
-        policy = service.policy(match.model)
-        if isinstance(call.body, Stream) and policy.mode != "off":
-            call.claim_body()
-            whole = await call.body.gather(policy.max_bytes)
-            call.body = call.body if whole is None else whole
-        return await service.batcher.submit(call, match, policy)
+    def _forward(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+        if service.has_bridge and not call.is_grpc:
+            return bridge(call, partial(_submit, service, match))
+        return _submit(service, match, call)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
@@ -196,13 +213,29 @@ class Pipeline:
         )
 
 
+def _submit(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+    route = match.route
+    if route.codec is None or (route.model_at and not call.is_grpc):
+        return service.upstream.exchange(call)
+    policy = service.policy(match.model)
+    if isinstance(call.body, Stream) and policy.mode != "off":
+        return _gather_and_submit(service, match, call, policy)
+    return service.batcher.submit(call, match, policy)
+
+
+async def _gather_and_submit(service: Service, match: Match, call: Call, policy: BatchPolicy) -> Reply:
+    """Only a whole body can be merged."""
+    await gather_body(call, policy.max_bytes)
+    return await service.batcher.submit(call, match, policy)
+
+
 def with_host(headers: Headers, host: bytes) -> Headers:
     """`headers` with `host` in place of the client's `Host`; empty: with none."""
     others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
     return ((b"Host", host), *others) if host else others
 
 
-class _Ending(NamedTuple):
+class _Ending(Struct, frozen=True, gc=False):
     """How a call ended: what the client was told, and whose words they were."""
 
     status: int

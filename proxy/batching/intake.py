@@ -28,6 +28,8 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
+from msgspec import Struct
+
 from proxy.batching.experience import Experience
 from proxy.batching.plan import Plan, Plans
 from proxy.batching.tickets import CallLane
@@ -71,7 +73,7 @@ class _Origin(NamedTuple):
     wishes: Wishes
 
 
-class Examined(NamedTuple):
+class Examined(Struct, frozen=True, gc=False):
     """A call that may be merged: by what rules, and what it was understood as."""
 
     stem: Stem

@@ -322,7 +322,7 @@ class ClientCall:
 
     def _plain_fields(self, call: Call, reply: Reply, length: int | None) -> Headers:
         """The answer's fields, with what this hop adds and the length of the body where it may be said."""
-        listener, headers = self._link.listener, reply.headers
+        listener, headers = self._link.listener, reply.headers + reply.added
         if not body_allowed(call.method, reply.status):
             length = reply.declared_length
         added = [] if field(headers, b"date") is not None else [(b"date", listener.date)]
@@ -357,5 +357,4 @@ def _own_reply(error: ProxyError, call: Call) -> Reply:
     """An answer of Pillion's own: a gRPC status in a trailers-only answer, or the route's HTTP dialect."""
     if not call.is_grpc:
         return error_reply(error, call.dialect)
-    headers = status_headers(error.grpc_code, str(error), error.retry_after_s)
-    return Reply(200, headers, source="proxy")
+    return Reply(200, status_headers(error.grpc_code, str(error), error.retry_after_s), source="proxy")

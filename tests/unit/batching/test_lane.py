@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import msgspec
 import pytest
 
+from proxy.batching.tickets import Member
 from proxy.errors import DeadlineExceeded, Draining, Reset
 from proxy.exchange import Call, Reply, Stream
 from tests.support.batching import (
@@ -338,3 +340,21 @@ async def test_waiting_counts_the_calls_in_lanes(stage: Stage) -> None:
     leaver.cancel()
     await turns()
     assert list(stage.batcher.waiting()) == [("digits", 1)]
+
+
+async def test_what_was_answered_is_freed_without_the_collector(stage: Stage) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        await stage.block()
+        tasks = [stage.submit(predict_call(float(k))) for k in range(4)]
+        await turns()
+        stage.upstream.release()
+        await turns()
+        stage.upstream.release()
+        await asyncio.wait(tasks)
+        del tasks
+        await turns()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Member)]
+    finally:
+        gc.enable()
