@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=lambda given: loading(given.out))
 
     verb = verbs.add_parser("loading-live", parents=[suite], help="model loading: real loads on MLServer")
-    verb.add_argument("--span", type=float, default=90.0, help="seconds of traffic for each way (default 90)")
+    verb.add_argument("--span", type=float, default=120.0, help="seconds of traffic (default 120)")
     verb.add_argument("--models", type=Path, help="folder that keeps the trained models from run to run")
     verb.set_defaults(run=lambda given: loading_live(_options(given), span_s=given.span, models=given.models))
 

@@ -3,13 +3,14 @@
 Ten forests that take about 1.7 s to load stand behind an unmodified MLServer whose memory holds six. Two
 are asked all the time, six by timers, two now and then (`bench.live_traffic`).
 
-*First requests* are compared under three ways to run such a server:
+*First requests* are those after ten seconds without one for the same model, from the 45th second on; they
+are compared under three ways to run such a server:
 
 * ``none``: no loader. The operator has loaded six models for good, the two that are asked all the time and
   four of the timers; whoever asks for another is told that it does not exist.
 * ``demand`` and ``predictive``: Pillion with that mode, a history of the two hours before (played through
   the production planner, as its snapshot would hold it), models unloaded after 8 s of idleness, and, in the
-  second, predictions that may evict.
+  second, predictions that may evict. The two run at the same time, each server on a core of its own.
 
 *Others* are compared while one model is loaded and unloaded all the time: by hand at the server's own port,
 and by Pillion. MLServer loads on its event loop, and answers nobody meanwhile; so the same is done with a
@@ -23,7 +24,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,8 +53,9 @@ __all__ = ("loading_live",)
 
 ROLES = Roles(hot=NAMES[:2], timers=NAMES[2:8], strays=NAMES[8:])
 PLACES = 6
-SPAN_S = 90.0
-COUNT_FROM_S = 10.0
+SPAN_S = 120.0
+COUNT_FROM_S = 45.0
+NONE_S = 65.0
 PAST_S = 7200.0
 PAST_HOT_RATE = 0.5
 READY_S = 8.0
@@ -83,20 +85,36 @@ class Sidecar:
     pid: int
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where the forests are and what one takes in memory; where files go; how long, and on which core."""
+
+    folder: Path
+    size: int
+    scratch: Path
+    span_s: float
+    core: int
+
+
 async def loading_live(options: Options, *, span_s: float = SPAN_S, models: Path | None = None) -> Report:
     """Run the suite; needs the extra ``real``. `models` keeps the forests from run to run."""
     report = Report("loading-live", "What does a first request wait, and who else waits for a load?")
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as scratch:
         folder = models or Path(scratch) / "forests"
         size = train_forests(folder)
-        await _firsts(report, folder, size, span_s, Path(scratch))
+        await _firsts(report, options, Spot(folder, size, Path(scratch), span_s, 0))
         await _others(report, folder, options)
     return report
 
 
 # ----------------------------------------------------------------- first requests
-async def _firsts(report: Report, folder: Path, size: int, span_s: float, scratch: Path) -> None:
-    found = {way: await _one_way(way, folder, size, span_s, scratch) for way in WAYS}
+async def _firsts(report: Report, options: Options, spot: Spot) -> None:
+    cores = (options.cores.backend, options.cores.proxy)
+    found = {"none": await _one_way("none", replace(spot, span_s=min(spot.span_s, NONE_S), core=cores[0]))}
+    both = [  # at the same time, each with a core of its own
+        _one_way(way, replace(spot, core=core)) for way, core in zip(LEARNED, cores, strict=True)
+    ]
+    found.update(zip(LEARNED, await asyncio.gather(*both), strict=True))
     firsts = {way: [a for a in answers if a.shot.is_first] for way, answers in found.items()}
     hot = {way: [a for a in answers if a.shot.model in ROLES.hot] for way, answers in found.items()}
     rows = []
@@ -117,7 +135,7 @@ async def _firsts(report: Report, folder: Path, size: int, span_s: float, scratc
         "p99, ms",
     ]
     report.section(
-        f"First requests, {span_s:.0f} s of traffic for ten models, {PLACES} of them in memory",
+        f"First requests, {spot.span_s:.0f} s of traffic for ten models, {PLACES} of them in memory",
         markdown(head, rows),
     )
     report.notes.append("first requests are few: their p99 is the worst of them")
@@ -133,28 +151,26 @@ async def _firsts(report: Report, folder: Path, size: int, span_s: float, scratc
     }  # fmt: skip
 
 
-async def _one_way(way: str, folder: Path, size: int, span_s: float, scratch: Path) -> list[Answer]:
-    shots = traffic(ROLES, 0.0, span_s if way in LEARNED else 0.5 * span_s)  # nothing changes there
+async def _one_way(way: str, spot: Spot) -> list[Answer]:
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(mlserver(folder, is_empty=True))
-        loads = Loads(await stack.enter_async_context(aiohttp.ClientSession()))
-        url = server.url
-        if way not in LEARNED:
+        server = await stack.enter_async_context(mlserver(spot.folder, is_empty=True, core=spot.core))
+        url, begin_in_s = server.url, 1.0
+        if way in LEARNED:
+            begin_in_s = READY_S
+            url = (await stack.enter_async_context(_with_past(way, server.url, spot))).url
+        else:
+            loads = Loads(await stack.enter_async_context(aiohttp.ClientSession()))
             for name in NAMES[:PLACES]:
                 await loads.by_hand(url, name)
-            await asyncio.sleep(1.0)
-            begin_in_s = 1.0
-        else:
-            begin_in_s = READY_S
-            url = (await stack.enter_async_context(_with_past(way, server.url, size, scratch))).url
+        shots = traffic(ROLES, 0.0, spot.span_s)
         answers = await drive(url, shots, BODY, begin_in_s=begin_in_s)
     return [answer for answer in answers if answer.shot.at_s >= COUNT_FROM_S]
 
 
 @asynccontextmanager
-async def _with_past(way: str, url: str, size: int, scratch: Path) -> AsyncIterator[Sidecar]:
+async def _with_past(way: str, url: str, spot: Spot) -> AsyncIterator[Sidecar]:
     """Pillion in mode `way`, knowing the traffic of the two hours before it takes over."""
-    history = scratch / f"{way}.json"
+    history, size = spot.scratch / f"{way}.json", spot.size
     before = traffic(ROLES, -PAST_S, 0.0, hot_rate=PAST_HOT_RATE)
     write_file(str(history), past(before, begin_in_s=READY_S, load_s=DEMO_LOAD_S, size=size))
     sizes = ", ".join(f"{name}: {{size: {size}B}}" for name in NAMES)
