@@ -13,8 +13,8 @@ never an answer.
 3. one catch-all, to the first ``generic`` upstream if there is one and else to the first upstream.
 
 Sources: KServe V1 (``/v1/models/{model}:predict``), the Open Inference Protocol (``/v2/…``, with the model
-repository extension), the OpenAI REST paths that inference servers share. RFC 9110 §9.2.2 says which methods
-are idempotent.
+repository extension), the OpenAI REST paths that inference servers share, MLflow's scoring server. RFC 9110
+§9.2.2 says which methods are idempotent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ("PROTOCOLS", "Dialect", "Protocol", "ProtocolName", "protocol_routes", "routes_of")
 
-ProtocolName = Literal["kserve-v1", "open-inference", "openai", "generic"]
+ProtocolName = Literal["kserve-v1", "open-inference", "openai", "mlflow", "generic"]
 Dialect = Literal["kserve", "openai"]
 """How a protocol spells an error: ``{"error": "…"}`` or ``{"error": {"message": "…", …}}``."""
 
@@ -105,10 +105,18 @@ _OPENAI = (
     Preset("model_metadata", "GET", "/v1/models/{model}", "metadata"),
 )
 
+_MLFLOW = (
+    Preset("invocations", "POST", "/invocations", "infer", "mlflow"),
+    Preset("ping", "GET", "/ping", "health"),
+    Preset("health", "GET", "/health", "health"),
+    Preset("version", "GET", "/version", "metadata"),
+)
+
 PROTOCOLS: dict[ProtocolName, Protocol] = {
     "kserve-v1": Protocol(_KSERVE_V1, "/v1/models", "kserve"),
     "open-inference": Protocol(_OPEN_INFERENCE, "/v2/health/ready", "kserve"),
     "openai": Protocol(_OPENAI, "/v1/models", "openai"),
+    "mlflow": Protocol(_MLFLOW, "/health", "kserve"),
     "generic": Protocol((), None, "kserve"),
 }
 
