@@ -58,7 +58,7 @@ def _installed() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be installing it
         if not stamp.exists() or stamp.read_text("utf-8") != wanted:
             venv.create(_ENVIRONMENT, clear=True, with_pip=True)
-            pip = [python, "-m", "pip", "install", "--quiet", "--requirement", _REQUIREMENTS]
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(_REQUIREMENTS)]
             subprocess.run(pip, check=True)
             stamp.write_text(wanted, "utf-8")
     return python
