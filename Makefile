@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo redis test lint format bench schema clean
+.PHONY: demo redis kserve test lint format bench schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +18,10 @@ demo: $(STAMP)  ## starts the demo model server and Pillion before it, prints a 
 redis:  ## the tests start a Redis of their own
 	command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -qq -y redis-server; }
 
-test: $(STAMP) redis  ## every test, with coverage; those against real third-party servers included
+kserve: $(STAMP)  ## KServe's server, which the tests run in an environment of its own
+	$(BIN)/python -m tests.support.kserve
+
+test: $(STAMP) redis kserve  ## every test, with coverage; those against real third-party servers included
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m 'real or not real'
 	$(BIN)/coverage combine --quiet
@@ -46,4 +49,4 @@ schema: $(STAMP)  ## writes again what is made from the configuration model: JSO
 	$(BIN)/python -m proxy.config
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-kserve .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -181,6 +181,13 @@ _OPENAI = (
     Preset("model_metadata", "GET", "/v1/models/{model}", "metadata"),
 )
 
+_MLFLOW = (
+    Preset("invocations", "POST", "/invocations", "infer", "mlflow"),
+    Preset("ping", "GET", "/ping", "health"),
+    Preset("health", "GET", "/health", "health"),
+    Preset("version", "GET", "/version", "metadata"),
+)
+
 _OLLAMA = (
     Preset("generate", "POST", "/api/generate", "stream"),
     Preset("chat", "POST", "/api/chat", "stream"),

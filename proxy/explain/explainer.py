@@ -16,6 +16,7 @@ from proxy.explain.request import as_sent
 from proxy.ingress.parser import RequestParser
 from proxy.pipeline import NEEDS_MODEL, with_host
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import is_named_in_body, named
 from proxy.timing import NEVER
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class Explainer:
     def _walk(self, call: Call, found: Section) -> None:
         now = self._clock.now()
         match = self._routes.match(call.method, call.target)
+        if is_named_in_body(call, match) and not isinstance(call.body, Stream):
+            match = named(match, call.body)
         route = match.route
         found["route"] = self._route(match)
         call.dialect, call.idempotent = route.protocol, route.idempotent
