@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.bridging.bridge import as_grpc
 from proxy.config.fields import format_duration
 from proxy.errors import ProxyError
 from proxy.exchange import Ledger, Stream
@@ -170,6 +171,8 @@ def _batch(service: Service, call: Call, match: Match) -> Section:
     policy, body = service.policy(match.model), call.body
     if match.route.codec is None:
         return {"merged": False, "why": "no_codec"}
+    if service.has_bridge and not call.is_grpc and not isinstance(body, Stream):
+        _, call = as_grpc(call, body)
     if policy.mode != "off" and not isinstance(body, Stream) and len(body) > policy.max_bytes:
         return {"merged": False, "why": "streamed_body"}
     return service.batcher.explain(call, match, policy)

@@ -150,6 +150,13 @@ def test_what_comes_of_it_in_words(cache: dict[str, object], loading: dict[str, 
     assert _outcome(cache, loading, {"merged": False, "why": "off"}) == words
 
 
+def test_what_is_translated_is_explained_in_the_form_in_which_it_is_merged() -> None:
+    head = "version: 1\nupstreams:\n  model: {protocol: open-inference, grpc: ['127.0.0.1:1']}\n"
+    tensor = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1.5]}]}'
+    found = explained(Described("POST", "/v2/models/digits/infer", (), tensor), "", head)
+    assert (found["batch"]["merged"], found["batch"]["key"]["codec"]) == (True, "open_inference_grpc")
+
+
 def test_a_grpc_call_is_one_by_its_media_type() -> None:
     call = Described(
         "POST", "/inference.GRPCInferenceService/ModelInfer", ("content-type: application/grpc",)
