@@ -219,13 +219,6 @@ _TEI = (
     Preset("health", "GET", "/health", "health"),
 )
 
-_MLFLOW = (
-    Preset("invocations", "POST", "/invocations", "infer", "mlflow"),
-    Preset("ping", "GET", "/ping", "health"),
-    Preset("health", "GET", "/health", "health"),
-    Preset("version", "GET", "/version", "metadata"),
-)
-
 PROTOCOLS: dict[ProtocolName, Protocol] = {
     "kserve-v1": Protocol(_KSERVE_V1, "/v1/models", "kserve"),
     "open-inference": Protocol(_OPEN_INFERENCE, "/v2/health/ready", "kserve", _OPEN_INFERENCE_GRPC),

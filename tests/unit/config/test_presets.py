@@ -52,7 +52,6 @@ def match(protocol: str, request: str) -> Match:
         ("tei", "POST /rerank", "infer", "tei_rerank", "", None),
         ("tei", "POST /v1/embeddings", "infer", "openai_embeddings", "", None),
         ("mlflow", "POST /invocations", "infer", "mlflow", "", None),
-        ("torchserve", "POST /predictions/a/2", "infer", "torchserve", "a", "2"),
         ("openai", "POST /v1/chat/completions", "stream", None, "", None),
         ("mlflow", "POST /invocations", "infer", "mlflow", "", None),
         ("mlflow", "GET /ping", "health", None, "", None),
