@@ -22,9 +22,9 @@ from proxy.admin.explain import explain_route
 from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
+from proxy.assembly import make_cache, make_doors
 from proxy.batching.declared import ask_batch_limit
 from proxy.batching.lane import Batcher
-from proxy.cache_wiring import make_cache
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
 from proxy.exchange import Ledger
@@ -39,8 +39,6 @@ from proxy.loading.gauges import samplers
 from proxy.loading.history import History
 from proxy.loading.loader import Loader
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.cluster import Cluster
-from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
 from proxy.streaming.streams import Streams
@@ -63,10 +61,9 @@ if TYPE_CHECKING:
 
     from proxy.caching.cache import Cache
     from proxy.config.load import Loaded
-    from proxy.config.model import Config
     from proxy.ingress.rules import HeadRules
     from proxy.lifecycle import Component
-    from proxy.pooling.endpoint import Endpoint
+    from proxy.pooling.transports import Transports
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "explain", "run")
@@ -298,7 +295,7 @@ class _Parts:
         """The connections and the lanes of each upstream."""
         metrics = self.telemetry.metrics
         upstreams = {}
-        for name, cluster in _doors(self.config, self.telemetry, self.clock).items():
+        for name, cluster in make_doors(self.config, self.telemetry, self.clock, self.cache).items():
             inquire = partial(ask_batch_limit, cluster)
             batcher = Batcher(cluster, self.clock, metrics.batch, inquire=inquire)
             upstreams[name] = (cluster, batcher)
@@ -342,23 +339,6 @@ class _Parts:
             return None
         header = self.config.loading.session_header.lower().encode()
         return Gate(self.loader, lambda model: self.config.model_policy(model).fallback, self.clock, header)
-
-
-def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
-    """The clusters of each upstream."""
-
-    def cluster(name: str, endpoints: tuple[Endpoint, ...], protocol: str) -> Cluster | None:
-        if not endpoints:
-            return None
-        policy, events = config.upstreams[name], telemetry.metrics.pool(name)
-        return Cluster(name, endpoints, policy, clock, events=events, protocol=protocol)
-
-    grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
-    first = next(filter(None, grpc.values()), None)
-    return {
-        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
-        for name, upstream in config.upstreams.items()
-    }
 
 
 def _announce(app: App, status: StatusReport, state: State) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.inflow import Flow, Headers, Sink, Watch
 from proxy.reservoir import Ledger
 from proxy.timing import NEVER, Deadline
-from proxy.transit import Flow, Headers, Sink, Stream, Watch
+from proxy.transit import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,10 +135,11 @@ class Reply:
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
     `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
     HEAD and a 304 say with it how long the body would have been. `trailers` follow a
-    complete body; a `Stream` has its own.
+    complete body; a `Stream` has its own. `added` are fields of this one answer that are sent behind
+    `headers`: whoever makes something of those finds it again by their identity.
     """
 
-    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status", "trailers")
+    __slots__ = ("added", "body", "declared_length", "headers", "reason", "source", "status", "trailers")
 
     def __init__(
         self,
@@ -150,6 +152,7 @@ class Reply:
         declared_length: int | None = None,
     ) -> None:
         self.declared_length = declared_length
+        self.added: Headers = ()
         self.trailers: Headers = ()
         self.status = status
         self.headers = headers
@@ -159,7 +162,8 @@ class Reply:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
-        return field(self.headers, name)
+        value = field(self.headers, name)
+        return field(self.added, name) if value is None else value
 
 
 class Upstream(Protocol):

@@ -18,6 +18,7 @@ from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import MOST, is_named_in_body, is_worth_waiting_for, named
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
@@ -111,10 +112,15 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
+            if is_named_in_body(call, match):
+                match = await _named(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
-            reply = await self._dispatch(call, match)
+            service = self._services[route.upstream]
+            if service.host is not None:
+                call.headers = with_host(call.headers, service.host)
+            reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
             if isinstance(reply.body, Stream) and self._streams is not None:
                 self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
@@ -138,12 +144,16 @@ class Pipeline:
         call.started_at = self._now()
         self._account(call, None, _failure(error))
 
+    @staticmethod
+    def _kept(service: Service, call: Call, match: Match) -> Reply | None:
+        """The answer, if it is kept and at hand."""
+        if service.cache is None:
+            return None
+        return service.cache.kept(call, match, service.cache_policy(match.model))
+
     # The steps between here and the wait are plain functions that hand its coroutine up: awaiting it at each
     # step would cost every call a coroutine more, and two passes through it.
-    def _dispatch(self, call: Call, match: Match) -> Awaitable[Reply]:
-        service = self._services[match.route.upstream]
-        if service.host is not None:
-            call.headers = with_host(call.headers, service.host)
+    def _dispatch(self, service: Service, call: Call, match: Match) -> Awaitable[Reply]:
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
@@ -154,9 +164,12 @@ class Pipeline:
             return service.gate.serve(call, match.model, partial(self._forward_to, service))
         return self._forward(service, match, call)
 
-    def _forward_to(self, service: Service, call: Call) -> Awaitable[Reply]:
+    async def _forward_to(self, service: Service, call: Call) -> Reply:
         """Forward a call that may ask for another model by now."""
-        return self._forward(service, self._routes.match(call.method, call.target), call)
+        match = self._routes.match(call.method, call.target)
+        if is_named_in_body(call, match):
+            match = await _named(call, match)
+        return await self._forward(service, match, call)
 
     def _forward(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
         if match.route.codec is None:
@@ -203,6 +216,17 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
+
+
+async def _named(call: Call, match: Match) -> Match:
+    """`match` with the model that the body names, which is read first if it is small."""
+    body = call.body
+    if isinstance(body, Stream):
+        whole = await body.gather(MOST) if is_worth_waiting_for(call, body.length) else None
+        if whole is None:
+            return match
+        call.body = body = whole
+    return named(match, body)
 
 
 def with_host(headers: Headers, host: bytes) -> Headers:

@@ -322,7 +322,7 @@ class ClientCall:
 
     def _plain_fields(self, call: Call, reply: Reply, length: int | None) -> Headers:
         """The answer's fields, with what this hop adds and the length of the body where it may be said."""
-        listener, headers = self._link.listener, reply.headers
+        listener, headers = self._link.listener, reply.headers + reply.added
         if not body_allowed(call.method, reply.status):
             length = reply.declared_length
         added = [] if field(headers, b"date") is not None else [(b"date", listener.date)]

@@ -264,6 +264,8 @@ class Loader:
                 await self._reconcile()
             except (ControlError, TimeoutError) as error:
                 _logger.info("models not listed: %s", error or "no answer")
+                self.planner.backend.silent(self._now())
+                self._turn()
             foreign = any(s.cause == "foreign" for s in self.planner.state.residency.loading.values())
             await _either(self._look, self._clock, _SOON_S if foreign else self._policy.control.every)
 

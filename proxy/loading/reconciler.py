@@ -71,7 +71,7 @@ class Reconciler:
                 pass  # ours, and not over yet
             case "ready" if slot.state is not State.READY:
                 slot.cause = "foreign"
-                slot.is_theirs = self._is_listed
+                slot.is_theirs = self._is_listed and not slot.is_in_doubt
                 self.state.became_ready(slot, now, report.size)
             case "ready" if report.size:
                 slot.cost.reported(report.size)

@@ -1,15 +1,19 @@
-"""Makes the cache of a proxy and joins it to the rooms that it knows nothing of.
+"""Makes the parts that several rooms have a share in, for `proxy.app`, which makes each of them once.
 
-The codecs and the field rules are batching's, the numbers are telemetry's: what keeps callers out of each
-other's batches keeps them out of each other's answers.
+The cache takes its codecs and field rules from batching, because what keeps callers out of each other's
+batches keeps them out of each other's answers; it hears from the connections when a backend was restarted.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.batching.codecs import CODECS
 from proxy.batching.keys import shared_fields
+from proxy.pooling.cluster import Cluster
+from proxy.pooling.events import unobserved
+from proxy.pooling.transports import Transports
 from proxy.wiring import field_rules
 
 if TYPE_CHECKING:
@@ -17,10 +21,11 @@ if TYPE_CHECKING:
 
     from proxy.caching.cache import Cache
     from proxy.config.model import Config
+    from proxy.pooling.endpoint import Endpoint
     from proxy.telemetry.telemetry import Telemetry
     from proxy.timing import Clock
 
-__all__ = ("make_cache",)
+__all__ = ("make_cache", "make_doors")
 
 
 def make_cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
@@ -45,3 +50,23 @@ def make_cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callabl
     sample("cache_evictions_total", lambda: [(("size",), lru.evicted), (("age",), lru.expired)])
     sample("cache_errors_total", lambda: [((name,), count) for name, count in cache.store.errors.items()])
     return cache
+
+
+def make_doors(
+    config: Config, telemetry: Telemetry, clock: Clock, cache: Cache | None
+) -> dict[str, Transports]:
+    """The clusters of each upstream; `cache` hears what their probes see."""
+
+    def cluster(name: str, endpoints: tuple[Endpoint, ...], protocol: str) -> Cluster | None:
+        if not endpoints:
+            return None
+        policy, events = config.upstreams[name], telemetry.metrics.pool(name)
+        seen = unobserved if cache is None else partial(cache.seen, name)
+        return Cluster(name, endpoints, policy, clock, events=events, protocol=protocol, seen=seen)
+
+    grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
+    first = next(filter(None, grpc.values()), None)
+    return {
+        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
+        for name, upstream in config.upstreams.items()
+    }
