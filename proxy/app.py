@@ -26,7 +26,7 @@ from proxy.assembly import make_cache, make_doors
 from proxy.batching.declared import ask_batch_limit
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
-from proxy.config.presets import routes_of
+from proxy.config.presets import is_bridged, routes_of
 from proxy.exchange import Ledger
 from proxy.explain.explainer import Explainer
 from proxy.explain.request import Described
@@ -256,6 +256,7 @@ class _Parts:
             cache_policy(config),
             self.gate if name == managed_upstream(config) else None,
             host_of(config.upstreams[name].host),
+            is_bridged(config.upstreams[name]),
         )
 
     @cached_property

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.gathering import gather_body, name_model
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
-from proxy.routing.naming import MOST, is_named_in_body, is_worth_waiting_for, named
+from proxy.routing.naming import is_named_in_body
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
@@ -58,7 +60,8 @@ class Service(NamedTuple):
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
     None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
-    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name."""
+    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name.
+    `has_bridge` says that REST calls go to this upstream as gRPC ones."""
 
     upstream: Upstream
     batcher: Batcher
@@ -67,6 +70,7 @@ class Service(NamedTuple):
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
     gate: Gate | None = None
     host: bytes | None = None
+    has_bridge: bool = False
 
 
 class Pipeline:
@@ -113,7 +117,7 @@ class Pipeline:
             raise
         try:
             if is_named_in_body(call, match):
-                match = await _named(call, match)
+                match = await name_model(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
@@ -161,7 +165,8 @@ class Pipeline:
 
     def _send(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
         if service.gate is not None and match.route.kind in NEEDS_MODEL:
-            return service.gate.serve(call, match.model, partial(self._forward_to, service))
+            forward = partial(self._forward_to, service)
+            return service.gate.serve(call, match.model, forward, match.route.model_at)
         return self._forward(service, match, call)
 
     def _forward_to(self, service: Service, call: Call) -> Awaitable[Reply]:
@@ -172,23 +177,13 @@ class Pipeline:
         return self._forward(service, match, call)
 
     async def _forward_named(self, service: Service, match: Match, call: Call) -> Reply:
-        return await self._forward(service, await _named(call, match), call)
+        return await self._forward(service, await name_model(call, match), call)
 
-    def _forward(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
-        if match.route.codec is None:
-            return service.upstream.exchange(call)
-        policy = service.policy(match.model)
-        if isinstance(call.body, Stream) and policy.mode != "off":
-            return self._gather(service, match, call, call.body)
-        return service.batcher.submit(call, match, policy)
-
-    async def _gather(self, service: Service, match: Match, call: Call, body: Stream) -> Reply:
-        """Collect a body that is still coming, since only a whole one can be merged."""
-        policy = service.policy(match.model)
-        call.claim_body()
-        whole = await body.gather(policy.max_bytes)
-        call.body = body if whole is None else whole
-        return await service.batcher.submit(call, match, policy)
+    @staticmethod
+    def _forward(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+        if service.has_bridge and not call.is_grpc:
+            return bridge(call, partial(_submit, service, match))
+        return _submit(service, match, call)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
@@ -221,15 +216,20 @@ class Pipeline:
         )
 
 
-async def _named(call: Call, match: Match) -> Match:
-    """`match` with the model that the body names, which is read first if it is small."""
-    body = call.body
-    if isinstance(body, Stream):
-        whole = await body.gather(MOST) if is_worth_waiting_for(call, body.length) else None
-        if whole is None:
-            return match
-        call.body = body = whole
-    return named(match, body)
+def _submit(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+    route = match.route
+    if route.codec is None or (route.model_at and not call.is_grpc):
+        return service.upstream.exchange(call)
+    policy = service.policy(match.model)
+    if isinstance(call.body, Stream) and policy.mode != "off":
+        return _gather_and_submit(service, match, call, policy)
+    return service.batcher.submit(call, match, policy)
+
+
+async def _gather_and_submit(service: Service, match: Match, call: Call, policy: BatchPolicy) -> Reply:
+    """Only a whole body can be merged."""
+    await gather_body(call, policy.max_bytes)
+    return await service.batcher.submit(call, match, policy)
 
 
 def with_host(headers: Headers, host: bytes) -> Headers:

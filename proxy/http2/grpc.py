@@ -37,6 +37,8 @@ _HTTP_STATUSES = {
         (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
     )
 }
+# How servers word a RESOURCE_EXHAUSTED that is about one message's size: C core and Go, Java.
+_TOO_LARGE = (b"larger than max", b"exceeds maximum size")
 _MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 
@@ -65,11 +67,15 @@ def http_status(status: int, fields: Headers) -> int:
     """What an answer with HTTP `status` and these trailers means in HTTP's terms, for accounting.
 
     An answer of a gRPC server is always 200; how the call ended stands in ``grpc-status``. Without it the
-    answer is no gRPC at all, and its own status counts unless that claims success.
+    answer is no gRPC at all, and its own status counts unless that claims success. A message that is too
+    large is a 413, which gRPC has no code for.
     """
     code = field(fields, b"grpc-status")
     if code is None:
         return status if status != 200 else 502
+    if code == b"8":
+        message = field(fields, b"grpc-message") or b""
+        return 413 if any(words in message for words in _TOO_LARGE) else 429
     return _HTTP_STATUSES.get(code, 500)
 
 

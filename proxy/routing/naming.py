@@ -2,6 +2,7 @@
 
 Theory of operation
 -------------------
+A gRPC path names a method only: the model is a field of the message, at a place that the route knows.
 OpenAI's paths are the same for every model: the name is the member ``model`` of the JSON body, and what an
 operator says of a model, and its metrics, go by that name. A body that is at hand is decoded with everything
 else skipped, which costs about a microsecond for each two kilobytes. One that is still arriving is worth
@@ -36,7 +37,9 @@ _decode: Final = msgspec.json.Decoder(_Named).decode
 
 def is_named_in_body(call: Call, match: Match) -> bool:
     """Whether only the body can say which model `call` is for."""
-    return not match.model and match.route.kind in _KINDS and not call.is_grpc
+    if match.model or match.route.kind not in _KINDS:
+        return False
+    return bool(match.route.model_at) or not call.is_grpc
 
 
 def is_worth_waiting_for(call: Call, length: int | None) -> bool:

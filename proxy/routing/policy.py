@@ -40,8 +40,9 @@ class Route:
 
     `rules` must all match: an operator's rule says where a call goes, its protocol's says what it is.
     `name` is the metric label. `codec` names the batching codec, None when calls of this route are never
-    merged. `idempotent` says that sending a call twice does no harm. `timeout_s` is the longest a call may
-    take in all (infinite: the upstream's own timeouts decide).
+    merged. `model_at` is set where a gRPC message names the model: the field numbers that lead to its name,
+    outermost first. `idempotent` says that sending a call twice does no harm. `timeout_s` is the longest a
+    call may take in all (infinite: the upstream's own timeouts decide).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Route:
     kind: Kind
     rules: tuple[Rule, ...]
     codec: str | None = None
+    model_at: tuple[int, ...] = ()
     idempotent: bool = False
     timeout_s: float = math.inf
 

@@ -42,7 +42,9 @@ def test_a_body_is_asked_only_where_the_path_says_nothing() -> None:
     assert not is_named_in_body(call(), match(model="m"))
     grpc = call()
     grpc.is_grpc = True
-    assert not is_named_in_body(grpc, match())
+    assert not is_named_in_body(grpc, match()), "a message of which nothing is known"
+    route = Route("infer", "model", "open-inference", "infer", (Rule((), "*"),), model_at=(1,))
+    assert is_named_in_body(grpc, Match(route, ""))
 
 
 def test_only_a_small_body_is_waited_for() -> None:
