@@ -169,12 +169,15 @@ class Pipeline:
             return service.gate.serve(call, match.model, forward, match.route.model_at)
         return self._forward(service, match, call)
 
-    async def _forward_to(self, service: Service, call: Call) -> Reply:
+    def _forward_to(self, service: Service, call: Call) -> Awaitable[Reply]:
         """Forward a call that may ask for another model by now."""
         match = self._routes.match(call.method, call.target)
         if is_named_in_body(call, match):
-            match = await name_model(call, match)
-        return await self._forward(service, match, call)
+            return self._forward_named(service, match, call)
+        return self._forward(service, match, call)
+
+    async def _forward_named(self, service: Service, match: Match, call: Call) -> Reply:
+        return await self._forward(service, await name_model(call, match), call)
 
     @staticmethod
     def _forward(service: Service, match: Match, call: Call) -> Awaitable[Reply]:

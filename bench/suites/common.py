@@ -112,7 +112,7 @@ async def closed_loop(
 
 
 async def open_loop(
-    url: str, requests: list[bytes], *, rate: float, options: Options, core: int | None = None
+    url: str, requests: list[bytes], *, rate: float, options: Options, core: int | None = None, seed: int = 1
 ) -> Measured:
     """Poisson arrivals at `rate`, whatever the server does; the load on `core`."""
     spec = LoadSpec(
@@ -124,6 +124,7 @@ async def open_loop(
         rate=rate,
         is_verifying=True,
         core=options.cores.load if core is None else core,
+        seed=seed,
     )
     return measured(await generated(spec))
 
