@@ -53,7 +53,7 @@ def match(protocol: str, request: str) -> Match:
         ("tei", "POST /v1/embeddings", "infer", "openai_embeddings", "", None),
         ("mlflow", "POST /invocations", "infer", "mlflow", "", None),
         ("openai", "POST /v1/chat/completions", "stream", None, "", None),
-        ("mlflow", "POST /invocations", "infer", "mlflow", "", None),
+        ("torchserve", "POST /predictions/a/2", "infer", "torchserve", "a", "2"),
         ("mlflow", "GET /ping", "health", None, "", None),
         ("mlflow", "GET /version", "metadata", None, "", None),
         ("generic", "POST /v1/models/a:predict", "other", None, "", None),
