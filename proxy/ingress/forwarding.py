@@ -30,7 +30,17 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.ingress.policy import ForwardingPolicy
 
-__all__ = ("FORWARDED", "Hop", "Strangers", "check_loop", "forwarded_fields", "read_request_id", "read_trace")
+__all__ = (
+    "FORWARDED",
+    "Hop",
+    "Strangers",
+    "check_loop",
+    "forwarded_fields",
+    "is_request_id",
+    "read_request_id",
+    "read_trace",
+    "trace_of",
+)
 
 FORWARDED: Final = frozenset(
     (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto")
@@ -142,9 +152,14 @@ def check_loop(values: Iterable[bytes], name: bytes) -> None:
 
 def read_request_id(values: list[bytes] | None) -> bytes:
     """The client's name for its request, or empty when it gave none that is safe to repeat."""
-    if values is not None and len(values) == 1 and _REQUEST_ID.fullmatch(values[0]):
+    if values is not None and len(values) == 1 and is_request_id(values[0]):
         return values[0]
     return b""
+
+
+def is_request_id(value: bytes) -> bool:
+    """True for a name that is safe to repeat in logs and answers."""
+    return _REQUEST_ID.fullmatch(value) is not None
 
 
 def read_trace(values: list[bytes] | None) -> tuple[bytes, bytes] | None:
@@ -152,7 +167,15 @@ def read_trace(values: list[bytes] | None) -> tuple[bytes, bytes] | None:
 
     Of a later version only what version 00 knows is kept (W3C Trace Context §3.2.4).
     """
-    match = _TRACEPARENT.fullmatch(values[0]) if values is not None and len(values) == 1 else None
-    if match is None or (match[1] == b"00" and match[4]):
+    return trace_of(values[0]) if values is not None and len(values) == 1 else None
+
+
+def trace_of(value: bytes) -> tuple[bytes, bytes] | None:
+    """`read_trace` of the only value."""
+    match = _TRACEPARENT.fullmatch(value)
+    if match is None:
         return None
-    return b"00-%b-" % match[2], b"-" + match[3]
+    version, trace_id, flags, more = match.groups()
+    if more and version == b"00":
+        return None
+    return b"00-" + trace_id + b"-", b"-" + flags
