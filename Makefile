@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo redis test lint format bench schema clean
+.PHONY: demo redis test lint format bench hostile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,9 @@ bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench caching
 	$(BIN)/python -m bench streaming
 	$(BIN)/python -m bench loading
+
+hostile: $(STAMP)  ## healthy clients beside a thousand slow ones (apt-get install slowhttptest nginx)
+	$(BIN)/python -m bench hostile
 
 schema: $(STAMP)  ## writes again what is made from the configuration model: JSON Schema and reference
 	$(BIN)/python -m proxy.config

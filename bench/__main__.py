@@ -21,6 +21,7 @@ from bench.report import RESULTS
 from bench.suites.batching import batching
 from bench.suites.caching import caching
 from bench.suites.common import Options
+from bench.suites.hostile import hostile
 from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
 from bench.suites.passthrough import passthrough
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("loading", parents=[suite], help="model loading: traces replayed beside others")
     verb.set_defaults(run=lambda given: loading(given.out))
+
+    verb = verbs.add_parser("hostile", parents=[suite], help="healthy clients beside a thousand slow ones")
+    verb.set_defaults(run=lambda given: hostile(_options(given)))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

@@ -17,7 +17,7 @@ import math
 import select
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
-from proxy.errors import BadReply, DeadlineExceeded, ProxyError, ReadTimeout, Reset
+from proxy.errors import BadReply, DeadlineExceeded, ProxyError, ReaderStalled, ReadTimeout, Reset
 from proxy.exchange import Body, Call, Reply, Stream
 from proxy.pooling.download import Download
 from proxy.pooling.reply_reader import ReplyReader
@@ -75,6 +75,9 @@ class Owner(Protocol):
 
     def streaming(self, connection: Connection) -> None:
         """The exchange in hand turned into a stream."""
+
+    def held_up(self, connection: Connection) -> None:
+        """The reader of the answer in hand takes nothing more for the time being."""
 
     def released(self, connection: Connection) -> None:
         """The exchange is over and was clean: the connection may carry another."""
@@ -183,6 +186,15 @@ class Connection(Aged, Uploading):
     def expire(self, now: float) -> None:
         """End the overdue exchange."""
         self._break(_overdue(self._call, now), "timeout")
+
+    @property
+    def held_up_since(self) -> float:
+        """Since when the reader of the answer in hand has taken nothing; inf when it keeps up."""
+        return math.inf if self._download is None else self._download.paused_at
+
+    def make_way(self) -> None:
+        """End the exchange in hand, whose reader holds others up."""
+        self._break(ReaderStalled("the reader of an answer took nothing while others waited"), "abandoned")
 
     def close(self, why: Ended) -> None:
         """Close now; an exchange in hand ends with `Reset`."""
@@ -296,6 +308,10 @@ class Connection(Aged, Uploading):
         """The backend's silence counts from now."""
         self._heard_at = self._owner.clock.now()
         self._alarm.arm(self.overdue_at())
+
+    def held_up(self) -> None:
+        """The reader of the answer takes nothing more for the time being."""
+        self._owner.held_up(self)
 
     def _upload_ended(self, error: ProxyError | None) -> None:
         self._upload = None

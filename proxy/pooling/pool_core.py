@@ -48,6 +48,10 @@ class Pooled(Protocol):
     idle_since: float
     uses: int
 
+    @property
+    def held_up_since(self) -> float:
+        """Since when the reader of a stream has taken nothing of it; inf when it keeps up."""
+
 
 C = TypeVar("C", bound=Pooled)
 W = TypeVar("W")
@@ -183,6 +187,24 @@ class PoolCore(Generic[C, W]):
         for ticket in over:
             self.waiting.remove(ticket)
         return over
+
+    # ------------------------------------------------------------- slow readers
+    @property
+    def held_up_since(self) -> float:
+        """Since when the slowest reader has held up a ticket that nothing else can serve; inf: none does."""
+        is_full = self.total >= self.max or len(self.leased) + self.dialing >= self.lease_limit
+        if not is_full or len(self.waiting) <= self.dialing:
+            return math.inf
+        return min([connection.held_up_since for connection in self.streams], default=math.inf)
+
+    def in_the_way(self, since: float) -> list[C]:
+        """The streams to break off, slowest reader first: not read since `since`, one for each ticket that
+        waits for more than a dial under way."""
+        if self.held_up_since > since:
+            return []
+        slow = [connection for connection in self.streams if connection.held_up_since <= since]
+        slow.sort(key=lambda connection: connection.held_up_since)
+        return slow[: len(self.waiting) - self.dialing]
 
     # ------------------------------------------------------------- dials
     def make_room(self) -> C | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import ProxyError
@@ -137,6 +137,7 @@ def test_names_that_are_forgotten_are_read_again() -> None:
     assert Pattern(head, first, RULES).head_of(first.replace(b"*/*", b"x")) is None
 
 
+@settings(deadline=None)
 @given(st.sampled_from(LINES), st.integers(0, 60), st.binary(max_size=3), st.integers(0, 3))
 def test_any_difference_is_judged_as_by_itself(line: bytes, at: int, piece: bytes, cut: int) -> None:
     changed = line[:at] + piece + line[at + cut :]

@@ -51,6 +51,9 @@ class OwnerOfOne:
     def streaming(self, connection: Connection) -> None:
         self.said.append("streaming")
 
+    def held_up(self, connection: Connection) -> None:
+        self.held_up_at = connection.held_up_since
+
     def released(self, connection: Connection) -> None:
         self.said.append("released")
 
