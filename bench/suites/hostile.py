@@ -39,7 +39,9 @@ _RAMP_S = 5.0
 _LARGE = 4 << 20  # more than the kernel's buffers between two processes
 _BOUND = 256 << 20  # limits.buffered, as it is unless set otherwise
 _LOOK_S = 0.1
-_WHOLE = "location @whole { proxy_pass http://127.0.0.1:$port/; }"  # nginx reads the whole body first
+_WHOLE = (
+    "location @whole { rewrite ^ / break; proxy_pass http://127.0.0.1:$port; }"  # reads whole bodies first
+)
 _MODES = {
     "nobody": (),
     "slow heads (-H)": ("-H", "-i", "2", "-x", "24"),

@@ -95,6 +95,7 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 class Head:
     """A judged request head.
 
+    `client` is who sent it in the first place, where a trusted proxy says so (else empty).
     `headers` are the fields to send on, but for the request's id and span. `length` is the declared body
     length in bytes, None when there is none; `is_chunked` says that the body comes in chunks. `upgrade`
     names the protocols that the client would switch to, or is empty. `request_id` is the client's, or
@@ -102,6 +103,7 @@ class Head:
     """
 
     __slots__ = (
+        "client",
         "expects_continue",
         "headers",
         "http_version",
@@ -125,6 +127,7 @@ class Head:
         self.target = target
         self.http_version = http_version
         self.headers: Headers = ()
+        self.client = b""
         self.keep_alive = True
         self.length: int | None = None
         self.is_chunked = False
@@ -145,6 +148,7 @@ class Head:
         head.target = self.target
         head.http_version = self.http_version
         head.headers = self.headers
+        head.client = self.client
         head.keep_alive = self.keep_alive
         head.length = self.length
         head.is_chunked = self.is_chunked
@@ -214,6 +218,8 @@ def _judge(head: Head, fields: Fields, hop: Hop, rules: HeadRules, block: bytes 
         kept = _without(kept, {b"authorization"})
     if tokens:
         kept = _without(kept, {name for name in tokens if _may_be_named_away(name)})
+    if hop.is_trusted:
+        head.client = rules.strangers.client(noted)
     _read_history(head, noted)
     if head.trace is None and b"tracestate" in noted:
         kept = _without(kept, {b"tracestate"})
