@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo redis test lint format bench hostile schema clean
+.PHONY: demo redis test fuzz lint format bench hostile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ test: $(STAMP) redis  ## every test, with coverage; those against real third-par
 	$(BIN)/coverage run -m pytest -m 'real or not real'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+fuzz: $(STAMP)  ## a minute of random input at HTTP/1.1 and one at HTTP/2; says how to repeat what it finds
+	$(BIN)/python -m tests.fuzz
 
 lint: $(STAMP)  ## style, types, import contracts, Dockerfile
 	$(BIN)/ruff format --check .

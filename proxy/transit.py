@@ -167,6 +167,15 @@ class Stream:
         self._error = error
         self._end()
 
+    def break_off(self, error: ProxyError) -> None:
+        """The same at once: what the consumer has not taken yet is dropped, even while it is held up."""
+        if self._ended or self._is_abandoned:
+            return
+        if self._reservoir.size:
+            self._reservoir.take()
+        self._open_sink = self._sink
+        self.fail(error)
+
     def account(self, ledger: Ledger) -> None:
         """Count this body's bytes in `ledger` from now on."""
         if self._reservoir.ledger is None and not self._closed:

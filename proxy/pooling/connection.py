@@ -17,7 +17,15 @@ import math
 import select
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
-from proxy.errors import BadReply, DeadlineExceeded, ProxyError, ReaderStalled, ReadTimeout, Reset
+from proxy.errors import (
+    BadReply,
+    DeadlineExceeded,
+    ProxyError,
+    ReaderStalled,
+    ReadTimeout,
+    RequestTimeout,
+    Reset,
+)
 from proxy.exchange import Body, Call, Reply, Stream
 from proxy.pooling.download import Download
 from proxy.pooling.reply_reader import ReplyReader
@@ -153,7 +161,7 @@ class Connection(Aged, Uploading):
         if not isinstance(body, bytes):
             self._transport.write(head)
             if not call.upgrade:
-                self._upload = Upload(body, self._transport, self._upload_ended)
+                self._upload = Upload(body, self._transport, self._upload_ended, now=self._owner.clock.now)
                 self._upload.start()
         elif len(body) <= _SMALL_BODY:
             self._transport.write(head + body)
@@ -189,12 +197,20 @@ class Connection(Aged, Uploading):
 
     @property
     def held_up_since(self) -> float:
-        """Since when the reader of the answer in hand has taken nothing; inf when it keeps up."""
-        return math.inf if self._download is None else self._download.paused_at
+        """Since when the client has not taken of its answer, or sent of its request; inf when it keeps up."""
+        download, upload = self._download, self._upload
+        if download is not None:
+            return download.paused_at
+        return upload.fed_at if upload is not None and upload.is_starved else math.inf
 
     def make_way(self) -> None:
-        """End the exchange in hand, whose reader holds others up."""
-        self._break(ReaderStalled("the reader of an answer took nothing while others waited"), "abandoned")
+        """End the exchange in hand, whose client holds others up."""
+        if self._download is None:
+            error: ProxyError = RequestTimeout("the client sent nothing of its request while others waited")
+        else:
+            error = ReaderStalled("the client took nothing of its answer while others waited")
+            self._download.stream.break_off(error)
+        self._break(error, "abandoned")
 
     def close(self, why: Ended) -> None:
         """Close now; an exchange in hand ends with `Reset`."""
