@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo redis kserve test lint format bench schema clean
+.PHONY: demo redis kserve test fuzz lint format bench hostile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ test: $(STAMP) redis kserve  ## every test, with coverage; those against real th
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+fuzz: $(STAMP)  ## a minute of random input at HTTP/1.1 and one at HTTP/2; says how to repeat what it finds
+	$(BIN)/python -m tests.fuzz
+
 lint: $(STAMP)  ## style, types, import contracts, Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -44,6 +47,9 @@ bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench caching
 	$(BIN)/python -m bench streaming
 	$(BIN)/python -m bench loading
+
+hostile: $(STAMP)  ## healthy clients beside a thousand slow ones (apt-get install slowhttptest nginx)
+	$(BIN)/python -m bench hostile
 
 schema: $(STAMP)  ## writes again what is made from the configuration model: JSON Schema and reference
 	$(BIN)/python -m proxy.config

@@ -21,6 +21,7 @@ from bench.report import RESULTS
 from bench.suites.batching import batching
 from bench.suites.caching import caching
 from bench.suites.common import Options
+from bench.suites.hostile import hostile
 from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
 from bench.suites.loading_live import loading_live
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--span", type=float, default=120.0, help="seconds of traffic (default 120)")
     verb.add_argument("--models", type=Path, help="folder that keeps the trained models from run to run")
     verb.set_defaults(run=lambda given: loading_live(_options(given), span_s=given.span, models=given.models))
+
+    verb = verbs.add_parser("hostile", parents=[suite], help="healthy clients beside a thousand slow ones")
+    verb.set_defaults(run=lambda given: hostile(_options(given)))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

@@ -45,19 +45,23 @@ class WrkResult:
     errors: int
 
 
-async def wrk(url: str, body: bytes | None, *, connections: int, seconds: float, core: int) -> WrkResult:
+async def wrk(
+    url: str, body: bytes | None, *, connections: int, seconds: float, core: int, script: str = ""
+) -> WrkResult:
     """Measure a maximum with wrk, one thread, whole seconds; `FileNotFoundError` when it is missing.
 
-    `NUMBER` in `body` stands for a number that is counted up."""
+    `NUMBER` in `body` stands for a number that is counted up. `script` (Lua) makes the requests where they
+    are not all the same.
+    """
     program = shutil.which("wrk")
     if program is None:
         raise FileNotFoundError("wrk is not installed (apt-get install wrk): maxima are measured with it")
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
         options: tuple[str, ...] = ()
-        if body is not None:
-            script = Path(folder) / "post.lua"
-            script.write_text(_lua(body), encoding="ascii")
-            options = ("-s", str(script))
+        if script or body is not None:
+            file = Path(folder) / "requests.lua"
+            file.write_text(script or _lua(body or b""), encoding="ascii")
+            options = ("-s", str(file))
         process = await asyncio.create_subprocess_exec(
             "taskset", "-c", str(core), program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s",
             *options,

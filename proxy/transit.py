@@ -102,6 +102,15 @@ class Stream(Inflow):
         if self._ended and not waiting.size and self._open_sink is not None:
             self._open_sink.finish(self._error)
 
+    def break_off(self, error: ProxyError) -> None:
+        """Fail at once: what the consumer has not taken yet is dropped, even while it is held up."""
+        if self._ended or self._is_abandoned:
+            return
+        if self._reservoir.size:
+            self._reservoir.take()
+        self._open_sink = self._sink
+        self.fail(error)
+
     def complete(self) -> None:
         """The consumer has taken everything up to the end."""
         self.is_complete = True

@@ -148,12 +148,23 @@ class Maximum:
 
 
 async def maximum(
-    subject: Running, path: str, body: bytes | None, *, connections: int, options: Options
+    subject: Running,
+    path: str,
+    body: bytes | None,
+    *,
+    connections: int,
+    options: Options,
+    script: str = "",
 ) -> Maximum:
-    """Drive `subject` with wrk: GETs, or POSTs of `body`."""
+    """Drive `subject` with wrk: GETs, or POSTs of `body`, or what `script` makes."""
     before = cpu_s(subject.pid)
     found = await wrk(
-        subject.url + path, body, connections=connections, seconds=options.seconds, core=options.cores.load
+        subject.url + path,
+        body,
+        connections=connections,
+        seconds=options.seconds,
+        core=options.cores.load,
+        script=script,
     )
     used = max(cpu_s(subject.pid) - before, 0.01)  # the kernel counts in hundredths
     return Maximum(found.rate, found.requests / used, found.errors)

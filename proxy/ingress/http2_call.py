@@ -270,7 +270,7 @@ class ClientCall:
         self._request_id = arrival.request_id
         call = arrival.call
         call.scheme = link.hop.scheme
-        call.peer = link.hop.peer
+        call.peer = head.client or link.hop.peer
         call.is_grpc = request.is_grpc
         if request.timeout_s is not None:
             call.deadline = Deadline(link.now() + request.timeout_s)
