@@ -115,9 +115,12 @@ class Pipeline:
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
-            reply = await self._dispatch(call, match)
-            if isinstance(reply.body, Stream) and self._streams is not None:
-                self._streams.reply(call, match.model, reply, reply.body)
+            if self._streams is not None and self._may_begin_early(self._streams, call, match):
+                reply = await self._streams.begin_early(call, match.model, self._dispatch(call, match))
+            else:
+                reply = await self._dispatch(call, match)
+                if isinstance(reply.body, Stream) and self._streams is not None:
+                    self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
             self._admission.leave()
             self._account(call, match, _failure(error))
@@ -138,6 +141,13 @@ class Pipeline:
         """Account for a call that its listener answered with `error` before it could be served."""
         call.started_at = self._now()
         self._account(call, None, _failure(error))
+
+    def _may_begin_early(self, streams: Streams, call: Call, match: Match) -> bool:
+        """Whether the client may hear of an event stream before its model is there to make one."""
+        if match.route.kind != "stream" or call.is_grpc:
+            return False
+        gate = self._services[match.route.upstream].gate
+        return gate is not None and gate.is_cold(match.model) and streams.may_begin_early(call, match.model)
 
     async def _dispatch(self, call: Call, match: Match) -> Reply:
         service = self._services[match.route.upstream]

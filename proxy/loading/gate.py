@@ -94,6 +94,10 @@ class Gate:
         self._now = clock.now
         self._session_header = session_header
 
+    def is_cold(self, model: str) -> bool:
+        """Whether a call for `model` would have to wait for it."""
+        return self._models.is_managed(model) and not self._models.is_loaded(model)
+
     async def serve(self, call: Call, model: str, forward: Forward) -> Reply:
         """The answer to `call`, which is for `model` (empty: its body says); raises `ProxyError`."""
         models = self._models
