@@ -16,6 +16,7 @@ from proxy.explain.request import as_sent
 from proxy.ingress.parser import RequestParser
 from proxy.pipeline import NEEDS_MODEL, with_host
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import is_named_in_body, named
 from proxy.timing import NEVER
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class Explainer:
         now = self._clock.now()
         match = self._routes.match(call.method, call.target)
         route = match.route
+        if is_named_in_body(call, match) and isinstance(call.body, bytes):
+            match = named(match, call.body)
         found["route"] = self._route(match)
         call.dialect, call.idempotent = route.protocol, route.idempotent
         call.deadline = tightest(call, now, route.timeout_s)
