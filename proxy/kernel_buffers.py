@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ("FOR_ALL", "FOR_THE_FAST", "FROM_AFAR", "bound_receiving", "bound_sending", "unacknowledged")
 
 FOR_ALL: Final = 128 << 10
-FOR_THE_FAST: Final = 2 << 20  # a reader that takes so much within some 20 ms
+FOR_THE_FAST: Final = 2 << 20  # a reader that takes so much within 10 ms
 _FROM_NEARBY: Final = 128 << 10  # a backend on this host or next to it: throughput did not suffer
 FROM_AFAR: Final = 256 << 10  # a client, whose window must cover its round trip
 _LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import ReaderStalled
 from proxy.kernel_buffers import FOR_ALL, FOR_THE_FAST, bound_sending, unacknowledged
 from proxy.stall import StallJudge
-from proxy.streaming.chunking import LARGEST, ChunkSizer
+from proxy.streaming.chunking import ChunkSizer
 
 if TYPE_CHECKING:
     from proxy.errors import ProxyError
@@ -30,6 +30,7 @@ __all__ = ("Relay",)
 
 # Above this size the copy that joins a chunk and its frame costs more than a gathering write.
 _ONE_BUFFER: Final = 16 * 1024
+_FAST: Final = 200e6  # bytes per second; such a reader may have more in the kernel
 
 
 class Relay:
@@ -146,7 +147,7 @@ class Relay:
             self._sizer = ChunkSizer(body.chunk)
         self._sizer.taken(self._held, self._clock.now() - self._held_at)
         body.chunk = self._sizer.size
-        if self._is_fast != (body.chunk == LARGEST):
+        if self._is_fast != (self._sizer.bandwidth > _FAST):
             self._is_fast = not self._is_fast
             bound_sending(self._transport, FOR_THE_FAST if self._is_fast else FOR_ALL)
         self._held = 0
