@@ -177,7 +177,8 @@ class Slow:
         self._rss = max(self._rss, rss_bytes(spec.pid))
         if spec.source:
             shown = await drive(spec.source, [get(spec.source, "/sent")], 1)
-            self._ahead = max(self._ahead, abs(json.loads(shown.answers[0][1])[counter] - self.moved))
+            there = json.loads(shown.answers[0][1])[counter]
+            self._ahead = max(self._ahead, self.moved - there if spec.upload else there - self.moved)
 
     def result(self) -> ReadResult:
         """What was found."""

@@ -9,7 +9,7 @@ that. A scanner only counts the events that are complete, and knows whether the 
 events: the one place where a comment or an error event of our own may stand without tearing another one
 apart.
 
-Nearly every piece of a real model's stream is one whole event with LF line ends. That case is two
+Nearly every piece of a real model's stream is one whole event with LF line ends. That case is three
 comparisons and a count. In all others the last three bytes of the previous piece are looked at again,
 because the two line ends of an empty line may be in two pieces. CR LF is one line end also when it is
 split.
@@ -67,6 +67,8 @@ class SseScanner:
 
     def feed(self, data: bytes) -> int:
         """The number of events that end in `data` (not empty)."""
+        if self.is_between and not self._ends_with_cr and data.endswith(b"\n\n") and b"\r" not in data:
+            return data.count(b"\n\n")
         if self._ends_with_cr and data.startswith(b"\n"):
             data = data[1:]
         text = self._tail + data if self._tail else data
