@@ -26,6 +26,7 @@ from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
 from bench.suites.loading_live import loading_live
 from bench.suites.passthrough import passthrough
+from bench.suites.slow_readers import slow_readers
 from bench.suites.streaming import streaming
 from proxy.demo.processes import ChildFailed
 
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("streaming", parents=[suite], help="what passing a stream on costs")
     verb.set_defaults(run=lambda given: streaming(_options(given)))
+
+    verb = verbs.add_parser("slow-readers", parents=[suite], help="what waiting for the slower side costs")
+    verb.set_defaults(run=lambda given: slow_readers(_options(given)))
 
     verb = verbs.add_parser("loading", parents=[suite], help="model loading: traces replayed beside others")
     verb.set_defaults(run=lambda given: loading(given.out))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -25,7 +25,7 @@ from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
@@ -124,9 +124,13 @@ class Pipeline:
             service = self._services[route.upstream]
             if service.host is not None:
                 call.headers = with_host(call.headers, service.host)
-            reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
-            if isinstance(reply.body, Stream) and self._streams is not None:
-                self._streams.reply(call, match.model, reply, reply.body)
+            streams = self._streams
+            if streams is not None and self._may_begin_early(streams, service, call, match):
+                reply = await streams.begin_early(call, match.model, self._dispatch(service, call, match))
+            else:
+                reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
+                if isinstance(reply.body, Stream) and streams is not None:
+                    streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
             self._admission.leave()
             self._account(call, match, _failure(error))
@@ -155,21 +159,29 @@ class Pipeline:
             return None
         return service.cache.kept(call, match, service.cache_policy(match.model))
 
+    @staticmethod
+    def _may_begin_early(streams: Streams, service: Service, call: Call, match: Match) -> bool:
+        """Whether the client may hear of an event stream before its model is there to make one."""
+        if match.route.kind != "stream" or call.is_grpc:
+            return False
+        gate = service.gate
+        return gate is not None and gate.is_cold(match.model) and streams.may_begin_early(call, match.model)
+
     # The steps between here and the wait are plain functions that hand its coroutine up: awaiting it at each
     # step would cost every call a coroutine more, and two passes through it.
-    def _dispatch(self, service: Service, call: Call, match: Match) -> Awaitable[Reply]:
+    def _dispatch(self, service: Service, call: Call, match: Match) -> Coroutine[Any, Any, Reply]:
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
         return self._send(service, match, call)
 
-    def _send(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+    def _send(self, service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
         if service.gate is not None and match.route.kind in NEEDS_MODEL:
             forward = partial(self._forward_to, service)
             return service.gate.serve(call, match.model, forward, match.route.model_at)
         return self._forward(service, match, call)
 
-    def _forward_to(self, service: Service, call: Call) -> Awaitable[Reply]:
+    def _forward_to(self, service: Service, call: Call) -> Coroutine[Any, Any, Reply]:
         """Forward a call that may ask for another model by now."""
         match = self._routes.match(call.method, call.target)
         if is_named_in_body(call, match):
@@ -180,7 +192,7 @@ class Pipeline:
         return await self._forward(service, await name_model(call, match), call)
 
     @staticmethod
-    def _forward(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+    def _forward(service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
         if service.has_bridge and not call.is_grpc:
             return bridge(call, partial(_submit, service, match))
         return _submit(service, match, call)
@@ -216,7 +228,7 @@ class Pipeline:
         )
 
 
-def _submit(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+def _submit(service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
     route = match.route
     if route.codec is None or (route.model_at and not call.is_grpc):
         return service.upstream.exchange(call)

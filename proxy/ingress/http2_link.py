@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, ReaderStalled
 from proxy.http2.errors import ErrorCode
 from proxy.http2.events import (
     DataReceived,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
+    from proxy.exchange import Stream
     from proxy.http2.blocks import BlockWriter
     from proxy.http2.events import Event
     from proxy.http2.headers import RequestHead
@@ -133,6 +134,10 @@ class ClientLink(Link[ServerSession]):
             self._verdicts.clear()
         self._verdicts[id(request)] = request, verdict
         return verdict
+
+    def stalled(self, body: Stream) -> None:
+        """The client reads nothing: it, and not the backend, ends the answer."""
+        body.abandon(ReaderStalled())
 
     def forget(self, stream_id: int) -> None:
         """The call is over."""

@@ -96,6 +96,11 @@ class Gate:
         self._now = clock.now
         self._session_header = session_header
 
+    def is_cold(self, model: str) -> bool:
+        """Whether a call for `model` would have to wait for it."""
+        known = self._models.find(model)
+        return bool(known) and not self._models.is_loaded(known)
+
     async def serve(self, call: Call, model: str, forward: Forward, model_at: tuple[int, ...] = ()) -> Reply:
         """The answer to `call`, which is for `model` (empty: its JSON says); raises `ProxyError`.
 

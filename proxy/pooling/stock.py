@@ -261,6 +261,7 @@ class Stock:
         if wants_warming and not self.core.waiting:
             return True
         self._place(connection)
+        self._dial_for_waiting(self._now())  # more wait than may be dialed for at once
         return False
 
     def _dial_failed(self, error: UpstreamError | None) -> None:

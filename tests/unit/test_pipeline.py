@@ -315,7 +315,7 @@ async def test_the_model_that_a_body_names_chooses_the_policy_and_is_recorded(*,
     call = Call(b"POST", b"/v1/chat/completions", ())
     call.body = arriving(body[:9], body[9:], length=len(body)) if is_arriving else body
     reply = await bench.pipeline.serve(call)
-    assert bench.streamed == ["parrot"]
+    assert set(bench.streamed) == {"parrot"}
     assert bench.upstream.calls[0].body == body
     assert isinstance(reply.body, Stream)
     reply.body.end()

@@ -356,3 +356,8 @@ def test_an_explanation_tells_who_is_refused_and_who_would_answer() -> None:
 
 def test_an_explanation_does_not_wait_for_a_body() -> None:
     assert gate(Fleet()).explain(call(Stream(None)), "") == {"model": "", "managed": False}
+
+
+async def test_a_call_for_a_managed_model_that_is_not_there_would_wait() -> None:
+    gate = Gate(Fleet(warm="ready", cold="unloaded"), lambda _model: (), FakeClock())
+    assert [gate.is_cold(model) for model in ("warm", "cold", "unknown")] == [False, True, False]

@@ -51,6 +51,14 @@ async def test_a_call_gets_its_answer(rig: Rig) -> None:
     assert pool.events.counts == {"connected ok": 1, "waited": 1}
 
 
+async def test_a_crowd_of_long_calls_is_dialed_for_to_the_last(rig: Rig) -> None:
+    pool = rig()
+    for _ in range(30):
+        pool.begin(pool.call())
+    await settle()
+    assert pool.state == (0, 30, 0, 0), "no more than eight dials at once, but as many as calls wait"
+
+
 async def test_the_spans_of_a_call_are_filled_in(rig: Rig) -> None:
     pool = rig()
     pool.dialer.is_eager = False
