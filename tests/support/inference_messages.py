@@ -10,7 +10,10 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ("inference", "tensorflow")
+__all__ = ("Proto", "inference", "put", "tensorflow")
+
+Proto = Any
+"""A message of a class that is made at run time: its fields have no types."""
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
@@ -105,6 +108,17 @@ def _add_field(message: descriptor_pb2.DescriptorProto, package: str, name: str,
         if kind not in _SCALARS:
             field.type_name = f"{package}.{kind}"
     field.label = _Field.LABEL_REPEATED if is_repeated or is_map else _Field.LABEL_OPTIONAL
+
+
+def put(message: Proto, **fields: Proto) -> Proto:
+    """`message` with these fields set; a list takes the place of a repeated one."""
+    for name, value in fields.items():
+        if isinstance(value, list):
+            message.ClearField(name)
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, value)
+    return message
 
 
 inference = _Package("inference", _INFERENCE)
