@@ -13,21 +13,22 @@ from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, DeadlineExceeded, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.grpc import http_status
-from proxy.protobuf.framing import PREFIX, size_of
-from proxy.protobuf.message import peek
+from proxy.protobuf.framing import size_of
 from proxy.routing.deadline import tightest
-from proxy.routing.table import Match
+from proxy.routing.naming import MOST, is_named_in_body, is_worth_waiting_for, named
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 from proxy.timing import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
@@ -35,14 +36,15 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Upstream
     from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
-    from proxy.routing.table import RouteTable
+    from proxy.routing.table import Match, RouteTable
     from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
-__all__ = ("Pipeline", "Recorder", "Service")
+__all__ = ("NEEDS_MODEL", "Pipeline", "Recorder", "Service", "with_host")
 
 _OFF = CachePolicy()
-_NEEDS_MODEL = frozenset({"infer", "stream"})
+NEEDS_MODEL = frozenset({"infer", "stream"})
+"""Kinds of calls that wait for their model."""
 
 
 class Recorder(Protocol):
@@ -117,12 +119,15 @@ class Pipeline:
             self._account(call, match, _failure(error))
             raise
         try:
+            if is_named_in_body(call, match):
+                match = await _named(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
-            if route.model_at and call.is_grpc:
-                match = await _named(call, match)
-            reply = await self._dispatch(call, match)
+            service = self._services[route.upstream]
+            if service.host is not None:
+                call.headers = with_host(call.headers, service.host)
+            reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
             if isinstance(reply.body, Stream) and self._streams is not None:
                 self._streams.reply(call, match.model, reply, reply.body)
         except (Exception, CancelledError) as error:
@@ -146,35 +151,62 @@ class Pipeline:
         call.started_at = self._now()
         self._account(call, None, _failure(error))
 
-    async def _dispatch(self, call: Call, match: Match) -> Reply:
-        service = self._services[match.route.upstream]
-        if service.host is not None:
-            call.headers = _with_host(call.headers, service.host)
+    @staticmethod
+    def _kept(service: Service, call: Call, match: Match) -> Reply | None:
+        """The answer, if it is kept and at hand."""
+        if service.cache is None:
+            return None
+        return service.cache.kept(call, match, service.cache_policy(match.model))
+
+    # The steps between here and the wait are plain functions that hand its coroutine up: awaiting it at each
+    # step would cost every call a coroutine more, and two passes through it.
+    def _dispatch(self, service: Service, call: Call, match: Match) -> Awaitable[Reply]:
         if service.cache is not None:
             fetch = partial(self._send, service, match)
-            return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
-        return await self._send(service, match, call)
+            return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
+        return self._send(service, match, call)
 
-    async def _send(self, service: Service, match: Match, call: Call) -> Reply:
-        if service.gate is not None and match.route.kind in _NEEDS_MODEL:
-            return await service.gate.serve(
-                call, match.model, partial(self._forward_to, service), match.route.model_at
-            )
-        return await self._forward(service, match, call)
+    def _send(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+        if service.gate is not None and match.route.kind in NEEDS_MODEL:
+            forward = partial(self._forward_to, service)
+            return service.gate.serve(call, match.model, forward, match.route.model_at)
+        return self._forward(service, match, call)
 
     async def _forward_to(self, service: Service, call: Call) -> Reply:
         """Forward a call that may ask for another model by now."""
         match = self._routes.match(call.method, call.target)
-        if match.route.model_at and call.is_grpc:
+        if is_named_in_body(call, match):
             match = await _named(call, match)
         return await self._forward(service, match, call)
 
-    @staticmethod
-    def _forward(service: Service, match: Match, call: Call) -> Coroutine[None, None, Reply]:
-        """Not a coroutine around another one: this is on every call's path."""
+    def _forward(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
         if service.has_bridge and not call.is_grpc:
-            return bridge(call, partial(_submit, service, match))
-        return _submit(service, match, call)
+            return bridge(call, partial(self._submit, service, match))
+        return self._submit(service, match, call)
+
+    def _submit(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+        route = match.route
+        if route.codec is None or (route.model_at and not call.is_grpc):
+            return service.upstream.exchange(call)
+        policy = service.policy(match.model)
+        if isinstance(call.body, Stream) and policy.mode != "off":
+            return self._gather(service, match, call, call.body)
+        return service.batcher.submit(call, match, policy)
+
+    async def _gather(self, service: Service, match: Match, call: Call, body: Stream) -> Reply:
+        """Collect a body that is still coming, since only a whole one can be merged.
+
+        A gRPC call that goes on after one message is no unary one, and is not waited for.
+        """
+        policy = service.policy(match.model)
+        most = policy.max_bytes
+        call.claim_body()
+        if call.is_grpc:
+            most = min(most, size_of(await _start(call, body)) or most)
+        async with _in_time(call):
+            whole = await body.gather(most)
+        call.body = body if whole is None else whole
+        return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
@@ -207,23 +239,17 @@ class Pipeline:
         )
 
 
-async def _submit(service: Service, match: Match, call: Call) -> Reply:
-    route = match.route
-    if route.codec is None or (route.model_at and not call.is_grpc):
-        return await service.upstream.exchange(call)
-    policy = service.policy(match.model)
-    if isinstance(call.body, Stream) and policy.mode != "off":
-        await _gather(call, call.body, policy.max_bytes)
-    return await service.batcher.submit(call, match, policy)
-
-
 async def _named(call: Call, match: Match) -> Match:
-    """`match` with the model that the gRPC message of `call` names.
-
-    A message that is still arriving is looked at as far as it has come, and left where it is.
-    """
-    start = await _start(call, call.body) if isinstance(call.body, Stream) else call.body
-    return Match(match.route, peek(start, PREFIX, match.route.model_at).decode(errors="replace"))
+    """`match` with the model that the body names, which is read first if it is small JSON."""
+    body = call.body
+    if isinstance(body, Stream) and call.is_grpc:
+        return named(match, await _start(call, body))
+    if isinstance(body, Stream):
+        whole = await body.gather(MOST) if is_worth_waiting_for(call, body.length) else None
+        if whole is None:
+            return match
+        call.body = body = whole
+    return named(match, body)
 
 
 async def _start(call: Call, body: Stream) -> bytes:
@@ -233,20 +259,6 @@ async def _start(call: Call, body: Stream) -> bytes:
     if start:
         body.unread(start)
     return start
-
-
-async def _gather(call: Call, body: Stream, most: int) -> None:
-    """Have the body of `call` at hand, if it has no more than `most` bytes.
-
-    A gRPC call that goes on after one message is no unary one, and is not waited for.
-    """
-    call.claim_body()
-    if call.is_grpc:
-        most = min(most, size_of(await _start(call, body)) or most)
-    async with _in_time(call):
-        whole = await body.gather(most)
-    if whole is not None:
-        call.body = whole
 
 
 @contextlib.asynccontextmanager
@@ -259,12 +271,13 @@ async def _in_time(call: Call) -> AsyncIterator[None]:
         raise DeadlineExceeded("the deadline passed while the request was arriving") from None
 
 
-def _with_host(headers: Headers, host: bytes) -> Headers:
+def with_host(headers: Headers, host: bytes) -> Headers:
+    """`headers` with `host` in place of the client's `Host`; empty: with none."""
     others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
     return ((b"Host", host), *others) if host else others
 
 
-class _Ending(NamedTuple):
+class _Ending(Struct, frozen=True, gc=False):
     """How a call ended: what the client was told, and whose words they were."""
 
     status: int

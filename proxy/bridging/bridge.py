@@ -16,9 +16,10 @@ from proxy.exchange import Call, Reply, Stream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from proxy.bridging.translation import Translation
     from proxy.exchange import Headers
 
-__all__ = ("bridge",)
+__all__ = ("bridge", "grpc_call")
 
 _MOST_BODY: Final = 64 << 20
 _MOST_ANSWER: Final = 256 << 20
@@ -27,10 +28,7 @@ _MOST_ANSWER: Final = 256 << 20
 async def bridge(call: Call, forward: Callable[[Call], Awaitable[Reply]]) -> Reply:
     """The REST answer to `call`, whose gRPC form `forward` answers; raises `ProxyError`."""
     translation = translate(call.method, call.target, await _body_of(call), call.headers)
-    inner = Call(b"POST", translation.path, metadata(call.headers), translation.body, deadline=call.deadline)
-    inner.is_grpc, inner.idempotent = True, call.idempotent
-    inner.scheme, inner.peer, inner.identity = call.scheme, call.peer, call.identity
-    inner.http_version, inner.started_at = call.http_version, call.started_at
+    inner = grpc_call(call, translation)
     try:
         reply = await forward(inner)
         body, trailers = await _whole(reply)
@@ -39,6 +37,16 @@ async def bridge(call: Call, forward: Callable[[Call], Awaitable[Reply]]) -> Rep
         call.batch = inner.batch
     answer = rest_answer(translation, reply.status, reply.headers, body, trailers)
     return Reply(answer.status, answer.headers, answer.body, source=reply.source)
+
+
+def grpc_call(call: Call, translation: Translation) -> Call:
+    """The gRPC call that is made for `call`."""
+    headers = metadata(call.headers)
+    inner = Call(b"POST", translation.path, headers, translation.body, deadline=call.deadline)
+    inner.is_grpc, inner.idempotent = True, call.idempotent
+    inner.scheme, inner.peer, inner.identity = call.scheme, call.peer, call.identity
+    inner.http_version, inner.started_at = call.http_version, call.started_at
+    return inner
 
 
 async def _body_of(call: Call) -> bytes:

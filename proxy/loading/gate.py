@@ -14,20 +14,21 @@ from __future__ import annotations
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
-from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading
+from proxy.errors import LoadFailed, ModelLoading, Shed
 from proxy.exchange import Reply, Stream, field
 from proxy.http2.grpc import http_status
-from proxy.protobuf.framing import frame, message_at
-from proxy.protobuf.message import replaced
+from proxy.protobuf.framing import PREFIX, frame, message_at
+from proxy.protobuf.message import peek, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from proxy.exchange import Call
+    from proxy.loading.actions import Prospect
     from proxy.timing import Clock, Deadline
 
     Forward = Callable[[Call], Awaitable[Reply]]
@@ -57,6 +58,9 @@ class Models(Protocol):
 
     async def ready(self, model: str, deadline: Deadline) -> None:
         """Return once it may go on; ProxyError."""
+
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        """What a request would meet; None when the model is not managed."""
 
     def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
         """The backend answered; True when it should be asked once more."""
@@ -93,7 +97,7 @@ class Gate:
         self._session_header = session_header
 
     async def serve(self, call: Call, model: str, forward: Forward, model_at: tuple[int, ...] = ()) -> Reply:
-        """The answer to `call`, which is for `model` (empty: its JSON says); raises `ProxyError`.
+        """The answer to `call`, which is for `model` (empty: its body says); raises `ProxyError`.
 
         `model_at` leads to the model's name in a gRPC message.
         """
@@ -113,6 +117,25 @@ class Gate:
         marks = ((b"X-Model-Fallback", other.encode()), (b"Cache-Control", b"no-store"))
         reply.headers = (*reply.headers, *marks)
         return reply
+
+    def explain(self, call: Call, model: str) -> dict[str, object]:
+        """Whether `call`, for `model` (empty: its body says), would wait, as JSON values. Changes nothing."""
+        model = model or _named_in(call)
+        prospect = self._models.prospect(model, call.deadline)
+        if prospect is None:
+            return {"model": model, "managed": False}
+        found: dict[str, object] = {
+            "model": model,
+            "managed": True,
+            "state": prospect.state,
+            "waits": prospect.waits,
+            "ready_in_s": round(prospect.eta_s, 3),
+        }
+        if prospect.refusal is not None:
+            ready = [other for other in self._fallbacks(model) if self._models.is_loaded(other)]
+            found["refused"] = {"reason": prospect.refusal.reason, "why": prospect.refusal.detail}
+            found["fallback"] = next((other for other in ready if other != model), None)
+        return found
 
     async def _serve_by(self, call: Call, model: str, forward: Forward) -> Reply:
         """The answer of a managed model to `call`, which is observed from here until the answer has left."""
@@ -155,44 +178,68 @@ class Gate:
 
     async def _unless_cold(self, call: Call, model: str, forward: Forward, reply: Reply) -> Reply:
         """`reply`, or another one once the model is loaded, if that is what was wrong."""
-        body = reply.body
-        if isinstance(body, Stream):
-            whole = await body.gather(_ERROR_BYTES)
-            if whole is None:
-                return reply
-            reply.body = body = whole
-        text = body if not call.is_grpc else field(reply.trailers or reply.headers, b"grpc-message") or b""
-        is_cold = self._models.answered(model, _status(call, reply), text, 0.0)
+        is_cold = self._models.answered(model, _status(call, reply), await _words(call, reply), 0.0)
         if not is_cold or isinstance(call.body, Stream):
             return reply
         try:
             await self._models.ready(model, call.deadline)
-        except (ModelLoading, LoadFailed, DeadlineExceeded):
+        except (Shed, LoadFailed):
             return reply  # the backend's own words say it best
         return await forward(call)
 
 
-async def _model_in_body(call: Call) -> str:
-    """The model that a JSON body (OpenAI, Ollama) names; empty when it names none."""
+def _status(call: Call, reply: Reply) -> int:
+    """The status of an answer in HTTP's terms; of one in gRPC that is still coming nothing bad is known."""
+    if not call.is_grpc or isinstance(reply.body, Stream):
+        return reply.status
+    return http_status(reply.status, reply.trailers or reply.headers)
+
+
+async def _words(call: Call, reply: Reply) -> bytes:
+    """What an answer says in plain words, if that is short."""
     if call.is_grpc:
-        return ""  # no JSON, and a two-way stream must not be waited for
+        return unquote_to_bytes(field(reply.trailers or reply.headers, b"grpc-message") or b"")
+    if isinstance(reply.body, Stream):
+        whole = await reply.body.gather(_ERROR_BYTES)
+        if whole is None:
+            return b""
+        reply.body = whole
+    return reply.body
+
+
+async def _model_in_body(call: Call) -> str:
+    """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
+    if _is_nameless(call):
+        return ""
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
         if whole is None:
             return ""
         call.body = whole
+    return _named_in(call)
+
+
+def _is_nameless(call: Call) -> bool:
+    """Other gRPC messages name no model, and a two-way stream must not be waited for."""
+    return call.is_grpc and not call.target.endswith(b"/ModelInfer")
+
+
+def _named_in(call: Call) -> str:
+    """The model that a body in hand names; empty when none does."""
+    if isinstance(call.body, Stream) or _is_nameless(call):
+        return ""
+    if call.is_grpc:
+        return _model_in_message(call.body)
     try:
         return _decode_name(call.body).model
     except msgspec.DecodeError:
         return ""
 
 
-def _status(call: Call, reply: Reply) -> int:
-    """What the answer means in HTTP's terms; one that is still coming has not failed yet."""
-    if not call.is_grpc or isinstance(reply.body, Stream):
-        return reply.status
-    return http_status(reply.status, reply.trailers or reply.headers)
+def _model_in_message(body: bytes) -> str:
+    """Field 1 of a ``ModelInferRequest`` in its frame: the model's name."""
+    return "" if body[:1] == b"\1" else peek(body, PREFIX, (1,)).decode(errors="replace")
 
 
 def _redirect(call: Call, model: str, other: str, model_at: tuple[int, ...]) -> bool:
