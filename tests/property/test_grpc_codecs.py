@@ -147,8 +147,8 @@ def predictions(draw: st.DrawFn) -> list[Proto]:
 
 def written_out(tensor: Proto) -> list[object]:
     """Every element of a tensor, the last value repeated."""
-    values = list(getattr(tensor, VALUES[tensor.dtype][0]))
-    places = tensor.tensor_shape.dim[0].size * tensor.tensor_shape.dim[1].size
+    values: list[object] = list(getattr(tensor, VALUES[tensor.dtype][0]))
+    places = int(tensor.tensor_shape.dim[0].size * tensor.tensor_shape.dim[1].size)
     return values + values[-1:] * (places - len(values))
 
 
