@@ -27,7 +27,7 @@ __all__ = ("Answer", "Loads", "drive", "past")
 
 RUN_S = 0.005
 PAUSE_S = 1.0
-LOOK_S = 0.05
+LOOK_S = 0.2
 
 
 class Answer(NamedTuple):

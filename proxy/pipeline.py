@@ -7,8 +7,6 @@ once, when its answer has left.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,18 +15,17 @@ from msgspec import Struct
 
 from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
-from proxy.errors import ClientGone, DeadlineExceeded, ProxyError
+from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.gathering import gather_body, name_model
 from proxy.http2.grpc import http_status
-from proxy.protobuf.framing import size_of
 from proxy.routing.deadline import tightest
-from proxy.routing.naming import MOST, is_named_in_body, is_worth_waiting_for, named
+from proxy.routing.naming import is_named_in_body
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
-from proxy.timing import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
@@ -120,7 +117,7 @@ class Pipeline:
             raise
         try:
             if is_named_in_body(call, match):
-                match = await _named(call, match)
+                match = await name_model(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
@@ -176,37 +173,14 @@ class Pipeline:
         """Forward a call that may ask for another model by now."""
         match = self._routes.match(call.method, call.target)
         if is_named_in_body(call, match):
-            match = await _named(call, match)
+            match = await name_model(call, match)
         return await self._forward(service, match, call)
 
-    def _forward(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+    @staticmethod
+    def _forward(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
         if service.has_bridge and not call.is_grpc:
-            return bridge(call, partial(self._submit, service, match))
-        return self._submit(service, match, call)
-
-    def _submit(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
-        route = match.route
-        if route.codec is None or (route.model_at and not call.is_grpc):
-            return service.upstream.exchange(call)
-        policy = service.policy(match.model)
-        if isinstance(call.body, Stream) and policy.mode != "off":
-            return self._gather(service, match, call, call.body)
-        return service.batcher.submit(call, match, policy)
-
-    async def _gather(self, service: Service, match: Match, call: Call, body: Stream) -> Reply:
-        """Collect a body that is still coming, since only a whole one can be merged.
-
-        A gRPC call that goes on after one message is no unary one, and is not waited for.
-        """
-        policy = service.policy(match.model)
-        most = policy.max_bytes
-        call.claim_body()
-        if call.is_grpc:
-            most = min(most, size_of(await _start(call, body)) or most)
-        async with _in_time(call):
-            whole = await body.gather(most)
-        call.body = body if whole is None else whole
-        return await service.batcher.submit(call, match, policy)
+            return bridge(call, partial(_submit, service, match))
+        return _submit(service, match, call)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
@@ -239,36 +213,20 @@ class Pipeline:
         )
 
 
-async def _named(call: Call, match: Match) -> Match:
-    """`match` with the model that the body names, which is read first if it is small JSON."""
-    body = call.body
-    if isinstance(body, Stream) and call.is_grpc:
-        return named(match, await _start(call, body))
-    if isinstance(body, Stream):
-        whole = await body.gather(MOST) if is_worth_waiting_for(call, body.length) else None
-        if whole is None:
-            return match
-        call.body = body = whole
-    return named(match, body)
+def _submit(service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+    route = match.route
+    if route.codec is None or (route.model_at and not call.is_grpc):
+        return service.upstream.exchange(call)
+    policy = service.policy(match.model)
+    if isinstance(call.body, Stream) and policy.mode != "off":
+        return _gather_and_submit(service, match, call, policy)
+    return service.batcher.submit(call, match, policy)
 
 
-async def _start(call: Call, body: Stream) -> bytes:
-    """What has come of the body of `call`, once there is anything; it is left where it is."""
-    async with _in_time(call):
-        start = await body.read()
-    if start:
-        body.unread(start)
-    return start
-
-
-@contextlib.asynccontextmanager
-async def _in_time(call: Call) -> AsyncIterator[None]:
-    """Raises `DeadlineExceeded` when `call` takes too long to arrive."""
-    try:
-        async with asyncio.timeout_at(None if call.deadline == NEVER else call.deadline):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded("the deadline passed while the request was arriving") from None
+async def _gather_and_submit(service: Service, match: Match, call: Call, policy: BatchPolicy) -> Reply:
+    """Only a whole body can be merged."""
+    await gather_body(call, policy.max_bytes)
+    return await service.batcher.submit(call, match, policy)
 
 
 def with_host(headers: Headers, host: bytes) -> Headers:

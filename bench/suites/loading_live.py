@@ -3,14 +3,13 @@
 Ten forests that take about 1.7 s to load stand behind an unmodified MLServer whose memory holds six. Two
 are asked all the time, six by timers, two now and then (`bench.live_traffic`).
 
-*First requests* are compared under four ways to run such a server:
+*First requests* are compared under three ways to run such a server:
 
 * ``none``: no loader. The operator has loaded six models for good, the two that are asked all the time and
   four of the timers; whoever asks for another is told that it does not exist.
 * ``demand`` and ``predictive``: Pillion with that mode, a history of the two hours before (played through
   the production planner, as its snapshot would hold it), models unloaded after 8 s of idleness, and, in the
   second, predictions that may evict.
-* ``all loaded``: memory without end, which is the floor.
 
 *Others* are compared while one model is loaded and unloaded all the time: by hand at the server's own port,
 and by Pillion. MLServer loads on its event loop, and answers nobody meanwhile; so the same is done with a
@@ -35,7 +34,7 @@ from bench.live_load import Answer, Loads, drive, past
 from bench.live_traffic import Roles, traffic
 from bench.report import Report
 from bench.statistics import interleaved, spread
-from bench.subjects import Running, demo
+from bench.subjects import demo
 from bench.suites.common import Options, open_loop, valid_pairs
 from bench.tables import markdown, milliseconds
 from proxy.demo.client import post
@@ -57,10 +56,10 @@ SPAN_S = 90.0
 COUNT_FROM_S = 10.0
 PAST_S = 7200.0
 PAST_HOT_RATE = 0.5
-READY_S = 12.0
-OTHERS_RATE = 40.0
+READY_S = 8.0
+CASES = ("direct", "direct, loads by hand", "Pillion", "Pillion, its loads")
 THREADED = "bench.threaded_sklearn.ThreadedSKLearn"
-WAYS = ("none", "demand", "predictive", "all loaded")
+WAYS = ("none", "demand", "predictive")
 LEARNED = ("demand", "predictive")
 DEMO_LOAD_S = 1.7
 _ROW = [image for image, _ in sample_images()][:1]
@@ -91,7 +90,7 @@ async def loading_live(options: Options, *, span_s: float = SPAN_S, models: Path
         folder = models or Path(scratch) / "forests"
         size = train_forests(folder)
         await _firsts(report, folder, size, span_s, Path(scratch))
-        await _others(report, folder, options, Path(scratch))
+        await _others(report, folder, options)
     return report
 
 
@@ -135,13 +134,13 @@ async def _firsts(report: Report, folder: Path, size: int, span_s: float, scratc
 
 
 async def _one_way(way: str, folder: Path, size: int, span_s: float, scratch: Path) -> list[Answer]:
-    shots = traffic(ROLES, 0.0, span_s if way in LEARNED else 0.5 * span_s)  # the others do not change
+    shots = traffic(ROLES, 0.0, span_s if way in LEARNED else 0.5 * span_s)  # nothing changes there
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(mlserver(folder, is_empty=True))
         loads = Loads(await stack.enter_async_context(aiohttp.ClientSession()))
         url = server.url
         if way not in LEARNED:
-            for name in NAMES if way == "all loaded" else NAMES[:PLACES]:
+            for name in NAMES[:PLACES]:
                 await loads.by_hand(url, name)
             await asyncio.sleep(1.0)
             begin_in_s = 1.0
@@ -191,54 +190,72 @@ class _Listening:
 
 
 # ----------------------------------------------------------------- who else waits
-async def _others(report: Report, folder: Path, options: Options, scratch: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A server with loaded models (`hot`) and one that is loaded and unloaded (`cold`)."""
+
+    title: str
+    url: str
+    hot: tuple[str, ...]
+    cold: str
+    rate: float
+    """Requests per second to the loaded ones."""
+
+
+async def _others(report: Report, folder: Path, options: Options) -> None:
     """Requests to loaded models, without loads and with one after the other."""
-    for title, runtime in (
-        ("MLServer", RUNTIME),
-        ("MLServer, loading in a thread", THREADED),
-        ("a server whose loads cost nothing", ""),
-    ):
-        found: dict[str, list[Measured]] = defaultdict(list)
-        async with AsyncExitStack() as stack:
-            if runtime:
-                server = await stack.enter_async_context(
-                    mlserver(folder, is_empty=True, runtime=runtime, core=options.cores.backend)
-                )
-                direct, hot, cold = server.url, ROLES.hot, NAMES[-1]
-            else:
-                running: Running = await stack.enter_async_context(
-                    demo(options.cores.backend, "--model", f"cold=sum:{DEMO_LOAD_S}")
-                )
-                direct, hot, cold = running.url, ("digits",), "cold"
-            loads = Loads(await stack.enter_async_context(aiohttp.ClientSession()))
-            for name in hot if runtime else ():
-                await loads.by_hand(direct, name)
-            loading = "mode: demand"
-            sidecar = await stack.enter_async_context(
-                _sidecar(direct, "open-inference", loading, options.cores.proxy)
+    for title, runtime in (("MLServer", RUNTIME), ("MLServer, loading in a thread", THREADED)):
+        async with mlserver(folder, is_empty=True, runtime=runtime, core=options.cores.backend) as server:
+            found = await _stage(Stage(title, server.url, ROLES.hot, NAMES[-1], 40.0), options)
+        _report_others(report, title, found)
+        pairs = (("Pillion, its loads", "direct, loads by hand"), ("direct, loads by hand", "direct"))
+        for claim, pair in zip(
+            ("Pillion's loads over loads by hand", "loads by hand over none"), pairs, strict=True
+        ):
+            report.objective(
+                f"{title}: p99 of others, {claim}, is at most 1.10", _grown(found, *pair), most=1.10
             )
-            await loads.until_listed(sidecar.admin, cold)
-            for name in interleaved(
-                ["direct", "direct, loads by hand", "Pillion", "Pillion, its loads"], options.rounds
-            ):
-                is_pillion = name.startswith("Pillion")
-                url = sidecar.url if is_pillion else direct
-                requests = [post(url, f"/v2/models/{model}/infer", BODY) for model in hot]
-                async with AsyncExitStack() as during:
-                    if "loads" in name:
-                        cycle = loads.by_admin if is_pillion else loads.by_hand
-                        await during.enter_async_context(
-                            loads.again_and_again(cycle, sidecar.admin if is_pillion else direct, cold)
-                        )
-                    found[name].append(
-                        await open_loop(
-                            url, requests, rate=OTHERS_RATE, options=options, core=options.cores.proxy
-                        )
-                    )
-        _report_others(report, title, found, is_free=not runtime)
+    async with demo(options.cores.backend, "--model", f"cold=sum:{DEMO_LOAD_S}") as free:
+        title = "a server whose loads cost nothing"
+        found = await _stage(Stage(title, free.url, ("digits",), "cold", 150.0), options)
+    _report_others(report, title, found)
+    claim = f"{title}: p99 of others, Pillion's loads over none, is at most 1.10"
+    report.objective(claim, _grown(found, "Pillion, its loads", "Pillion"), most=1.10)
 
 
-def _report_others(report: Report, title: str, found: dict[str, list[Measured]], *, is_free: bool) -> None:
+async def _stage(stage: Stage, options: Options) -> dict[str, list[Measured]]:
+    found: dict[str, list[Measured]] = defaultdict(list)
+    async with (
+        aiohttp.ClientSession() as session,
+        _sidecar(stage.url, "open-inference", "mode: demand") as sidecar,
+    ):
+        loads = Loads(session)
+        for name in stage.hot:
+            await loads.by_hand(stage.url, name)
+        await loads.until_listed(sidecar.admin, stage.cold)
+        for name in interleaved(CASES, options.rounds):
+            url = sidecar.url if "Pillion" in name else stage.url
+            cycle, control = (
+                (loads.by_admin, sidecar.admin) if "Pillion" in name else (loads.by_hand, stage.url)
+            )
+            requests = [post(url, f"/v2/models/{model}/infer", BODY) for model in stage.hot]
+            async with AsyncExitStack() as during:
+                if "loads" in name:
+                    await during.enter_async_context(loads.again_and_again(cycle, control, stage.cold))
+                core = options.cores.proxy  # the server's own core is what loads keep busy
+                found[name].append(
+                    await open_loop(url, requests, rate=stage.rate, options=options, core=core)
+                )
+    return found
+
+
+def _grown(found: dict[str, list[Measured]], one: str, other: str) -> list[float]:
+    """p99 over p99, round by round."""
+    pairs = valid_pairs(found[one], found[other])
+    return [this.quantiles["p99"] / that.quantiles["p99"] for this, that in pairs]
+
+
+def _report_others(report: Report, title: str, found: dict[str, list[Measured]]) -> None:
     rows = [
         [
             name,
@@ -249,33 +266,8 @@ def _report_others(report: Report, title: str, found: dict[str, list[Measured]],
         ]
         for name, rounds in found.items()
     ]
-    report.section(
-        f"Requests to loaded models: {title}",
-        markdown(["", "p50, ms", "p99, ms", "errors", "valid rounds"], rows),
-    )
-
-    def grown(one: str, other: str) -> list[float]:
-        pairs = valid_pairs(found[one], found[other])
-        return [this.quantiles["p99"] / that.quantiles["p99"] for this, that in pairs]
-
-    by_pillion = "p99 of others while Pillion loads over"
-    if is_free:
-        report.objective(
-            f"{title}: {by_pillion} p99 without loads is at most 1.10",
-            grown("Pillion, its loads", "Pillion"),
-            most=1.10,
-        )
-    else:
-        report.objective(
-            f"{title}: {by_pillion} direct with loads by hand is at most 1.10",
-            grown("Pillion, its loads", "direct, loads by hand"),
-            most=1.10,
-        )
-        report.objective(
-            f"{title}: its own p99 with loads by hand over none is at most 1.10",
-            grown("direct, loads by hand", "direct"),
-            most=1.10,
-        )
+    head = ["", "p50, ms", "p99, ms", "errors", "valid rounds"]
+    report.section(f"Requests to loaded models: {title}", markdown(head, rows))
     report.data[title] = {name: [each.document() for each in rounds] for name, rounds in found.items()}
 
 

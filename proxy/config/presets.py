@@ -14,7 +14,7 @@ never an answer.
 
 Sources: KServe V1 (``/v1/models/{model}:predict``), the Open Inference Protocol (``/v2/…``, with the model
 repository extension) over REST and gRPC, TensorFlow Serving over both, the OpenAI REST paths that inference
-servers share. RFC 9110 §9.2.2 says which methods are idempotent.
+servers share, the APIs of Ollama and TorchServe. RFC 9110 §9.2.2 says which methods are idempotent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ("PROTOCOLS", "Dialect", "Protocol", "ProtocolName", "is_bridged", "protocol_routes", "routes_of")
 
-ProtocolName = Literal["kserve-v1", "open-inference", "tf-serving", "openai", "generic"]
+ProtocolName = Literal[
+    "kserve-v1", "open-inference", "tf-serving", "openai", "ollama", "torchserve", "generic"
+]
 Dialect = Literal["kserve", "openai"]
 """How a protocol spells an error: ``{"error": "…"}`` or ``{"error": {"message": "…", …}}``."""
 
@@ -169,11 +171,30 @@ _OPENAI = (
     Preset("model_metadata", "GET", "/v1/models/{model}", "metadata"),
 )
 
+_OLLAMA = (
+    Preset("generate", "POST", "/api/generate", "stream"),
+    Preset("chat", "POST", "/api/chat", "stream"),
+    Preset("embed", "POST", "/api/embed", "infer"),
+    Preset("embeddings", "POST", "/api/embeddings", "infer"),
+    Preset("model_list", "GET", "/api/tags", "metadata"),
+    Preset("running", "GET", "/api/ps", "other"),
+    Preset("version", "GET", "/api/version", "health"),
+    *_OPENAI,
+)
+
+_TORCHSERVE = (
+    Preset("predict", "POST", "/predictions/{model}", "infer"),
+    Preset("predict_version", "POST", "/predictions/{model}/{version}", "infer"),
+    Preset("ping", "GET", "/ping", "health"),
+)
+
 PROTOCOLS: dict[ProtocolName, Protocol] = {
     "kserve-v1": Protocol(_KSERVE_V1, "/v1/models", "kserve"),
     "open-inference": Protocol(_OPEN_INFERENCE, "/v2/health/ready", "kserve", _OPEN_INFERENCE_GRPC),
     "tf-serving": Protocol(_TF_SERVING, None, "kserve", _TF_SERVING_GRPC),
     "openai": Protocol(_OPENAI, "/v1/models", "openai"),
+    "ollama": Protocol(_OLLAMA, "/api/version", "kserve"),
+    "torchserve": Protocol(_TORCHSERVE, "/ping", "kserve"),
     "generic": Protocol((), None, "kserve"),
 }
 

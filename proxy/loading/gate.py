@@ -21,8 +21,8 @@ import msgspec
 from proxy.errors import LoadFailed, ModelLoading, Shed
 from proxy.exchange import Reply, Stream, field
 from proxy.http2.grpc import http_status
-from proxy.protobuf.framing import PREFIX, frame, message_at
-from proxy.protobuf.message import peek, replaced
+from proxy.protobuf.framing import frame, message_at
+from proxy.protobuf.message import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,8 +44,8 @@ _BODY_BYTES = 8 << 20
 class Models(Protocol):
     """What the gate needs of a loader."""
 
-    def is_managed(self, model: str) -> bool:
-        """Whether anything is known of `model`."""
+    def find(self, model: str) -> str:
+        """The managed model that requests mean by `model`; empty when there is none."""
 
     def is_loaded(self, model: str) -> bool:
         """Whether `model` is known to be ready."""
@@ -97,17 +97,18 @@ class Gate:
         self._session_header = session_header
 
     async def serve(self, call: Call, model: str, forward: Forward, model_at: tuple[int, ...] = ()) -> Reply:
-        """The answer to `call`, which is for `model` (empty: its body says); raises `ProxyError`.
+        """The answer to `call`, which is for `model` (empty: its JSON says); raises `ProxyError`.
 
         `model_at` leads to the model's name in a gRPC message.
         """
         models = self._models
         if not model:
             model = await _model_in_body(call)
-        if not models.is_managed(model):
+        known = models.find(model)
+        if not known:
             return await forward(call)
         try:
-            return await self._serve_by(call, model, forward)
+            return await self._serve_by(call, known, forward)
         except (ModelLoading, LoadFailed) as error:
             other = self._fallback(call, model, model_at)
             if other is None:
@@ -121,7 +122,7 @@ class Gate:
     def explain(self, call: Call, model: str) -> dict[str, object]:
         """Whether `call`, for `model` (empty: its body says), would wait, as JSON values. Changes nothing."""
         model = model or _named_in(call)
-        prospect = self._models.prospect(model, call.deadline)
+        prospect = self._models.prospect(self._models.find(model) or model, call.deadline)
         if prospect is None:
             return {"model": model, "managed": False}
         found: dict[str, object] = {
@@ -208,9 +209,9 @@ async def _words(call: Call, reply: Reply) -> bytes:
 
 
 async def _model_in_body(call: Call) -> str:
-    """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
-    if _is_nameless(call):
-        return ""
+    """The model that a JSON body (OpenAI, Ollama) names; empty when it names none."""
+    if call.is_grpc:
+        return ""  # no JSON, and a two-way stream must not be waited for
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
@@ -220,26 +221,14 @@ async def _model_in_body(call: Call) -> str:
     return _named_in(call)
 
 
-def _is_nameless(call: Call) -> bool:
-    """Other gRPC messages name no model, and a two-way stream must not be waited for."""
-    return call.is_grpc and not call.target.endswith(b"/ModelInfer")
-
-
 def _named_in(call: Call) -> str:
-    """The model that a body in hand names; empty when none does."""
-    if isinstance(call.body, Stream) or _is_nameless(call):
+    """The model that a JSON body in hand names; empty when none does."""
+    if call.is_grpc or isinstance(call.body, Stream):
         return ""
-    if call.is_grpc:
-        return _model_in_message(call.body)
     try:
         return _decode_name(call.body).model
     except msgspec.DecodeError:
         return ""
-
-
-def _model_in_message(body: bytes) -> str:
-    """Field 1 of a ``ModelInferRequest`` in its frame: the model's name."""
-    return "" if body[:1] == b"\1" else peek(body, PREFIX, (1,)).decode(errors="replace")
 
 
 def _redirect(call: Call, model: str, other: str, model_at: tuple[int, ...]) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading, ProxyError, QueueFull
 from proxy.loading.actions import Cancel, Load, Refuse, Release, Unload
 from proxy.loading.control.base import ControlError
+from proxy.loading.control.ollama import full_name
 from proxy.loading.executor import Executor
 from proxy.loading.history_file import HistoryKeeper
 from proxy.loading.planner import Planner
@@ -116,6 +117,14 @@ class Loader:
     def is_managed(self, model: str) -> bool:
         """Whether the backend or the configuration knows `model`."""
         return model in self.planner.state.residency.slots
+
+    def find(self, model: str) -> str:
+        """The managed model that requests mean by `model`; empty when there is none."""
+        slots = self.planner.state.residency.slots
+        if model in slots:
+            return model
+        full = full_name(model) if model and self.protocol == "ollama" else ""
+        return full if full in slots else ""
 
     def is_loaded(self, model: str) -> bool:
         """Whether `model` is known to be ready."""

@@ -2,15 +2,13 @@
 
 Theory of operation
 -------------------
+A gRPC path names a method only: the model is a field of the message, at a place that the route knows.
 OpenAI's paths are the same for every model: the name is the member ``model`` of the JSON body, and what an
 operator says of a model, and its metrics, go by that name. A body that is at hand is decoded with everything
 else skipped, which costs about a microsecond for each two kilobytes. One that is still arriving is worth
 waiting for only when it says that it is small (`MOST`): its backend could not begin before the last byte
 either. A larger one is passed on as it comes and goes by no name, and so does one of unknown length, whose
 answer may begin before it ends.
-
-gRPC messages name the model in the field that their route tells. It stands near the front, so the bytes that
-came first are enough, and nothing is waited for.
 """
 
 from __future__ import annotations
@@ -19,8 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from proxy.protobuf.framing import PREFIX
-from proxy.protobuf.message import peek
 from proxy.routing.table import Match
 
 if TYPE_CHECKING:
@@ -41,9 +37,9 @@ _decode: Final = msgspec.json.Decoder(_Named).decode
 
 def is_named_in_body(call: Call, match: Match) -> bool:
     """Whether only the body can say which model `call` is for."""
-    if call.is_grpc:
-        return bool(match.route.model_at)
-    return not match.model and match.route.kind in _KINDS
+    if match.model or match.route.kind not in _KINDS:
+        return False
+    return bool(match.route.model_at) or not call.is_grpc
 
 
 def is_worth_waiting_for(call: Call, length: int | None) -> bool:
@@ -55,13 +51,7 @@ def is_worth_waiting_for(call: Call, length: int | None) -> bool:
 
 
 def named(match: Match, body: bytes) -> Match:
-    """`match` with the model that `body` names; itself when it names none.
-
-    The first bytes of a gRPC message will do.
-    """
-    if match.route.model_at:
-        name = peek(body, PREFIX, match.route.model_at)
-        return Match(match.route, name.decode(errors="replace")) if name else match
+    """`match` with the model that `body` names; itself when it names none."""
     try:
         model = _decode(body).model
     except msgspec.DecodeError:

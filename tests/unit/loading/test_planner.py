@@ -6,6 +6,7 @@ import pytest
 
 from proxy.loading.actions import Failure, Prospect, Refuse, Report
 from proxy.loading.history import History
+from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.queue import Ticket
 from proxy.loading.residency import State
 from tests.unit.loading.worlds import GIB, START, World, model
@@ -119,6 +120,16 @@ class TestRefusals:
         world = World(max_wait=20.0)
         ticket = world.wait("a")
         assert ticket.deadline == world.now + 20
+
+    def test_what_was_never_loaded_is_waited_for_on_the_chance(self) -> None:
+        unknown = ModelLoadPolicy()
+        world = World("ab", places=9, models={"a": unknown, "b": unknown})
+        world.wait("a", within=2)
+        assert world.decide() == ["load a"]
+        world.wait("b", within=2)
+        world.pass_time(1)
+        assert world.loaded("a", 1.0) == ["release a", "load b"]
+        assert world.loaded("b", 1.0) == ["release b"]
 
     def test_a_deadline_that_passes_in_the_queue_is_a_refusal(self) -> None:
         world = World()

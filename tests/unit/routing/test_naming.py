@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from proxy.exchange import Call
-from proxy.protobuf.framing import frame
 from proxy.routing.naming import MOST, is_named_in_body, is_worth_waiting_for, named
 from proxy.routing.policy import Kind, Route, Rule
 from proxy.routing.table import Match
@@ -43,8 +42,9 @@ def test_a_body_is_asked_only_where_the_path_says_nothing() -> None:
     assert not is_named_in_body(call(), match(model="m"))
     grpc = call()
     grpc.is_grpc = True
-    assert not is_named_in_body(grpc, match())
-    assert is_named_in_body(grpc, message(1))
+    assert not is_named_in_body(grpc, match()), "a message of which nothing is known"
+    route = Route("infer", "model", "open-inference", "infer", (Rule((), "*"),), model_at=(1,))
+    assert is_named_in_body(grpc, Match(route, ""))
 
 
 def test_only_a_small_body_is_waited_for() -> None:
@@ -52,26 +52,3 @@ def test_only_a_small_body_is_waited_for() -> None:
     assert not is_worth_waiting_for(call(), MOST + 1)
     assert not is_worth_waiting_for(call(), None)
     assert not is_worth_waiting_for(call((b"Expect", b"100-continue")), 10)
-
-
-def message(*model_at: int) -> Match:
-    rules = (Rule(("POST",), "/inference.GRPCInferenceService/ModelInfer"),)
-    return Match(Route("ModelInfer", "model", "open-inference", "infer", rules, model_at=model_at))
-
-
-@pytest.mark.parametrize(
-    ("body", "model_at", "model"),
-    [
-        (frame(b"\x0a\x01m\x12\x013"), (1,), "m"),
-        (frame(b"\x0a\x03\x0a\x01m"), (1, 1), "m"),
-        (frame(b"\x0a\x01m" + b"x" * 100)[:8], (1,), "m"),
-        (frame(b"\x0a\x01\xff"), (1,), "\ufffd"),
-        (frame(b"\x0a\x05m"), (1,), ""),
-        (b"", (1,), ""),
-    ],
-)
-def test_the_field_of_a_message_names_the_model(body: bytes, model_at: tuple[int, ...], model: str) -> None:
-    subject = message(*model_at)
-    found = named(subject, body)
-    assert (found.model, found.route) == (model, subject.route)
-    assert (found is subject) == (not model)
