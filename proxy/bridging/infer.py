@@ -120,9 +120,8 @@ def _contents(tensor: _Tensor, size: object, rest: bytes) -> tuple[bytes, bytes]
         return rest[:size], rest[size:]
     if tensor.datatype in {"FP16", "BF16"}:
         raise ValueError(f"input {tensor.name}: {tensor.datatype} has no JSON form, send it as bytes")
-    values: list[object] = []
-    _flatten(tensor.data, values)
-    if not isinstance(tensor.data, list) or len(values) != count:
+    values = _elements(tensor)
+    if len(values) != count:
         raise ValueError(f"input {tensor.name} has {len(values)} elements for shape {tensor.shape}")
     try:
         return encode(tensor.datatype, values), rest
@@ -130,15 +129,25 @@ def _contents(tensor: _Tensor, size: object, rest: bytes) -> tuple[bytes, bytes]
         raise ValueError(f"input {tensor.name}: {error}") from None
 
 
-def _flatten(data: object, values: list[object]) -> None:
-    """Collect the elements of lists in lists."""
+def _elements(tensor: _Tensor) -> list[object]:
+    """The elements of ``data``, which is flat or has a list for each dimension."""
+    data = tensor.data
     if not isinstance(data, list):
-        values.append(data)
-    elif data and isinstance(data[0], list):
-        for inner in data:
-            _flatten(inner, values)
-    else:
-        values += data
+        raise ValueError(f"input {tensor.name} has no data")  # noqa: TRY004  callers expect one exception
+    if not data or not isinstance(data[0], list):
+        return data
+    try:
+        return _nested(data, tensor.shape)
+    except ValueError:
+        raise ValueError(f"input {tensor.name} has data of another shape than {tensor.shape}") from None
+
+
+def _nested(data: object, shape: list[int]) -> list[object]:
+    if not isinstance(data, list) or not shape or len(data) != shape[0]:
+        raise ValueError
+    if len(shape) == 1:
+        return data
+    return [element for inner in data for element in _nested(inner, shape[1:])]
 
 
 def _input(tensor: _Tensor, parameters: dict[str, object]) -> bytes:

@@ -28,6 +28,7 @@ _INT64: Final = key(2, VARINT)
 _STRING: Final = key(3)
 _DOUBLE: Final = key(4, FIXED64)
 _UINT64: Final = key(5, VARINT)
+_NUMBERS: Final = frozenset((_BOOL, _INT64, _UINT64))
 _ENTRY: Final = frozenset((pb.ENTRY_KEY, pb.ENTRY_VALUE))
 
 
@@ -80,7 +81,7 @@ def _decode(choice: bytes) -> Parameter | None:
             found = choice[at:end].decode()
         elif tag == _DOUBLE:
             (found,) = struct.unpack("<d", choice[at:end])
-        elif tag in {_BOOL, _INT64, _UINT64}:
+        elif tag in _NUMBERS:
             number, _ = read_varint(choice, at, end)
             found = bool(number) if tag == _BOOL else signed(number) if tag == _INT64 else number
     return found

@@ -98,8 +98,6 @@ class Explainer:
         if is_named_in_body(call, match) and not isinstance(call.body, Stream):
             match = named(match, call.body)
         route = match.route
-        if is_named_in_body(call, match) and isinstance(call.body, bytes):
-            match = named(match, call.body)
         found["route"] = self._route(match)
         call.dialect, call.idempotent = route.protocol, route.idempotent
         call.deadline = tightest(call, now, route.timeout_s)

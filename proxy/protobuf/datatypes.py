@@ -45,14 +45,14 @@ def decode(datatype: str, data: bytes) -> list[object]:
     """The elements of `data`: bool, int, float or bytes; ValueError when they are not whole."""
     if datatype == "BYTES":
         return _split(data)
-    if datatype == _BRAIN:
-        halves = struct.unpack(f"<{len(data) // 2}H", data[: len(data) // 2 * 2])
-        data = struct.pack(f"<{len(halves)}I", *[half << 16 for half in halves])
-        datatype = "FP32"
-    code = _FORMATS.get(datatype)
-    if code is None or len(data) % WIDTHS[datatype]:
+    width = WIDTHS.get(datatype)
+    if width is None or len(data) % width:
         raise ValueError(f"{len(data)} bytes are no elements of {datatype}")
-    return list(struct.unpack(f"<{len(data) // WIDTHS[datatype]}{code}", data))
+    count = len(data) // width
+    if datatype != _BRAIN:
+        return list(struct.unpack(f"<{count}{_FORMATS[datatype]}", data))
+    words = struct.pack(f"<{count}I", *[half << 16 for half in struct.unpack(f"<{count}H", data)])
+    return list(struct.unpack(f"<{count}f", words))
 
 
 def encode(datatype: str, values: Sequence[object]) -> bytes:

@@ -37,9 +37,9 @@ _decode: Final = msgspec.json.Decoder(_Named).decode
 
 def is_named_in_body(call: Call, match: Match) -> bool:
     """Whether only the body can say which model `call` is for."""
-    if match.model or match.route.kind not in _KINDS:
+    if match.model:
         return False
-    return bool(match.route.model_at) or not call.is_grpc
+    return bool(match.route.model_at) if call.is_grpc else match.route.kind in _KINDS
 
 
 def is_worth_waiting_for(call: Call, length: int | None) -> bool:

@@ -1,7 +1,7 @@
 """The messages of both gRPC inference protocols as classes of the ``protobuf`` package: what our bytes are checked by.
 
 Made of the field numbers and types in the published ``.proto`` files, without generated code. A field is
-``name: number type``; ``*`` marks a repeated one, ``name{}`` a map from strings.
+``name:number type``; ``*`` marks a repeated one, ``?`` one of a choice, ``name{}`` a map from strings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ("inference", "tensorflow")
+__all__ = ("Proto", "inference", "put", "tensorflow")
+
+Proto = Any
+"""A message of a class that is made at run time: its fields have no types."""
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
@@ -26,7 +29,7 @@ _SCALARS = {
 }
 
 _INFERENCE = {
-    "InferParameter": "bool_param:1 bool|int64_param:2 int64|string_param:3 string|double_param:4 double|uint64_param:5 uint64",
+    "InferParameter": "bool_param:1 ?bool|int64_param:2 ?int64|string_param:3 ?string|double_param:4 ?double|uint64_param:5 ?uint64",
     "InferTensorContents": "bool_contents:1 *bool|int_contents:2 *int32|int64_contents:3 *int64|uint_contents:4 *uint32|"
     "uint64_contents:5 *uint64|fp32_contents:6 *float|fp64_contents:7 *double|bytes_contents:8 *bytes",
     "InferTensor": "name:1 string|datatype:2 string|shape:3 *int64|parameters{}:4 InferParameter|contents:5 InferTensorContents",
@@ -90,7 +93,7 @@ class _Package:
 
 def _add_field(message: descriptor_pb2.DescriptorProto, package: str, name: str, rest: str) -> None:
     number, kind = rest.split()
-    is_repeated, is_map = kind.startswith("*"), name.endswith("{}")
+    is_repeated, is_map, is_choice = kind.startswith("*"), name.endswith("{}"), kind.startswith("?")
     name = name.removesuffix("{}")
     if is_map:
         entry = message.nested_type.add(name=f"{name.title()}Entry")
@@ -100,11 +103,26 @@ def _add_field(message: descriptor_pb2.DescriptorProto, package: str, name: str,
         field = message.field.add(name=name, number=int(number), type=_Field.TYPE_MESSAGE)
         field.type_name = f"{package}.{message.name}.{entry.name}"
     else:
-        kind = kind.removeprefix("*")
+        kind = kind.lstrip("*?")
         field = message.field.add(name=name, number=int(number), type=_SCALARS.get(kind, _Field.TYPE_MESSAGE))
         if kind not in _SCALARS:
             field.type_name = f"{package}.{kind}"
+    if is_choice:
+        if not message.oneof_decl:
+            message.oneof_decl.add(name="choice")
+        field.oneof_index = 0
     field.label = _Field.LABEL_REPEATED if is_repeated or is_map else _Field.LABEL_OPTIONAL
+
+
+def put(message: Proto, **fields: Proto) -> Proto:
+    """`message` with these fields set; a list takes the place of a repeated one."""
+    for name, value in fields.items():
+        if isinstance(value, list):
+            message.ClearField(name)
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, value)
+    return message
 
 
 inference = _Package("inference", _INFERENCE)
