@@ -5,7 +5,6 @@ It takes any method and never parses a message; metadata other than a call's own
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING
 

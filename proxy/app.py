@@ -229,6 +229,7 @@ class _Parts:
             cache_policy(config),
             self.gate if name == managed_upstream(config) else None,
             host_of(config.upstreams[name].host),
+            cluster,
         )
 
     @cached_property

@@ -158,7 +158,9 @@ class Streaming(Connection):
         """One piece for each stream in turn, until the socket or every window is full."""
         has_sent = True
         while has_sent and self._is_writable and not self._transport.is_closing():
-            parts = [part for stream_id, state in self._streams.items() for part in self._piece(stream_id, state)]
+            parts = [
+                part for stream_id, state in self._streams.items() for part in self._piece(stream_id, state)
+            ]
             has_sent = bool(parts)
             self._transport.writelines([*self._out, *parts])
             self._out.clear()

@@ -156,7 +156,9 @@ async def measure(spec: CallSpec) -> CallResult:
     parts = urlsplit(spec.url)
     count, call_blocks = Count(), blocks(spec.shape)
     for _ in range(spec.connections):
-        await loop.create_connection(lambda: Caller(spec, call_blocks, count), parts.hostname, parts.port)
+        await loop.create_connection(
+            lambda: Caller(spec, call_blocks, count), parts.hostname or "", parts.port or 80
+        )
     await asyncio.sleep(spec.warm_up_s)
     count.answers = count.nbytes = 0
     count.spans.clear()

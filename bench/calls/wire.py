@@ -38,7 +38,11 @@ _FIXED: Final = (
 def message(size: int) -> bytes:
     """One gRPC message of `size` bytes, with its prefix: to a health probe it says SERVING."""
     padding = size - 4 if size < 128 else size - 6
-    length = bytes((padding,)) if padding < 128 else bytes((padding & 0x7F | 0x80, padding >> 7 & 0x7F | 0x80, padding >> 14))
+    length = (
+        bytes((padding,))
+        if padding < 128
+        else bytes((padding & 0x7F | 0x80, padding >> 7 & 0x7F | 0x80, padding >> 14))
+    )
     body = b"\x08\x01\x7a" + length + bytes(padding)
     return b"\0" + len(body).to_bytes(4, "big") + body
 
@@ -58,4 +62,7 @@ def _fields(shape: Shape, number: int) -> Iterator[HeaderTuple]:
     if shape != "repeated":
         kind = HeaderTuple if shape == "indexed" else NeverIndexedHeaderTuple
         yield kind("grpc-timeout", f"{9_999_999 - 37 * number}u")
-        yield kind("traceparent", f"00-{(number + 1) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}-00f067aa0ba902b7-01")
+        yield kind(
+            "traceparent",
+            f"00-{(number + 1) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}-00f067aa0ba902b7-01",
+        )

@@ -28,6 +28,8 @@ from proxy.http2.events import (
     Event,
     GoawayReceived,
     PingAcked,
+    RequestReceived,
+    ResponseReceived,
     SendQueueDrained,
     SessionEnded,
     SettingsChanged,
@@ -67,6 +69,7 @@ class Connection(ABC):
         self._window = ReceiveWindow(frames.DEFAULT_WINDOW)
         self._stream_window = frames.DEFAULT_WINDOW  # until the peer has seen our settings
         self._events: list[Event] = []
+        self._opening: RequestReceived | ResponseReceived | None = None  # what the next frame may belong to
         self._now = 0.0
         self._gate: tuple[int, int] | None = (frames.SETTINGS, 0)
 
@@ -76,6 +79,7 @@ class Connection(ABC):
             return []
         self._now = now
         events = self._events = []
+        self._opening = None
         handlers = self.HANDLERS
         try:
             for kind, flags, stream_id, payload in self._reader.feed(self._after_preface(data)):

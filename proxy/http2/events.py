@@ -36,18 +36,30 @@ class MessagePart:
 
 @dataclass(slots=True)
 class RequestReceived(MessagePart):
-    """A client opened a stream; `is_ended` when there is no body."""
+    """A client opened a stream; `is_ended` when the request is whole.
+
+    `data` is the first piece of the body, where it came in the same read; `timeout_s` and `own` are those of
+    `RequestOpening`.
+    """
 
     head: RequestHead
     is_ended: bool
+    timeout_s: float | None = None
+    own: Headers = ()
+    data: bytes = b""
 
 
 @dataclass(slots=True)
 class ResponseReceived(MessagePart):
-    """The answer began; `is_ended` when there is no body (a trailers-only answer too)."""
+    """The answer began; `is_ended` when it is whole.
+
+    `data` is the first piece of the body and `trailers` are what ended it, where they came in the same read.
+    """
 
     head: ResponseHead
     is_ended: bool
+    data: bytes = b""
+    trailers: Headers = ()
 
 
 @dataclass(slots=True)

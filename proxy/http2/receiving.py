@@ -3,9 +3,11 @@
 Theory of operation
 -------------------
 A frame for a live stream is checked against the stream's state, counted against its windows and its declared
-length, and becomes an event. A frame for any other stream is stray: after a reset of ours it is what was
-still on its way and is ignored, else it ends the connection. Even then its DATA counts for the connection's
-window and its header block goes through the decoder, since both sides must keep the same books.
+length, and becomes an event. A message's first piece of body and its trailers join the event of its head when
+nothing of another stream came between them in the read: a small message is one event. A frame for any other
+stream is stray: after a reset of ours it is what was still on its way and is ignored, else it ends the
+connection. Even then its DATA counts for the connection's window and its header block goes through the
+decoder, since both sides must keep the same books.
 
 The connection's window is given back as DATA arrives, so that one slow stream cannot hold up the others; a
 stream's own is given back by the owner, when its consumer has taken the bytes. What one connection can make
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from proxy.http2 import frames
 from proxy.http2.connection import Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
-from proxy.http2.events import DataReceived, StreamReset, TrailersReceived
+from proxy.http2.events import DataReceived, ResponseReceived, StreamReset, TrailersReceived
 from proxy.http2.flow import grown, overrun
 from proxy.http2.limits import REFUND
 
@@ -91,6 +93,15 @@ class Receiver(Connection):
             count_content(stream, len(payload), is_ended=is_ended)
         if is_ended:
             self._streams.close_remote(stream)
+        self._add_data(stream_id, payload, is_ended=is_ended)
+
+    def _add_data(self, stream_id: int, payload: bytes, *, is_ended: bool) -> None:
+        opening = self._opening
+        if opening is not None and opening.stream_id == stream_id and not opening.data:
+            opening.data = payload
+            opening.is_ended = is_ended
+            return
+        self._opening = None
         self._events.append(DataReceived(stream_id, payload, is_ended))
 
     def _without_padding(self, flags: int, stream_id: int, payload: bytes) -> bytes:
@@ -180,6 +191,11 @@ class Receiver(Connection):
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
         count_content(stream, 0, is_ended=True)
         self._streams.close_remote(stream)
+        opening = self._opening
+        if isinstance(opening, ResponseReceived) and opening.stream_id == stream.id:
+            opening.trailers = fields
+            opening.is_ended = True
+            return
         self._events.append(TrailersReceived(stream.id, fields))
 
     # ------------------------------------------------------------- internals

@@ -25,7 +25,7 @@ from proxy.http2 import frames
 from proxy.http2.blocks import BlockReader
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.events import InterimReceived, PingAcked, RequestReceived, ResponseReceived
-from proxy.http2.headers import parse_request, parse_response
+from proxy.http2.headers import RequestReader, parse_response
 from proxy.http2.limits import Budget
 from proxy.http2.receiving import Receiver, count_content
 from proxy.http2.streams import Stream
@@ -69,12 +69,15 @@ class Session(Receiver):
         return True
 
     def send_message(self, stream_id: int, block: bytes, data: bytes, trailers: bytes | None = None) -> bool:
-        """A whole answer: its head, its body and, unless None, its trailers. False: the stream is gone."""
+        """A whole answer: its head, its body and, unless None, its trailers.
+
+        True when part of it waits for a window; nothing does where the stream is gone.
+        """
         stream = self._streams.live.get(stream_id)
         if stream is None:
             return False
         self._sender.message(stream, block, data, trailers)
-        return True
+        return stream.queued > 0
 
     def send_trailers(self, stream_id: int, block: bytes) -> bool:
         """The fields that end a body; they follow what is queued. False: the stream is gone."""
@@ -151,7 +154,7 @@ class ServerSession(Session):
     """The side that answers; `takes_streams` until GOAWAY has named the last one."""
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits, BlockReader(parse_request, limits.header_list), is_client=False)
+        super().__init__(limits, BlockReader(RequestReader(), limits.header_list), is_client=False)
         self._preface = frames.PREFACE
         self._resets = Budget(limits.reset_burst, limits.reset_rate)
         self._ended_before = 0
@@ -196,7 +199,7 @@ class ServerSession(Session):
             self._stray_block(stream_id, block)
 
     def _on_request(self, stream_id: int, block: bytes, *, end: bool) -> None:
-        head = self._blocks.head(block)
+        head, timeout_s, own = self._blocks.head(block)
         if not self.takes_streams or self.active >= self.limits.streams:
             raise StreamError(ErrorCode.REFUSED_STREAM, "draining, or too many streams at once")
         stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
@@ -205,7 +208,8 @@ class ServerSession(Session):
             count_content(stream, 0, is_ended=end)
         stream.remote_closed = end
         self._streams.live[stream_id] = stream
-        self._events.append(RequestReceived(stream_id, head, end))
+        self._opening = event = RequestReceived(stream_id, head, end, timeout_s, own)
+        self._events.append(event)
 
     def _on_wasted_stream(self) -> None:
         self._resets.tokens += self._streams.ended - self._ended_before
@@ -276,7 +280,8 @@ class ClientSession(Session):
         elif head.content_length is not None:
             stream.content_left = head.content_length
         count_content(stream, 0, is_ended=end)
-        self._events.append(ResponseReceived(stream.id, head, end))
+        self._opening = event = ResponseReceived(stream.id, head, end)
+        self._events.append(event)
         if end:
             self._streams.close_remote(stream)
 

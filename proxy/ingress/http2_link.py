@@ -26,6 +26,7 @@ from proxy.http2.session import ServerSession
 from proxy.ingress.forwarding import Hop
 from proxy.ingress.head import read_http2_head
 from proxy.ingress.http2_call import CallListener, ClientCall
+from proxy.ingress.http2_upload import Upload
 from proxy.ingress.tls import server_name_of
 
 if TYPE_CHECKING:
@@ -145,33 +146,34 @@ class ClientLink(Link[ServerSession]):
     # ------------------------------------------------------------- events
     def _handle(self, events: list[Event]) -> None:
         calls = self._calls
-        fresh: list[ClientCall] = []
+        fresh: list[Upload] = []
+        most = self.listener.rules.limits.body
         for event in events:
             if isinstance(event, RequestReceived):
-                calls[event.stream_id] = call = ClientCall(
-                    self, event.stream_id, event.head, self.judge(event.head)
-                )
-                if event.is_ended:
-                    call.start(b"")
+                if event.is_ended and (event.head.is_grpc or len(event.data) <= most):
+                    calls[event.stream_id] = call = ClientCall(self, event)
+                    call.start(event.data)
                 else:
-                    fresh.append(call)
+                    calls[event.stream_id] = upload = Upload(self, event)
+                    fresh.append(upload)
             elif isinstance(event, DataReceived):
                 known = calls.get(event.stream_id)
-                if known is not None:
-                    known.take(event.data, is_ended=event.is_ended)
+                if isinstance(known, Upload):
+                    known.receive(event.data, is_ended=event.is_ended)
             else:
                 self._handle_rare(event)
-        for call in fresh:
-            if not call.is_started:
-                call.wait_for_more()
+        for upload in fresh:
+            if not upload.is_started:
+                upload.wait_for_more()
 
     def _handle_rare(self, event: Event) -> None:
         match event:
             case SendQueueDrained():
                 self._release(event.stream_id)
             case TrailersReceived():
-                if event.stream_id in self._calls:
-                    self._calls[event.stream_id].end(event.headers)
+                upload = self._calls.get(event.stream_id)
+                if isinstance(upload, Upload):
+                    upload.end(event.headers)
             case StreamReset():
                 if not event.by_peer:
                     log.info("%s: stream %d refused: %s", self.hop.peer.decode(), event.stream_id, event.why)
@@ -187,10 +189,8 @@ class ClientLink(Link[ServerSession]):
         if call is None:
             return
         task = call.break_off()
-        if task is None:
-            self.forget(stream_id)
-        else:  # a task that is cancelled before its first step never gets to its `finally`
-            task.add_done_callback(lambda _task: self.forget(stream_id))
+        if task is not None:  # one that is cancelled before its first step never gets to its `finally`
+            task.add_done_callback(lambda _task: call.close())
 
     # ------------------------------------------------------------- ends
     def _watch_idleness(self) -> None:
