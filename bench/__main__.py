@@ -23,6 +23,7 @@ from bench.suites.caching import caching
 from bench.suites.common import Options
 from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
+from bench.suites.loading_live import loading_live
 from bench.suites.passthrough import passthrough
 from bench.suites.streaming import streaming
 from proxy.demo.processes import ChildFailed
@@ -64,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("loading", parents=[suite], help="model loading: traces replayed beside others")
     verb.set_defaults(run=lambda given: loading(given.out))
+
+    verb = verbs.add_parser("loading-live", parents=[suite], help="model loading: real loads on MLServer")
+    verb.add_argument("--span", type=float, default=90.0, help="seconds of traffic for each way (default 90)")
+    verb.add_argument("--models", type=Path, help="folder that keeps the trained models from run to run")
+    verb.set_defaults(run=lambda given: loading_live(_options(given), span_s=given.span, models=given.models))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

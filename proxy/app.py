@@ -6,6 +6,7 @@ The only module that knows all rooms; nothing imports it but the command line.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
 import sys
@@ -17,16 +18,18 @@ import uvloop
 
 from proxy import __version__
 from proxy.admin.cache import cache_routes
+from proxy.admin.explain import explain_route
 from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
-from proxy.batching.codecs import CODECS
+from proxy.assembly import make_cache, make_doors
 from proxy.batching.declared import ask_batch_limit
-from proxy.batching.keys import shared_fields
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
 from proxy.exchange import Ledger
+from proxy.explain.explainer import Explainer
+from proxy.explain.request import Described
 from proxy.ingress.http2 import Http2Server
 from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
@@ -36,8 +39,6 @@ from proxy.loading.gauges import samplers
 from proxy.loading.history import History
 from proxy.loading.loader import Loader
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.cluster import Cluster
-from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
 from proxy.streaming.streams import Streams
@@ -48,7 +49,6 @@ from proxy.wiring import (
     batch_policy,
     by_model,
     cache_policy,
-    field_rules,
     head_rules,
     host_of,
     managed_upstream,
@@ -61,16 +61,16 @@ if TYPE_CHECKING:
 
     from proxy.caching.cache import Cache
     from proxy.config.load import Loaded
-    from proxy.config.model import Config
     from proxy.ingress.rules import HeadRules
     from proxy.lifecycle import Component
-    from proxy.pooling.endpoint import Endpoint
+    from proxy.pooling.transports import Transports
     from proxy.timing import Clock
 
-__all__ = ("App", "build", "run")
+__all__ = ("App", "build", "explain", "run")
 
 EXIT_OK = 0
 EXIT_RUNTIME = 1
+_YOUNG_OBJECTS = 10_000  # several hundred calls in flight; looking at so many takes a few milliseconds
 
 
 class App:
@@ -180,7 +180,9 @@ class _Parts:
         checks = [
             Check(f"upstream {name}", cluster.readiness) for name, (cluster, _) in self.upstreams.items()
         ]
-        routes = [] if self.cache is None else [*cache_routes(self.cache)]
+        routes = [explain_route(lambda *request: self.explainer.explain(Described(*request)))]
+        if self.cache is not None:
+            routes += cache_routes(self.cache)
         if self.loader is not None:
             checks.append(Check("preload", self.loader.readiness))
             routes += model_routes(self.loader)
@@ -204,19 +206,44 @@ class _Parts:
         return ledger
 
     @cached_property
+    def admission(self) -> Admission:
+        admission = Admission(self.config.server.limits.inflight, self.ledger)
+        self.telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+        return admission
+
+    @cached_property
+    def routes(self) -> RouteTable:
+        return RouteTable(routes_of(self.config))
+
+    @cached_property
+    def services(self) -> dict[str, Service]:
+        return {name: self._service(name, *parts) for name, parts in self.upstreams.items()}
+
+    @cached_property
     def pipeline(self) -> Pipeline:
-        config, metrics = self.config, self.telemetry.metrics
-        admission = Admission(config.server.limits.inflight, self.ledger)
-        streams = Streams(stream_policy(config), metrics.stream, self.clock, self.ledger)
-        metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+        metrics = self.telemetry.metrics
+        streams = Streams(stream_policy(self.config), metrics.stream, self.clock, self.ledger)
         metrics.sample("stream_paused", streams.paused)
         return Pipeline(
-            RouteTable(routes_of(config)),
-            {name: self._service(name, *parts) for name, parts in self.upstreams.items()},
-            admission=admission,
+            self.routes,
+            self.services,
+            admission=self.admission,
             streams=streams,
             telemetry=self.telemetry,
             clock=self.clock,
+        )
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        return Explainer(
+            self.config,
+            self.routes,
+            self.services,
+            self.rules,
+            admission=self.admission,
+            clock=self.clock,
+            pools={name: cluster.snapshot for name, (cluster, _) in self.upstreams.items()},
+            state=lambda: self.life.state.value,
         )
 
     def _service(self, name: str, cluster: Transports, batcher: Batcher) -> Service:
@@ -269,7 +296,7 @@ class _Parts:
         """The connections and the lanes of each upstream."""
         metrics = self.telemetry.metrics
         upstreams = {}
-        for name, cluster in _doors(self.config, self.telemetry, self.clock).items():
+        for name, cluster in make_doors(self.config, self.telemetry, self.clock, self.cache).items():
             inquire = partial(ask_batch_limit, cluster)
             batcher = Batcher(cluster, self.clock, metrics.batch, inquire=inquire)
             upstreams[name] = (cluster, batcher)
@@ -282,7 +309,7 @@ class _Parts:
 
     @cached_property
     def cache(self) -> Cache | None:
-        return _cache(self.config, self.telemetry, self.clock, self.wall)
+        return make_cache(self.config, self.telemetry, self.clock, self.wall)
 
     @cached_property
     def loader(self) -> Loader | None:
@@ -290,11 +317,19 @@ class _Parts:
         if policy.mode == "off":
             return None
         name = managed_upstream(self.config)
-        upstream, (transports, _) = self.config.upstreams[name], self.upstreams[name]
+        upstream, (transports, batcher) = self.config.upstreams[name], self.upstreams[name]
         # a channel pool balances: only with one server behind it does control reach the one it means
         grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
         connector, metrics = Connector(policy, upstream.http, grpc), self.telemetry.metrics
-        loader = Loader(policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall)
+
+        def renewed(model: str) -> None:
+            batcher.forget(model)
+            if self.cache is not None:
+                self.cache.renew(name, model)
+
+        loader = Loader(
+            policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall, renewed=renewed
+        )
         for gauge, sampler in samplers(loader.planner).items():
             metrics.sample(gauge, sampler)
         return loader
@@ -305,47 +340,6 @@ class _Parts:
             return None
         header = self.config.loading.session_header.lower().encode()
         return Gate(self.loader, lambda model: self.config.model_policy(model).fallback, self.clock, header)
-
-
-def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
-    """The clusters of each upstream."""
-
-    def cluster(name: str, endpoints: tuple[Endpoint, ...], protocol: str) -> Cluster | None:
-        if not endpoints:
-            return None
-        policy, events = config.upstreams[name], telemetry.metrics.pool(name)
-        return Cluster(name, endpoints, policy, clock, events=events, protocol=protocol)
-
-    grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
-    first = next(filter(None, grpc.values()), None)
-    return {
-        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
-        for name, upstream in config.upstreams.items()
-    }
-
-
-def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
-    """The cache, or None when the configuration keeps nothing."""
-    if not config.cache.metadata and all(model.cache.mode == "off" for model in config.models.values()):
-        return None
-    from proxy.caching.assembly import assemble  # noqa: PLC0415  loads aiohttp-client-cache, for those who use it
-
-    cache = assemble(
-        config.cache,
-        clock=clock,
-        wall=wall,
-        rules=field_rules,
-        codecs=CODECS,
-        share=shared_fields,
-        upstreams=tuple(config.upstreams),
-    )
-    lru, sample = cache.store.memory.lru, telemetry.metrics.sample
-    sample("cache_lookups_total", lambda: [((result,), count) for result, count in cache.results.items()])
-    sample("cache_entries", lambda: [((), len(lru))])
-    sample("cache_bytes", lambda: [((), lru.nbytes)])
-    sample("cache_evictions_total", lambda: [(("size",), lru.evicted), (("age",), lru.expired)])
-    sample("cache_errors_total", lambda: [((name,), count) for name, count in cache.store.errors.items()])
-    return cache
 
 
 def _announce(app: App, status: StatusReport, state: State) -> None:
@@ -361,6 +355,15 @@ def _announce(app: App, status: StatusReport, state: State) -> None:
         print(f"pillion {name} listening on {address}", flush=True)  # noqa: T201  the contract of `serve`
 
 
+def explain(loaded: Loaded, described: Described) -> dict[str, object]:
+    """What a proxy that has just been started would do with a request; ValueError for what is no request."""
+
+    async def ask() -> dict[str, object]:
+        return _Parts(loaded, LoopClock(), time.time).explainer.explain(described)  # noqa: TID251  as in `_serve`
+
+    return asyncio.run(ask())
+
+
 def run(loaded: Loaded) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -373,7 +376,19 @@ def run(loaded: Loaded) -> int:
     return EXIT_OK
 
 
+def _spare_the_collector() -> None:
+    """Let the garbage collector look at less, less often.
+
+    What a call is made of is freed by reference counts when its answer has left; only calls in flight are
+    there to be looked at, and with the usual threshold that is done after every few of them.
+    """
+    gc.collect()
+    gc.freeze()  # modules, classes, configuration: nothing of it ever becomes garbage
+    gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
+
+
 async def _serve(loaded: Loaded) -> None:
     app = build(loaded, LoopClock(), time.time)  # noqa: TID251  the one place that may read the wall clock
+    _spare_the_collector()
     with app.life.signals():
         await app.run()

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
+from proxy.inflow import Flow, Headers, Sink, Watch
 from proxy.reservoir import Ledger
 from proxy.timing import NEVER, Deadline
-from proxy.transit import Flow, Headers, Sink, Stream, Watch
+from proxy.transit import Stream
 
 if TYPE_CHECKING:
     from proxy.errors import ProxyError
@@ -55,7 +56,7 @@ class Call:
     `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
     `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
     lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
-    telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
+    telemetry; ``batch`` says in what company the call travelled, for people. ``dialect`` is the protocol in
     whose words Pillion reports its own errors, known once the call has its route.
 
     `is_grpc` says that the client speaks gRPC: errors must reach it as gRPC statuses.
@@ -66,6 +67,9 @@ class Call:
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
     never share a batch. `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
+
+    `head` is the same object for calls of one connection whose heads are the same but for their ids, so that
+    what was found out about one can be kept for the next; None where no head was repeated yet.
     """
 
     __slots__ = (
@@ -73,6 +77,7 @@ class Call:
         "body",
         "deadline",
         "dialect",
+        "head",
         "http_version",
         "idempotent",
         "identity",
@@ -108,6 +113,7 @@ class Call:
         self.is_grpc = False
         self.identity = b""
         self.timeout_wish = b""
+        self.head: object = None
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0
@@ -146,10 +152,11 @@ class Reply:
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
     `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
     HEAD and a 304 say with it how long the body would have been. `trailers` follow a
-    complete body; a `Stream` has its own.
+    complete body; a `Stream` has its own. `added` are fields of this one answer that are sent behind
+    `headers`: whoever makes something of those finds it again by their identity.
     """
 
-    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status", "trailers")
+    __slots__ = ("added", "body", "declared_length", "headers", "reason", "source", "status", "trailers")
 
     def __init__(
         self,
@@ -162,6 +169,7 @@ class Reply:
         declared_length: int | None = None,
     ) -> None:
         self.declared_length = declared_length
+        self.added: Headers = ()
         self.trailers: Headers = ()
         self.status = status
         self.headers = headers
@@ -171,7 +179,8 @@ class Reply:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
-        return field(self.headers, name)
+        value = field(self.headers, name)
+        return field(self.added, name) if value is None else value
 
 
 class Upstream(Protocol):

@@ -80,14 +80,14 @@ class AnswerWriter:
         if isinstance(error, StreamReset):
             link.session.reset(self._stream_id, error.code)
         elif self._call.is_grpc:
-            status = status_headers(error.grpc_code, str(error))[1:]
+            status = status_headers(error.grpc_code, str(error), error.retry_after_s)[1:]
             link.session.send_trailers(self._stream_id, link.writer.trailers(status))
         else:
             link.session.reset(self._stream_id, ErrorCode.INTERNAL_ERROR)
 
     def _plain_fields(self, reply: Reply, length: int | None) -> Headers:
         """The answer's fields, with what this hop adds and the length of the body where it may be said."""
-        listener, call, headers = self._link.listener, self._call, reply.headers
+        listener, call, headers = self._link.listener, self._call, reply.headers + reply.added
         if not body_allowed(call.method, reply.status):
             length = reply.declared_length
         added = [] if field(headers, b"date") is not None else [(b"date", listener.date)]

@@ -294,4 +294,5 @@ def _own_reply(error: ProxyError, call: Call) -> Reply:
     """An answer of Pillion's own: a gRPC status in a trailers-only answer, or the route's HTTP dialect."""
     if not call.is_grpc:
         return error_reply(error, call.dialect)
-    return Reply(200, status_headers(error.grpc_code, str(error)), source="proxy")
+    headers = status_headers(error.grpc_code, str(error), error.retry_after_s)
+    return Reply(200, headers, source="proxy")

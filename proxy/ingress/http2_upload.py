@@ -59,7 +59,8 @@ class Upload(ClientCall):
         if not self.is_started:
             self._start_streaming()
         if self._stream is not None:
-            self._stream.end(trailers)
+            rules = self._link.listener.rules
+            self._stream.end(rules.trailers_of(self._link.hop, trailers))
 
     def wait_for_more(self) -> None:
         """The read that brought the head brought no end."""

@@ -27,6 +27,7 @@ from proxy.pooling.attempt import Attempt
 from proxy.pooling.balancing import choose
 from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.ejection import is_failure_status
+from proxy.pooling.events import unobserved
 from proxy.pooling.hedging import Hedger
 from proxy.pooling.member import Member, Outcome, discard
 from proxy.pooling.retry import (
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Begun, Call, Taker
     from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.events import PoolEvents, Sightings
     from proxy.pooling.policy import UpstreamPolicy
     from proxy.timing import Clock
 
@@ -59,7 +60,8 @@ class Cluster:
     """Implements `Upstream` for the upstream `name`, reached through `endpoints`; see the module's text.
 
     The protocol ``grpc`` means HTTP/2 channels, any other HTTP/1.1 connections.
-    Raises OSError (ssl.SSLError included) for an unusable TLS file. `random` draws from [0, 1).
+    Raises OSError (ssl.SSLError included) for an unusable TLS file. `random` draws from [0, 1). `seen` is
+    told what probes see.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Cluster:
         events: PoolEvents,
         protocol: str = "generic",
         random: Callable[[], float] = system_random.random,  # noqa: S311 - spreads load, keeps no secret
+        seen: Sightings = unobserved,
     ) -> None:
         self.name = name
         self._policy = policy
@@ -97,6 +100,8 @@ class Cluster:
             )
             for endpoint in endpoints
         ]
+        for member in self._members:
+            member.seen = seen
         self._refresh()
 
     # ------------------------------------------------------------- lifecycle
@@ -227,6 +232,7 @@ class Cluster:
         while (plan := self._next_try(call, member, outcome, tries)) is not None:
             member, delay_s = plan
             if not isinstance(outcome, _UNREACHABLE) and not self._budget.take(self._clock.now()):
+                self._events.retry_ended("budget")
                 break
             self._events.retried()
             discard(outcome)
@@ -235,6 +241,8 @@ class Cluster:
             outcome = await member.attempt(call)
             tries += 1
             self._judge(member, outcome)
+            is_ok = isinstance(outcome, Reply) and outcome.status < 500
+            self._events.retry_ended("ok" if is_ok else "failed")
         return self._conclude(member, outcome)
 
     def _judge(self, member: Member, outcome: Outcome, *, on_trial: bool = False) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ("PoolEvents",)
+__all__ = ("PoolEvents", "Sightings", "unobserved")
 
 
 class PoolEvents(Protocol):
     """Called synchronously, most of it on the hot path; must not fail."""
 
-    def connected(self, result: str) -> None:
-        """A dial ended: ``ok``, or the error's reason slug."""
+    def connected(self, result: str, span_s: float) -> None:
+        """A dial ended after `span_s` seconds: ``ok``, or the error's reason slug."""
 
-    def closed(self, why: str) -> None:
-        """A connection ended; `why` is a `connection.Ended`."""
+    def closed(self, why: str, uses: int) -> None:
+        """A connection ended that had carried `uses` calls; `why` is a `connection.Ended`."""
 
     def reused(self) -> None:
         """A call took a connection that had been used before."""
@@ -31,6 +31,9 @@ class PoolEvents(Protocol):
     def retried(self) -> None:
         """A call is sent again."""
 
+    def retry_ended(self, result: str) -> None:
+        """What came of sending a call again: ``ok``, ``failed``, or ``budget`` if the budget forbade it."""
+
     def hedged(self) -> None:
         """A second copy of a slow call is sent."""
 
@@ -39,3 +42,17 @@ class PoolEvents(Protocol):
 
     def ejected(self) -> None:
         """An endpoint was taken out of use because calls to it failed."""
+
+
+class Sightings(Protocol):
+    """Told after each health probe; must not fail."""
+
+    def __call__(self, endpoint: str, /, *, is_alive: bool) -> None:
+        """The endpoint (its URL) answered as it should, or could not be reached or did not.
+
+        One that only was too busy to answer in time is not spoken of.
+        """
+
+
+def unobserved(_endpoint: str, /, *, is_alive: bool) -> None:
+    """Nobody listens."""

@@ -11,16 +11,22 @@ from proxy.http2.errors import describe
 if TYPE_CHECKING:
     from tests.support.http2_cases import Case, Expect
 
-__all__ = ("HANDSHAKE", "PROBE", "client_bytes", "is_met", "parse")
+__all__ = ("HANDSHAKE", "PROBE", "client_bytes", "is_answered", "is_met", "parse")
 
 HANDSHAKE = f.PREFACE + f.settings_frame(()) + f.settings_ack()
 PROBE = b"are you?"
 
 
-def client_bytes(case: Case) -> bytes:
-    """All that the client sends in a case, the closing probe included."""
-    probe = f.ping_frame(PROBE, ack=False) if case.expects.what in {"nothing", "answer"} else b""
-    return (b"" if case.raw else HANDSHAKE) + case.sends + probe
+def client_bytes(case: Case) -> tuple[bytes, bytes]:
+    """What the client sends first, and what once stream 1 is answered, the closing probe included."""
+    opening = (b"" if case.raw else HANDSHAKE) + case.sends
+    probe = f.ping_frame(PROBE, ack=False) if case.expects.what in {"nothing", "answer", "data"} else b""
+    return (opening, case.then + probe) if case.then else (opening + probe, b"")
+
+
+def is_answered(received: list[f.Frame]) -> bool:
+    """Whether the head of an answer on stream 1 has come."""
+    return any(kind == f.HEADERS and stream_id == 1 for kind, _, stream_id, _ in received)
 
 
 def parse(wire: bytes) -> list[f.Frame]:
@@ -37,6 +43,7 @@ def is_met(expects: Expect, received: list[f.Frame]) -> bool:
         if kind == f.RST_STREAM and stream_id == expects.stream_id
     ]
     answered = any(kind == f.HEADERS and stream_id == expects.stream_id for kind, _, stream_id, _ in received)
+    sizes = tuple(len(payload) for kind, _, _, payload in received if kind == f.DATA)
     acks = sum(kind == f.SETTINGS and flags == f.ACK for kind, flags, _, _ in received)
     lives = not goaway and not reset and _acked(received, PROBE)
     verdicts = {
@@ -44,6 +51,7 @@ def is_met(expects: Expect, received: list[f.Frame]) -> bool:
         "reset": not goaway and bool(reset) and reset[-1] in expects.codes,
         "goaway or reset": bool(set(expects.codes) & set(goaway + reset)),
         "answer": answered and lives,
+        "data": sizes == expects.sizes and lives,
         "ping": _acked(received, b"12345678"),
         "settings ack": acks == 2,
         "nothing": lives,
