@@ -40,6 +40,7 @@ bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench batching
 	$(BIN)/python -m bench caching
 	$(BIN)/python -m bench streaming
+	$(BIN)/python -m bench grpc
 	$(BIN)/python -m bench loading
 
 schema: $(STAMP)  ## writes again what is made from the configuration model: JSON Schema and reference

@@ -21,6 +21,7 @@ from bench.report import RESULTS
 from bench.suites.batching import batching
 from bench.suites.caching import caching
 from bench.suites.common import Options
+from bench.suites.grpc import grpc
 from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
 from bench.suites.loading_live import loading_live
@@ -70,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--span", type=float, default=90.0, help="seconds of traffic for each way (default 90)")
     verb.add_argument("--models", type=Path, help="folder that keeps the trained models from run to run")
     verb.set_defaults(run=lambda given: loading_live(_options(given), span_s=given.span, models=given.models))
+
+    verb = verbs.add_parser("grpc", parents=[suite], help="gRPC: what one core forwards, and what it adds")
+    verb.add_argument("--without-mlserver", action="store_true", help="no batched inference")
+    verb.set_defaults(run=lambda given: grpc(_options(given), with_mlserver=not given.without_mlserver))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")
