@@ -1,7 +1,7 @@
 """Batched `ModelInfer` on a real server: MLServer's random forest over gRPC, alone and behind Pillion.
 
-One row costs the forest about 12 ms and a hundred rows about 18. Each caller sends one row of the digits data as
-raw contents and asks again when it has its answer.
+One row costs the forest about 12 ms and a hundred rows about 18. Each caller sends one row of the digits data
+as raw contents and asks again when it has its answer.
 """
 
 from __future__ import annotations

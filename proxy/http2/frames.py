@@ -73,6 +73,7 @@ __all__ = (
     "settings_frame",
     "strip_padding",
     "strip_priority",
+    "unpack_header",
     "window_update_frame",
 )
 
@@ -125,7 +126,8 @@ _RESET = Struct(">IBII")
 _PRIORITY_SIZE = 5
 
 _pack_header = _HEADER.pack
-_unpack_header = _HEADER.unpack_from
+unpack_header = _HEADER.unpack_from
+"""(length and type, flags, stream id with its reserved bit) of the frame header at an offset."""
 
 
 class FrameReader:
@@ -143,30 +145,45 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames completed by `data`, in order; the iterator must be run to its end."""
-        if self._pending:
-            self._pending += data
-            if not self._holds_frame():
-                return
-            data = bytes(self._pending)
-            self._pending.clear()
+        data = self.join(data)
         position, size = 0, len(data)
         while size - position >= HEADER_SIZE:
-            word, flags, stream_id = _unpack_header(data, position)
-            start = position + HEADER_SIZE
-            end = start + (word >> 8)
-            if end - start > self.max_frame_size:
-                raise _too_large(word, stream_id, self.max_frame_size)
+            word, flags, stream_id = unpack_header(data, position)
+            end = self.end(word, stream_id, position)
             if end > size:
                 break
-            yield word & 0xFF, flags, stream_id & MAX_STREAM_ID, data[start:end]
+            yield word & 0xFF, flags, stream_id & MAX_STREAM_ID, data[position + HEADER_SIZE : end]
             position = end
-        if position < size:
+        self.keep(data, position)
+
+    # ------------------------------------------------------------- for an owner that runs the loop itself
+    def join(self, data: bytes) -> bytes:
+        """What was kept and `data`, if that completes a frame; else nothing, and all of it is kept."""
+        if not self._pending:
+            return data
+        self._pending += data
+        if not self._holds_frame():
+            return b""
+        data = bytes(self._pending)
+        self._pending.clear()
+        return data
+
+    def end(self, word: int, stream_id: int, position: int) -> int:
+        """Where the frame ends whose header, at `position`, begins with `word`; it may be too large."""
+        size = word >> 8
+        if size > self.max_frame_size:
+            raise _too_large(word, stream_id, self.max_frame_size)
+        return position + HEADER_SIZE + size
+
+    def keep(self, data: bytes, position: int) -> None:
+        """`data` from `position` on holds no whole frame yet."""
+        if position < len(data):
             self._pending += data[position:] if position else data
 
     def _holds_frame(self) -> bool:
         if len(self._pending) < HEADER_SIZE:
             return False
-        word, _flags, stream_id = _unpack_header(self._pending)
+        word, _flags, stream_id = unpack_header(self._pending)
         if word >> 8 > self.max_frame_size:
             raise _too_large(word, stream_id, self.max_frame_size)
         return bool(len(self._pending) >= HEADER_SIZE + (word >> 8))

@@ -54,8 +54,7 @@ _CONNECTION_FIELDS = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
 _FRAMING = frozenset({b"content-length", b"te", b"expect"})
-_TIMEOUT = frozenset({b"grpc-timeout"})
-_OWN = _TIMEOUT | {b"traceparent", b"tracestate", b"x-request-id"}
+_OWN = frozenset({b"grpc-timeout", b"traceparent", b"tracestate", b"x-request-id"})
 _MOST_HEADS = 256
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
 _RESPONSE_PSEUDO = frozenset({b":status"})
@@ -108,22 +107,27 @@ class RequestReader:
 
     def __call__(self, fields: Headers) -> RequestOpening:
         """The opening of a request, or `StreamError`."""
-        own = [field for field in fields if field[0] in _OWN]
-        if not own:
-            return RequestOpening(self._head(fields), None, ())
-        names = frozenset([name for name, _ in own])
-        for name, value in own:
-            _check_value(name, value)
-        if len(names) < len(own):  # which of two counts is for whoever judges the head
-            names = _TIMEOUT
-        shared = tuple([field for field in fields if field[0] not in names])
-        place = fields.index(own[0])
-        if place < len(shared) and shared[place][0][:1] == b":":
-            raise _malformed(f"pseudo-header {shared[place][0]!r} after a regular field")
-        head = self._head(shared)
-        return RequestOpening(
-            head, _timeout(own), tuple([field for field in own if field[0] in names - _TIMEOUT])
-        )
+        shared: list[tuple[bytes, bytes]] = []
+        own: list[tuple[bytes, bytes]] = []
+        timeout = None
+        for field in fields:
+            name, value = field
+            if name not in _OWN:
+                if own and name[:1] == b":":
+                    raise _malformed(f"pseudo-header {name!r} after a regular field")
+                shared.append(field)
+            elif name == b"grpc-timeout":
+                if timeout not in {None, value}:
+                    raise _malformed("grpc-timeout is given twice")
+                timeout = value
+            else:
+                _check_value(name, value)
+                own.append(field)
+        if len(own) > 1 and len({name for name, _ in own}) < len(own):
+            shared += own  # which of two counts is for whoever judges the head
+            own = []
+        timeout_s = None if timeout is None else _timeout(timeout)
+        return RequestOpening(self._head(tuple(shared)), timeout_s, tuple(own))
 
     def _head(self, fields: Headers) -> RequestHead:
         head = self._heads.get(fields)
@@ -265,10 +269,9 @@ def _single(regular: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return values.pop() if values else None
 
 
-def _timeout(fields: list[tuple[bytes, bytes]]) -> float | None:
-    value = _single(fields, b"grpc-timeout")
-    span = None if value is None else parse_timeout(value)
-    if span is None and value is not None:
+def _timeout(value: bytes) -> float:
+    span = parse_timeout(value)
+    if span is None:
         raise _malformed("grpc-timeout is no timeout")
     return span
 

@@ -63,6 +63,15 @@ class Receiver(Connection):
         if increment:
             self._sender.out.append(frames.window_update_frame(stream_id, increment))
 
+    def _count_data(self, size: int) -> None:
+        """A message with `size` bytes of body was taken, which both windows allowed."""
+        window = self._window
+        window.left -= size
+        increment = window.credit(size)
+        if increment:
+            self._sender.out.append(frames.window_update_frame(0, increment))
+        self._control.tokens += 2 * REFUND
+
     # ------------------------------------------------------------- handlers
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)

@@ -31,12 +31,14 @@ from proxy.http2.receiving import Receiver, count_content
 from proxy.http2.streams import Stream
 
 if TYPE_CHECKING:
+    from proxy.http2.headers import ResponseHead
     from proxy.http2.limits import Limits
     from proxy.http2.streams import State
 
 __all__ = ("ClientSession", "ServerSession", "Session")
 
 _DRAIN_PING = b"draining"
+_LAST = frames.END_STREAM | frames.END_HEADERS
 
 
 class Session(Receiver):
@@ -184,6 +186,35 @@ class ServerSession(Session):
         self._preface = missing[len(start) :]
         return data[len(start) :]
 
+    def _take_message(self, data: bytes, start: int, end: int, stream_id: int) -> int:
+        streams = self._streams
+        begin = end + frames.HEADER_SIZE
+        if begin > len(data) or stream_id <= streams.last_peer_id or stream_id & 1 == 0:
+            return 0
+        word, flags, of = frames.unpack_header(data, end)
+        size = word >> 8
+        stop = begin + size
+        if (
+            flags != frames.END_STREAM
+            or word & 0xFF
+            or of != stream_id
+            or stop > len(data)
+            or not 0 < size <= min(self._window.left, self._stream_window, self._reader.max_frame_size)
+            or not self.takes_streams
+            or len(streams.live) >= self.limits.streams
+        ):
+            return 0
+        streams.last_peer_id = stream_id
+        head, timeout_s, own = self._blocks.head(data[start:end])
+        if head.content_length not in {None, size}:
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+        self._count_data(size)
+        streams.live[stream_id] = stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
+        stream.remote_closed = True
+        event = RequestReceived(stream_id, head, True, timeout_s, own, data[begin:stop])  # noqa: FBT003 - is_ended
+        self._events.append(event)
+        return stop
+
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         stream = self._streams.live.get(stream_id)
         if stream is not None:
@@ -257,6 +288,42 @@ class ClientSession(Session):
         self._streams.live[stream_id] = stream
         return stream
 
+    def _take_message(self, data: bytes, start: int, end: int, stream_id: int) -> int:
+        stream = self._streams.live.get(stream_id)
+        begin = end + frames.HEADER_SIZE
+        if stream is None or stream.has_head or stream.is_head_request or begin > len(data):
+            return 0
+        word, flags, of = frames.unpack_header(data, end)
+        size = word >> 8
+        stop = begin + size
+        last = stop + frames.HEADER_SIZE
+        if (
+            flags
+            or word & 0xFF
+            or of != stream_id
+            or last > len(data)
+            or not 0 < size <= min(self._window.left, stream.left, self._reader.max_frame_size)
+        ):
+            return 0
+        word, flags, of = frames.unpack_header(data, stop)
+        tail = last + (word >> 8)
+        if flags != _LAST or word & 0xFF != frames.HEADERS or of != stream_id or tail > len(data):
+            return 0
+        head = self._blocks.head(data[start:end])
+        if not _is_plain(head):
+            self._on_response(stream, head, end=False)
+            return end
+        self._count_data(size)
+        try:
+            fields = self._blocks.trailers(data[last:tail])
+        except StreamError as error:
+            self._refuse(error, stream_id)
+            return tail
+        self._streams.close_remote(stream)
+        event = ResponseReceived(stream_id, head, True, data[begin:stop], fields)  # noqa: FBT003 - is_ended
+        self._events.append(event)
+        return tail
+
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         stream = self._streams.live.get(stream_id)
         if stream is None:
@@ -264,10 +331,9 @@ class ClientSession(Session):
         elif stream.has_head:
             self._on_trailers(stream, block, end=end)
         else:
-            self._on_response(stream, block, end=end)
+            self._on_response(stream, self._blocks.head(block), end=end)
 
-    def _on_response(self, stream: Stream, block: bytes, *, end: bool) -> None:
-        head = self._blocks.head(block)
+    def _on_response(self, stream: Stream, head: ResponseHead, *, end: bool) -> None:
         if head.status < 200:
             if end:
                 raise StreamError(ErrorCode.PROTOCOL_ERROR, "an interim answer ends the stream")
@@ -289,3 +355,8 @@ class ClientSession(Session):
         if name == frames.SETTING_ENABLE_PUSH and value:
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "a server enables push")
         super()._apply(name, value)
+
+
+def _is_plain(head: ResponseHead) -> bool:
+    """Whether an answer is one that any body may follow."""
+    return head.status >= 200 and head.content_length is None and head.status not in {204, 304}
