@@ -13,6 +13,7 @@ import uvloop
 from grpc import aio
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from typing import Any
 
 __all__ = ("Relay",)
@@ -29,7 +30,12 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type
         """A handler for the method."""
         if self._is_streaming:
             stream = self._channel.unary_stream(details.method)
-            return grpc.unary_stream_rpc_method_handler(lambda request, _context: stream(request))
+
+            async def relay(request: bytes, _context: aio.ServicerContext) -> AsyncIterator[bytes]:
+                async for answer in stream(request):
+                    yield answer
+
+            return grpc.unary_stream_rpc_method_handler(relay)
         unary = self._channel.unary_unary(details.method)
 
         async def forward(request: bytes, context: aio.ServicerContext) -> bytes:

@@ -144,7 +144,7 @@ class Caller(asyncio.Protocol):
         stream_id = self._next_id
         self._next_id += 2
         self._asked_at[stream_id] = 0 if self._spec.is_streaming else now
-        self._out.append(frames.message_frames(stream_id, next(self._blocks), next(self._bodies), None))
+        self._out += frames.message_frames(stream_id, next(self._blocks), next(self._bodies), None)
 
     def _write(self) -> None:
         if self._out:

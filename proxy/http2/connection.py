@@ -48,9 +48,12 @@ from proxy.http2.streams import Streams
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.http2.frames import Piece
     from proxy.http2.limits import Limits
 
 __all__ = ("Connection",)
+
+_BULK = 4096 << 8  # DATA from here on is not copied until its pieces are put together
 
 
 class Connection(ABC):
@@ -86,14 +89,18 @@ class Connection(ABC):
         events = self._events = []
         self._opening = None
         try:
-            self._run(self._reader.join(self._after_preface(data)))
+            data = self._after_preface(data)
+            first, position = self._reader.complete(data)
+            if first:
+                self._run(first, 0)
+            self._run(data, position)
         except SessionError as error:
             self._end(error)
         return events
 
-    def _run(self, data: bytes) -> None:
-        """Handle each whole frame in `data`, keep the rest."""
-        position, size = 0, len(data)
+    def _run(self, data: bytes, position: int) -> None:
+        """Handle each whole frame in `data` from `position` on, keep the rest."""
+        size = len(data)
         reader, unpack = self._reader, frames.unpack_header
         while size - position >= frames.HEADER_SIZE:
             word, flags, stream_id = unpack(data, position)
@@ -109,12 +116,15 @@ class Connection(ABC):
                     if end:
                         position = end
                         continue
-                self._handle(word & 0xFF, flags, stream_id, data[start:position])
+                payload: Piece = data[start:position] if word < _BULK else memoryview(data)[start:position]
+                self._handle(word & 0xFF, flags, stream_id, payload)
             except StreamError as error:
                 self._refuse(error, stream_id)
         reader.keep(data, position)
 
-    def _handle(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+    def _handle(self, kind: int, flags: int, stream_id: int, payload: Piece) -> None:
+        if kind != frames.DATA:
+            payload = bytes(payload)
         if self._gate is not None:
             self._pass_gate(kind, flags, stream_id)
         handlers = self.HANDLERS
@@ -122,6 +132,11 @@ class Connection(ABC):
             handlers[kind](self, flags, stream_id, payload)
         else:
             self._charge("frames of unknown types")
+
+    @property
+    def is_mid_head(self) -> bool:
+        """Whether the peer owes the rest of something short: its first SETTINGS, or a header block."""
+        return self._gate is not None or self._reader.begun == frames.HEADERS
 
     # ------------------------------------------------------------- overridden
     def _after_preface(self, data: bytes) -> bytes:

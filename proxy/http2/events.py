@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.http2.errors import SessionError
+    from proxy.http2.frames import Piece
     from proxy.http2.headers import RequestHead, ResponseHead
 
 __all__ = (
@@ -70,12 +71,23 @@ class InterimReceived:
     head: ResponseHead
 
 
-@dataclass(slots=True)
 class DataReceived(MessagePart):
-    """A piece of a body. Its bytes must be given back by `Session.credit` once they are consumed."""
+    """What a read brought of a body.
 
-    data: bytes
-    is_ended: bool
+    Its bytes must be given back by `Session.credit` once they are consumed.
+    """
+
+    __slots__ = ("is_ended", "pieces")
+
+    def __init__(self, stream_id: int, data: Piece, is_ended: bool) -> None:  # noqa: FBT001 - as the others
+        self.stream_id = stream_id
+        self.pieces: list[Piece] = [data]
+        self.is_ended = is_ended
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of all its frames."""
+        return bytes(self.pieces[0]) if len(self.pieces) == 1 else b"".join(self.pieces)
 
 
 @dataclass(slots=True)

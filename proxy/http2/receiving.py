@@ -4,10 +4,10 @@ Theory of operation
 -------------------
 A frame for a live stream is checked against the stream's state, counted against its windows and its declared
 length, and becomes an event. A message's first piece of body and its trailers join the event of its head when
-nothing of another stream came between them in the read: a small message is one event. A frame for any other
-stream is stray: after a reset of ours it is what was still on its way and is ignored, else it ends the
-connection. Even then its DATA counts for the connection's window and its header block goes through the
-decoder, since both sides must keep the same books.
+nothing of another stream came between them in the read, so that a small message is one event; so do frames of
+body that follow each other. A frame for any other stream is stray: after a reset of ours it is what was still
+on its way and is ignored, else it ends the connection. Even then its DATA counts for the connection's window
+and its header block goes through the decoder, since both sides must keep the same books.
 
 The connection's window is given back as DATA arrives, so that one slow stream cannot hold up the others; a
 stream's own is given back by the owner, when its consumer has taken the bytes. What one connection can make
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.http2.blocks import BlockReader
+    from proxy.http2.frames import P, Piece
     from proxy.http2.limits import Limits
     from proxy.http2.streams import Stream
 
@@ -73,7 +74,7 @@ class Receiver(Connection):
         self._control.tokens += 2 * REFUND
 
     # ------------------------------------------------------------- handlers
-    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_data(self, flags: int, stream_id: int, payload: Piece) -> None:
         size = len(payload)
         window = self._window
         window.left -= size
@@ -104,16 +105,22 @@ class Receiver(Connection):
             self._streams.close_remote(stream)
         self._add_data(stream_id, payload, is_ended=is_ended)
 
-    def _add_data(self, stream_id: int, payload: bytes, *, is_ended: bool) -> None:
+    def _add_data(self, stream_id: int, payload: Piece, *, is_ended: bool) -> None:
         opening = self._opening
         if opening is not None and opening.stream_id == stream_id and not opening.data:
-            opening.data = payload
+            opening.data = bytes(payload)
             opening.is_ended = is_ended
             return
         self._opening = None
-        self._events.append(DataReceived(stream_id, payload, is_ended))
+        events = self._events
+        last = events[-1] if events else None
+        if isinstance(last, DataReceived) and last.stream_id == stream_id:
+            last.pieces.append(payload)
+            last.is_ended = is_ended
+        else:
+            events.append(DataReceived(stream_id, payload, is_ended))
 
-    def _without_padding(self, flags: int, stream_id: int, payload: bytes) -> bytes:
+    def _without_padding(self, flags: int, stream_id: int, payload: P) -> P:
         """The data of a padded frame; its padding is consumed at once."""
         data = frames.strip_padding(flags, stream_id, payload)
         self.credit(stream_id, len(payload) - len(data))

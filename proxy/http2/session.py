@@ -31,6 +31,7 @@ from proxy.http2.receiving import Receiver, count_content
 from proxy.http2.streams import Stream
 
 if TYPE_CHECKING:
+    from proxy.http2.frames import Piece
     from proxy.http2.headers import ResponseHead
     from proxy.http2.limits import Limits
     from proxy.http2.streams import State
@@ -46,6 +47,10 @@ class Session(Receiver):
 
     def data_to_send(self) -> bytes:
         """Everything that is to be written now, in one piece."""
+        return b"".join(self._sender.take())
+
+    def pieces_to_send(self) -> list[Piece]:
+        """The same in pieces, so that large bodies need not be copied."""
         return self._sender.take()
 
     @property

@@ -7,9 +7,10 @@ reader paces the client through the stream's window, since nothing is credited w
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import BodyTooLarge, ProxyError
+from proxy.errors import BodyTooLarge, ProxyError, RequestTimeout
 from proxy.exchange import Stream
 from proxy.ingress.http2_call import ClientCall
 
@@ -28,10 +29,12 @@ _HIGH_WATER: Final = 256 << 10
 class Upload(ClientCall):
     """See the module's text."""
 
-    __slots__ = ("_chunks", "_is_paused", "_size", "_uncredited")
+    __slots__ = ("_chunks", "_heard_at", "_is_ended", "_is_paused", "_size", "_uncredited")
 
     def __init__(self, link: CallLink, request: RequestReceived) -> None:
         super().__init__(link, request)
+        self._heard_at = link.now()
+        self._is_ended = request.is_ended
         self._chunks: list[bytes] = []
         self._size = 0
         self._is_paused = False
@@ -42,8 +45,11 @@ class Upload(ClientCall):
     def receive(self, data: bytes, *, is_ended: bool) -> None:
         """A piece of the body."""
         self._size += len(data)
+        self._heard_at = self._link.now()
+        self._is_ended = is_ended
         if not self._request.head.is_grpc and self._size > self._link.listener.rules.limits.body:
-            self._refuse()
+            limit = self._link.listener.rules.limits.body
+            self._refuse(BodyTooLarge(f"request body over {limit} bytes"))
         elif self._stream is not None:
             self._stream.feed(data)
             self._credit(len(data))
@@ -56,6 +62,7 @@ class Upload(ClientCall):
 
     def end(self, trailers: Headers) -> None:
         """The body ended with trailers, which only a stream can carry."""
+        self._is_ended = True
         if not self.is_started:
             self._start_streaming()
         if self._stream is not None:
@@ -78,14 +85,31 @@ class Upload(ClientCall):
             stream.feed(chunk)
         self._credit(self._size)
 
-    def _refuse(self) -> None:
-        """More than is allowed: whoever reads the body gets the error."""
+    @property
+    def is_patient(self) -> bool:
+        """Whether silence means nothing: the client waits for us, or a gRPC stream for something to say."""
+        return self._is_ended or self._is_paused or self._request.head.is_grpc
+
+    def expire(self, now: float, stall_s: float) -> float:
+        """Give the body up if it has stalled for `stall_s`; else when that will be known, inf for never."""
+        if self._is_ended or self._request.head.is_grpc:
+            return math.inf
+        if self._is_paused:
+            self._heard_at = now  # its silence counts from when it is asked to go on
+        due = self._heard_at + stall_s
+        if now < due:
+            return due
+        self._is_ended = True
+        self._refuse(RequestTimeout("the request body stalled"))
+        return math.inf
+
+    def _refuse(self, error: ProxyError) -> None:
+        """Whoever reads the body gets the error."""
         if self._stream is None:
             self._start_streaming()
         if self._stream is not None:
             self._is_paused = True
-            limit = self._link.listener.rules.limits.body
-            self._stream.fail(BodyTooLarge(f"request body over {limit} bytes"))
+            self._stream.fail(error)
 
     # ------------------------------------------------------------- Flow of the request body
     def pause(self) -> None:
