@@ -69,11 +69,10 @@ async def _subjects(stack: AsyncExitStack, report: Report, kind: str, options: O
     backend = await stack.enter_async_context(grpc_backend(options.cores.backend, kind))
     core = options.cores.proxy
     running = {"direct": await stack.enter_async_context(grpc_backend(core, kind))}
-    for starter in (
-        pillion_grpc(backend.url, core),
-        envoy(backend.url, core, "envoy-grpc.yaml"),
-        naive_grpc(backend.url, core, kind),
-    ):
+    starters = [pillion_grpc(backend.url, core), envoy(backend.url, core, "envoy-grpc.yaml")]
+    if kind == "unary":
+        starters.append(naive_grpc(backend.url, core))
+    for starter in starters:
         subject = await enter_available(stack, report, starter)
         if subject is not None:
             running[subject.name] = subject

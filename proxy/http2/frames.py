@@ -19,7 +19,7 @@ as RFC 9113 §5.3.2 allows."""
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 
@@ -119,8 +119,6 @@ MAX_STREAM_ID = (1 << 31) - 1
 
 Piece = bytes | memoryview
 """Something to be written; a view is of bytes."""
-
-P = TypeVar("P", bytes, memoryview)
 
 Frame = tuple[int, int, int, bytes]
 """(type, flags, stream id, payload)."""
@@ -287,7 +285,7 @@ def goaway_frame(last_stream_id: int, code: int, debug: bytes = b"") -> bytes:
 
 
 # ---------------------------------------------------------------- payloads
-def strip_padding(flags: int, stream_id: int, payload: P) -> P:
+def strip_padding(flags: int, stream_id: int, payload: bytes) -> bytes:
     """The payload of DATA, HEADERS or PUSH_PROMISE without its padding (§6.1)."""
     if not flags & PADDED:
         return payload

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.http2.blocks import BlockReader
-    from proxy.http2.frames import P, Piece
+    from proxy.http2.frames import Piece
     from proxy.http2.limits import Limits
     from proxy.http2.streams import Stream
 
@@ -120,9 +120,9 @@ class Receiver(Connection):
         else:
             events.append(DataReceived(stream_id, payload, is_ended))
 
-    def _without_padding(self, flags: int, stream_id: int, payload: P) -> P:
+    def _without_padding(self, flags: int, stream_id: int, payload: Piece) -> Piece:
         """The data of a padded frame; its padding is consumed at once."""
-        data = frames.strip_padding(flags, stream_id, payload)
+        data = frames.strip_padding(flags, stream_id, bytes(payload))
         self.credit(stream_id, len(payload) - len(data))
         return data
 

@@ -72,7 +72,7 @@ class Sender:
 
     def take(self) -> list[Piece]:
         """All that is to be written now: in one piece, or without a copy where large bodies are in it."""
-        pieces = self.out if self._has_bulk else [b"".join(self.out)]
+        pieces: list[Piece] = self.out if self._has_bulk else [b"".join(self.out)]
         self.out = []
         self._has_bulk = False
         self.unsent = 0
