@@ -46,6 +46,7 @@ bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench batching
 	$(BIN)/python -m bench caching
 	$(BIN)/python -m bench streaming
+	$(BIN)/python -m bench grpc
 	$(BIN)/python -m bench loading
 
 hostile: $(STAMP)  ## healthy clients beside a thousand slow ones (apt-get install slowhttptest nginx)

@@ -21,6 +21,7 @@ from bench.report import RESULTS
 from bench.suites.batching import batching
 from bench.suites.caching import caching
 from bench.suites.common import Options
+from bench.suites.grpc import grpc
 from bench.suites.hostile import hostile
 from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
@@ -78,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("hostile", parents=[suite], help="healthy clients beside a thousand slow ones")
     verb.set_defaults(run=lambda given: hostile(_options(given)))
+
+    verb = verbs.add_parser("grpc", parents=[suite], help="gRPC: what one core forwards, and what it adds")
+    verb.add_argument("--without-mlserver", action="store_true", help="no batched inference")
+    verb.set_defaults(run=lambda given: grpc(_options(given), with_mlserver=not given.without_mlserver))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

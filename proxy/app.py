@@ -257,6 +257,7 @@ class _Parts:
             self.gate if name == managed_upstream(config) else None,
             host_of(config.upstreams[name].host),
             is_bridged(config.upstreams[name]),
+            cluster,
         )
 
     @cached_property

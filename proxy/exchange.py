@@ -8,7 +8,8 @@ disagree about where one ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from proxy.inflow import Flow, Headers, Sink, Watch
 from proxy.reservoir import Ledger
@@ -16,18 +17,22 @@ from proxy.timing import NEVER, Deadline
 from proxy.transit import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from proxy.errors import ProxyError
 
 
 __all__ = (
+    "Begun",
     "Body",
     "Call",
     "Flow",
     "Headers",
     "Ledger",
+    "PromptUpstream",
     "Reply",
+    "Rest",
     "Sink",
     "Stream",
+    "Taker",
     "Upstream",
     "Watch",
     "field",
@@ -73,17 +78,18 @@ class Call:
         "deadline",
         "dialect",
         "head",
-        "headers",
         "http_version",
         "idempotent",
         "identity",
         "is_grpc",
         "method",
         "on_informational",
+        "own",
         "peer",
         "pool_s",
         "queue_s",
         "scheme",
+        "shared",
         "started_at",
         "target",
         "timeout_wish",
@@ -96,7 +102,8 @@ class Call:
     ) -> None:
         self.method = method
         self.target = target
-        self.headers = headers
+        self.shared = headers
+        self.own: Headers = ()
         self.body = body
         self.deadline = deadline
         self.http_version = 11
@@ -115,6 +122,16 @@ class Call:
         self.upstream_s = 0.0
         self.batch = b""
         self.dialect = "generic"
+
+    @property
+    def headers(self) -> Headers:
+        """All fields."""
+        return self.shared + self.own if self.own else self.shared
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self.shared = headers
+        self.own = ()
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
@@ -171,3 +188,40 @@ class Upstream(Protocol):
 
     async def exchange(self, call: Call) -> Reply:
         """Send `call`, return the answer; raises `ProxyError`. Cancelling it frees whatever it holds."""
+
+
+Rest = Callable[[], Coroutine[Any, Any, Reply]]
+"""The rest of a call's way, to be run by a task."""
+
+
+class Taker(Protocol):
+    """Whoever waits for the outcome of a call that was begun: hears exactly one of these, once."""
+
+    def take(self, reply: Reply) -> None:
+        """The answer, or its head."""
+
+    def fail(self, error: ProxyError) -> None:
+        """There is no answer."""
+
+    def go_on(self, rest: Rest) -> None:
+        """What is left to do has to wait for something: `rest` is to be run, and brings the outcome.
+
+        Until it has begun to run, the call can still be cancelled by its `Begun`.
+        """
+
+
+class Begun(Protocol):
+    """A call on its way."""
+
+    def cancel(self) -> None:
+        """Nobody wants the outcome: the taker hears nothing, and whatever the call holds is freed."""
+
+
+class PromptUpstream(Protocol):
+    """An upstream that can send a call without waiting for anything, and so without a task."""
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send `call` if that takes no waiting; else None, and nothing has happened.
+
+        The taker hears the outcome after this has returned.
+        """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
-    from proxy.exchange import Headers, Upstream
+    from proxy.exchange import Begun, Headers, PromptUpstream, Rest, Taker, Upstream
     from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
@@ -61,7 +61,8 @@ class Service(NamedTuple):
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
     None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
     `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name.
-    `has_bridge` says that REST calls go to this upstream as gRPC ones."""
+    `has_bridge` says that REST calls go to this upstream as gRPC ones. `prompt` is the upstream once more,
+    where it can send a call without a task."""
 
     upstream: Upstream
     batcher: Batcher
@@ -71,12 +72,19 @@ class Service(NamedTuple):
     gate: Gate | None = None
     host: bytes | None = None
     has_bridge: bool = False
+    prompt: PromptUpstream | None = None
+
+    @property
+    def direct(self) -> PromptUpstream | None:
+        """`prompt`, where nothing stands between a call without a codec and the upstream."""
+        is_bare = self.cache is None and self.gate is None and self.host is None and not self.has_bridge
+        return self.prompt if is_bare else None
 
 
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_now", "_routes", "_services", "_streams", "_telemetry")
+    __slots__ = ("_admission", "_direct", "_now", "_routes", "_services", "_streams", "_telemetry")
 
     def __init__(
         self,
@@ -90,6 +98,7 @@ class Pipeline:
     ) -> None:
         self._routes = routes
         self._services = services
+        self._direct = {name: service.direct for name, service in services.items()}
         self._admission = admission
         self._streams = streams
         self._telemetry = telemetry
@@ -100,11 +109,58 @@ class Pipeline:
 
         A reply may carry a `Stream`: the call then counts as in flight until that stream is closed.
         """
-        match: Match | None = None
+        match = self._enter(call)
+        try:
+            if is_named_in_body(call, match):
+                match = await name_model(call, match)
+            # 4 kept, or its model ready and then batched, or direct and streamed
+            if isinstance(call.body, Stream) and self._streams is not None:
+                self._streams.request(call.body, match.model)
+            service = self._services[match.route.upstream]
+            if service.host is not None:
+                call.headers = with_host(call.headers, service.host)
+            streams = self._streams
+            if streams is not None and self._may_begin_early(streams, service, call, match):
+                reply = await streams.begin_early(call, match.model, self._dispatch(service, call, match))
+            else:
+                reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
+                self._open(call, match, reply)
+        except (Exception, CancelledError) as error:
+            self.lost(call, match, error)
+            raise
+        # 5 account, once the answer has left
+        self.answered(call, match, reply)
+        return reply
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send `call` on its way without a task, where its body is whole and nothing has to be waited for.
+
+        None when it is to be served by `serve` instead; nothing has happened then. Raises `ProxyError` for
+        what Pillion answers itself.
+        """
+        try:
+            match = self._routes.match(call.method, call.target)
+        except ProxyError:
+            return None
+        upstream = self._direct[match.route.upstream]
+        if upstream is None or match.route.codec is not None or isinstance(call.body, Stream):
+            return None
+        if is_named_in_body(call, match):
+            return None
+        self._enter(call, match)
+        passage = _Passage(self, call, match, taker)
+        passage.begun = upstream.begin(call, passage)
+        if passage.begun is not None:
+            return passage
+        self._admission.leave()
+        return None
+
+    def _enter(self, call: Call, match: Match | None = None) -> Match:
+        """Steps 1 to 3: the call's route, its deadline, its admission."""
         call.started_at = now = self._now()
         try:
             # 1 route
-            match = self._routes.match(call.method, call.target)
+            match = match or self._routes.match(call.method, call.target)
             route = match.route
             call.dialect = route.protocol
             call.idempotent = route.idempotent
@@ -115,42 +171,43 @@ class Pipeline:
         except ProxyError as error:
             self._account(call, match, _failure(error))
             raise
+        return match
+
+    # ------------------------------------------------------------- for calls without a task
+    async def finish(self, call: Call, match: Match, rest: Rest) -> Reply:
+        """Wait for `rest`, the outcome of a call that was begun, as `serve` waits for its own."""
         try:
-            if is_named_in_body(call, match):
-                match = await name_model(call, match)
-            # 4 kept, or its model ready and then batched, or direct and streamed
-            if isinstance(call.body, Stream) and self._streams is not None:
-                self._streams.request(call.body, match.model)
-            service = self._services[route.upstream]
-            if service.host is not None:
-                call.headers = with_host(call.headers, service.host)
-            streams = self._streams
-            if streams is not None and self._may_begin_early(streams, service, call, match):
-                reply = await streams.begin_early(call, match.model, self._dispatch(service, call, match))
-            else:
-                reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
-                if isinstance(reply.body, Stream) and streams is not None:
-                    streams.reply(call, match.model, reply, reply.body)
+            reply = await rest()
+            self._open(call, match, reply)
         except (Exception, CancelledError) as error:
-            self._admission.leave()
-            self._account(call, match, _failure(error))
+            self.lost(call, match, error)
             raise
-        # 5 account, once the answer has left
+        self.answered(call, match, reply)
+        return reply
+
+    def answered(self, call: Call, match: Match, reply: Reply) -> None:
+        """Account for an admitted call once `reply` has left."""
         body = reply.body
         if isinstance(body, Stream):
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
-        else:
-            self._admission.leave()
-            status = (
-                http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
-            )
-            self._account(call, match, _Ending(status, len(body)))
-        return reply
+            return
+        self._admission.leave()
+        status = http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
+        self._account(call, match, _Ending(status, len(body)))
+
+    def lost(self, call: Call, match: Match, error: BaseException) -> None:
+        """Account for an admitted call that got no answer."""
+        self._admission.leave()
+        self._account(call, match, _failure(error))
 
     def refuse(self, call: Call, error: ProxyError) -> None:
         """Account for a call that its listener answered with `error` before it could be served."""
         call.started_at = self._now()
         self._account(call, None, _failure(error))
+
+    def _open(self, call: Call, match: Match, reply: Reply) -> None:
+        if isinstance(reply.body, Stream) and self._streams is not None:
+            self._streams.reply(call, match.model, reply, reply.body)
 
     @staticmethod
     def _kept(service: Service, call: Call, match: Match) -> Reply | None:
@@ -226,6 +283,46 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
+
+
+class _Passage:
+    """A call on its way without a task; the taker of its upstream, and what its listener may cancel."""
+
+    __slots__ = ("_call", "_match", "_pipeline", "_taker", "begun")
+
+    def __init__(self, pipeline: Pipeline, call: Call, match: Match, taker: Taker) -> None:
+        self.begun: Begun | None = None
+        self._pipeline = pipeline
+        self._call = call
+        self._match = match
+        self._taker = taker
+
+    def take(self, reply: Reply) -> None:
+        """The upstream has answered."""
+        if isinstance(reply.body, Stream):
+            self.go_on(partial(_ready, reply))
+            return
+        self._pipeline.answered(self._call, self._match, reply)
+        self._taker.take(reply)
+
+    def fail(self, error: ProxyError) -> None:
+        """It has not."""
+        self._pipeline.lost(self._call, self._match, error)
+        self._taker.fail(error)
+
+    def go_on(self, rest: Rest) -> None:
+        """It may yet."""
+        self._taker.go_on(partial(self._pipeline.finish, self._call, self._match, rest))
+
+    def cancel(self) -> None:
+        """The client has left."""
+        if self.begun is not None:
+            self.begun.cancel()
+        self._pipeline.lost(self._call, self._match, ClientGone())
+
+
+async def _ready(reply: Reply) -> Reply:
+    return reply
 
 
 def _submit(service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:

@@ -29,6 +29,7 @@ __all__ = ("encode_message", "format_timeout", "http_status", "parse_timeout", "
 
 _UNITS = {b"n": 1e-9, b"u": 1e-6, b"m": 1e-3, b"S": 1.0, b"M": 60.0, b"H": 3600.0}
 _MOST = 99_999_999
+_FINEST_S = 99.0  # nearly all spans: written in microseconds, without a look at the other units
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 # The mapping that gRPC's HTTP/JSON gateways use, by code in decimal.
 _HTTP_STATUSES = {
@@ -50,6 +51,8 @@ def parse_timeout(value: bytes) -> float | None:
 
 def format_timeout(seconds: float) -> bytes:
     """The value of ``grpc-timeout`` for a span; a negative span is none left."""
+    if 0.0 < seconds < _FINEST_S:
+        return b"%du" % math.ceil(seconds * 1e6 * (1 - 1e-12))
     for unit in (b"u", b"m", b"S", b"M"):
         # A microsecond count such as 0.1 / 1e-6 may come out a hair above the integer; do not round that up.
         count = math.ceil(max(seconds, 0.0) / _UNITS[unit] * (1 - 1e-12))

@@ -109,7 +109,7 @@ class Link(asyncio.Protocol, Generic[S]):
         """Write what is left, then close."""
         if self.is_open:
             self.is_open = False
-            self._transport.write(self.session.data_to_send())
+            self._transport.writelines(self.session.pieces_to_send())
             self._transport.close()
 
     def abort(self) -> None:
@@ -182,4 +182,8 @@ class Link(asyncio.Protocol, Generic[S]):
     def _flush(self) -> None:
         self._flush_booked = False
         if self.is_open and not self._is_paused and self.session.wants_to_send:
-            self._transport.write(self.session.data_to_send())
+            pieces = self.session.pieces_to_send()
+            if len(pieces) == 1:
+                self._transport.write(pieces[0])
+            else:
+                self._transport.writelines(pieces)

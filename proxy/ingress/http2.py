@@ -20,9 +20,9 @@ from proxy.ingress.tls import TlsFront
 
 if TYPE_CHECKING:
     from proxy.exchange import Ledger
+    from proxy.ingress.http2_call import Service
     from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy, ServerTlsPolicy
     from proxy.ingress.rules import HeadRules
-    from proxy.ingress.server import Serve
     from proxy.timing import Clock, Timer
 
 __all__ = ("Http2Server", "session_limits")
@@ -54,7 +54,7 @@ class Http2Server:
 
     def __init__(
         self,
-        pipeline: Serve,
+        pipeline: Service,
         place: Address,
         rules: HeadRules,
         timeouts: ServerTimeoutPolicy,

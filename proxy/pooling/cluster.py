@@ -23,7 +23,9 @@ from proxy.errors import (
 )
 from proxy.exchange import Reply
 from proxy.pooling.alarm import sleep
+from proxy.pooling.attempt import Attempt
 from proxy.pooling.balancing import choose
+from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.ejection import is_failure_status
 from proxy.pooling.events import unobserved
 from proxy.pooling.hedging import Hedger
@@ -41,7 +43,7 @@ from proxy.pooling.tls import client_context
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from proxy.exchange import Call
+    from proxy.exchange import Begun, Call, Taker
     from proxy.pooling.endpoint import Endpoint
     from proxy.pooling.events import PoolEvents, Sightings
     from proxy.pooling.policy import UpstreamPolicy
@@ -137,6 +139,22 @@ class Cluster:
         if member.ejection.failures:
             member.succeeded()
         return reply
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send `call` without a task where that takes no waiting: see `PromptUpstream`."""
+        if self._needs_care:
+            return None
+        plain = self._plain
+        member = plain[0] if len(plain) == 1 else choose(plain, self._clock.now(), self._random)
+        pool = member.pool
+        if not isinstance(pool, ChannelPool):
+            return None
+        attempt = Attempt(call, taker, member, pool, self._settle)
+        attempt.sent = pool.begin(call, attempt)
+        if attempt.sent is None:
+            return None
+        self._budget.calls += 1
+        return attempt
 
     # ------------------------------------------------------------- for operators
     def readiness(self) -> tuple[bool, str]:
