@@ -28,6 +28,7 @@ from proxy.config.dump import dump
 from proxy.config.presets import routes_of
 from proxy.exchange import Ledger
 from proxy.ingress.http2 import Http2Server
+from proxy.ingress.l4 import L4Server
 from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.loading.control.connect import Connector
@@ -83,10 +84,13 @@ class App:
         http: HttpServer,
         admin: AdminServer,
         grpc: Http2Server | None,
+        *,
+        l4: list[L4Server],
     ) -> None:
         self.life = life
         self.http = http
         self.grpc = grpc
+        self.l4 = l4
         self.admin = admin
         self._components = components
 
@@ -144,7 +148,8 @@ class _Parts:
         components.append(self.http)
         if self.grpc is not None:
             components.append(self.grpc)
-        app = App(self.life, components, self.http, self.admin, self.grpc)
+        components += self.l4
+        app = App(self.life, components, self.http, self.admin, self.grpc, l4=self.l4)
         self.life.on_change(partial(_announce, app, self.status))
         return app
 
@@ -262,6 +267,19 @@ class _Parts:
             tls=server.grpc.tls,
         )
 
+    @cached_property
+    def l4(self) -> list[L4Server]:
+        server, servers = self.config.server, []
+        for entry in server.l4:
+            cluster = self.upstreams[entry.upstream][0].l4
+            if cluster is None:
+                raise ValueError(f"upstream {entry.upstream} has no l4 endpoint")
+            most = server.limits.connections
+            servers.append(L4Server(cluster, entry.listen, self.clock, ledger=self.ledger, most=most))
+            for name, sampler in servers[-1].samplers().items():
+                self.telemetry.metrics.sample(name, sampler)
+        return servers
+
     # ------------------------------------------------------------- what stands behind
     @cached_property
     def upstreams(self) -> dict[str, tuple[Transports, Batcher]]:
@@ -285,10 +303,9 @@ class _Parts:
 
     @cached_property
     def loader(self) -> Loader | None:
-        policy = self.config.loading
-        if policy.mode == "off":
+        policy, name = self.config.loading, managed_upstream(self.config)
+        if policy.mode == "off" or not name:
             return None
-        name = managed_upstream(self.config)
         upstream, (transports, _) = self.config.upstreams[name], self.upstreams[name]
         # a channel pool balances: only with one server behind it does control reach the one it means
         grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
@@ -318,7 +335,12 @@ def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Tran
     grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
     first = next(filter(None, grpc.values()), None)
     return {
-        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
+        name: Transports(
+            cluster(name, upstream.http, upstream.protocol),
+            grpc[name],
+            first,
+            cluster(name, upstream.l4, "l4"),
+        )
         for name, upstream in config.upstreams.items()
     }
 
@@ -354,6 +376,7 @@ def _announce(app: App, status: StatusReport, state: State) -> None:
     listeners = [("http", app.http.address)]
     if app.grpc is not None:
         listeners.append(("grpc", app.grpc.address))
+    listeners += [(f"l4.{server.upstream}", server.address) for server in app.l4]
     listeners.append(("admin", app.admin.address))
     for name, address in listeners:
         status.add_listener(name, address)

@@ -150,11 +150,14 @@ def _operator_routes(config: Config) -> Iterator[Route]:
 
 def _preset_routes(config: Config) -> Iterator[Route]:
     for name, upstream in config.upstreams.items():
-        yield from protocol_routes(name, upstream.protocol)
+        if upstream.takes_calls:
+            yield from protocol_routes(name, upstream.protocol)
 
 
 def _catch_all(config: Config) -> Iterator[Route]:
-    names = list(config.upstreams)
+    names = [name for name, upstream in config.upstreams.items() if upstream.takes_calls]
+    if not names:
+        return
     generic = [name for name in names if config.upstreams[name].protocol == "generic"]
     upstream = (generic or names)[0]
     protocol = config.upstreams[upstream].protocol

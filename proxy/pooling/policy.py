@@ -15,6 +15,7 @@ __all__ = (
     "HealthPolicy",
     "HedgePolicy",
     "HttpPoolPolicy",
+    "L4PoolPolicy",
     "PoolPolicy",
     "RetryPolicy",
     "TimeoutPolicy",
@@ -69,11 +70,23 @@ class GrpcPoolPolicy(Policy):
     """Calls that may wait for a channel at once."""
 
 
+class L4PoolPolicy(Policy):
+    """The connections to one `l4` endpoint, one for each client, per worker process."""
+
+    max: int = Field(default=1024, ge=1)
+    """Connections open at once; a client beyond is closed."""
+    connect: Duration = 1.0
+    """Span allowed for one dial."""
+    idle: Duration = 3600.0
+    """Span in which neither side sends anything after which both are closed."""
+
+
 class PoolPolicy(Policy):
     """Connections to each endpoint of an upstream, by protocol."""
 
     http: HttpPoolPolicy = HttpPoolPolicy()
     grpc: GrpcPoolPolicy = GrpcPoolPolicy()
+    l4: L4PoolPolicy = L4PoolPolicy()
 
 
 class TimeoutPolicy(Policy):

@@ -46,6 +46,7 @@ def test_there_are_examples() -> None:
         "generic.yaml",
         "grpc.yaml",
         "kserve-v1.yaml",
+        "l4.yaml",
         "loading.yaml",
         "minimal.yaml",
         "open-inference.yaml",
