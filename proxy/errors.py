@@ -30,6 +30,7 @@ __all__ = (
     "LoopDetected",
     "MergeRefused",
     "MethodNotAllowed",
+    "MethodTooLong",
     "Misdirected",
     "ModelLoading",
     "NoHealthyEndpoint",
@@ -138,6 +139,12 @@ class Misdirected(DownstreamError):
     """The request names another host than the TLS handshake did."""
 
     status, grpc_code, reason = 421, 3, "misdirected"
+
+
+class MethodTooLong(DownstreamError):
+    """A method longer than any (RFC 9112 §3)."""
+
+    status, grpc_code, reason = 501, 12, "method_too_long"
 
 
 class CodingNotSupported(DownstreamError):

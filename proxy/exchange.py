@@ -50,7 +50,7 @@ class Call:
     `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
     `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
     lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
-    telemetry; ``batch`` says how the call was batched, for the debug header. ``dialect`` is the protocol in
+    telemetry; ``batch`` says in what company the call travelled, for people. ``dialect`` is the protocol in
     whose words Pillion reports its own errors, known once the call has its route.
 
     `is_grpc` says that the client speaks gRPC: errors must reach it as gRPC statuses.
@@ -61,6 +61,9 @@ class Call:
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
     never share a batch. `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
+
+    `head` is the same object for calls of one connection whose heads are the same but for their ids, so that
+    what was found out about one can be kept for the next; None where no head was repeated yet.
     """
 
     __slots__ = (
@@ -68,6 +71,7 @@ class Call:
         "body",
         "deadline",
         "dialect",
+        "head",
         "headers",
         "http_version",
         "idempotent",
@@ -101,6 +105,7 @@ class Call:
         self.is_grpc = False
         self.identity = b""
         self.timeout_wish = b""
+        self.head: object = None
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
         self.started_at = 0.0

@@ -11,6 +11,8 @@ from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
@@ -20,7 +22,7 @@ from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
     from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
-__all__ = ("Pipeline", "Recorder", "Service")
+__all__ = ("NEEDS_MODEL", "Pipeline", "Recorder", "Service", "with_host")
 
 _OFF = CachePolicy()
-_NEEDS_MODEL = frozenset({"infer", "stream"})
+NEEDS_MODEL = frozenset({"infer", "stream"})
+"""Kinds of calls that wait for their model."""
 
 
 class Recorder(Protocol):
@@ -135,33 +138,40 @@ class Pipeline:
         call.started_at = self._now()
         self._account(call, None, _failure(error))
 
-    async def _dispatch(self, call: Call, match: Match) -> Reply:
+    # The steps between here and the wait are plain functions that hand its coroutine up: awaiting it at each
+    # step would cost every call a coroutine more, and two passes through it.
+    def _dispatch(self, call: Call, match: Match) -> Awaitable[Reply]:
         service = self._services[match.route.upstream]
         if service.host is not None:
-            call.headers = _with_host(call.headers, service.host)
+            call.headers = with_host(call.headers, service.host)
         if service.cache is not None:
             fetch = partial(self._send, service, match)
-            return await service.cache.serve(call, match, service.cache_policy(match.model), fetch)
-        return await self._send(service, match, call)
+            return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
+        return self._send(service, match, call)
 
-    async def _send(self, service: Service, match: Match, call: Call) -> Reply:
-        if service.gate is not None and match.route.kind in _NEEDS_MODEL:
-            return await service.gate.serve(call, match.model, partial(self._forward_to, service))
-        return await self._forward(service, match, call)
+    def _send(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+        if service.gate is not None and match.route.kind in NEEDS_MODEL:
+            return service.gate.serve(call, match.model, partial(self._forward_to, service))
+        return self._forward(service, match, call)
 
-    async def _forward_to(self, service: Service, call: Call) -> Reply:
+    def _forward_to(self, service: Service, call: Call) -> Awaitable[Reply]:
         """Forward a call that may ask for another model by now."""
-        return await self._forward(service, self._routes.match(call.method, call.target), call)
+        return self._forward(service, self._routes.match(call.method, call.target), call)
 
-    @staticmethod
-    async def _forward(service: Service, match: Match, call: Call) -> Reply:
+    def _forward(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
         if match.route.codec is None:
-            return await service.upstream.exchange(call)
+            return service.upstream.exchange(call)
         policy = service.policy(match.model)
         if isinstance(call.body, Stream) and policy.mode != "off":
-            call.claim_body()
-            whole = await call.body.gather(policy.max_bytes)
-            call.body = call.body if whole is None else whole
+            return self._gather(service, match, call, call.body)
+        return service.batcher.submit(call, match, policy)
+
+    async def _gather(self, service: Service, match: Match, call: Call, body: Stream) -> Reply:
+        """Collect a body that is still coming, since only a whole one can be merged."""
+        policy = service.policy(match.model)
+        call.claim_body()
+        whole = await body.gather(policy.max_bytes)
+        call.body = body if whole is None else whole
         return await service.batcher.submit(call, match, policy)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
@@ -195,12 +205,13 @@ class Pipeline:
         )
 
 
-def _with_host(headers: Headers, host: bytes) -> Headers:
+def with_host(headers: Headers, host: bytes) -> Headers:
+    """`headers` with `host` in place of the client's `Host`; empty: with none."""
     others = tuple([pair for pair in headers if pair[0].lower() != b"host"])
     return ((b"Host", host), *others) if host else others
 
 
-class _Ending(NamedTuple):
+class _Ending(Struct, frozen=True, gc=False):
     """How a call ended: what the client was told, and whose words they were."""
 
     status: int

@@ -199,7 +199,9 @@ def _after_restart(scene: Scene, budget: int, at: float, pause: float, how: str)
     history.restore(json.loads(json.dumps(before.planner.history.dump())))
     after = _simulation(_policy(budget, mode=how), history)
     after.manage(names, at)
-    after.planner.reconcile({name: Listed("unloaded") for name in names}, after.planner.mark(), at)
+    after.planner.backend.reconcile(
+        {name: Listed("unloaded") for name in names}, after.planner.backend.mark(), at
+    )
     after.wake(at)
     return after.run([arrival for arrival in trace if arrival[0] >= at])
 

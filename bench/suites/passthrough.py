@@ -46,6 +46,8 @@ BASES = {"envoy": 1.0, "naive aiohttp": 4.0}
 """Who Pillion is compared with, and how many times their requests per second it aims at."""
 MAX_OPEN_RATE = 15_000
 """Above this the generator needs more than its share of a core that the backend is on too."""
+REUSE_LEAST_S = 10.0
+"""A pool dials its most connections before it has learned to trust a backend, once, within a second."""
 
 Starter = Callable[[str, int], AbstractAsyncContextManager[Running]]
 PROXIES: dict[str, Starter] = {"pillion": pillion, "envoy": envoy, "nginx": nginx, "naive aiohttp": naive}
@@ -168,7 +170,8 @@ async def _bytes_each(subject: Running, idle: int) -> float:
 async def _reuse(report: Report, options: Options) -> None:
     async with demo(options.cores.backend) as backend, pillion(backend.url, options.cores.proxy) as subject:
         request = post(subject.url, f"{PATH}:predict", BODY)
-        load = await closed_loop(subject.url, [request], connections=CONNECTIONS, options=options)
+        long = Options(max(options.seconds, REUSE_LEAST_S), options.rounds)
+        load = await closed_loop(subject.url, [request], connections=CONNECTIONS, options=long)
         stats = await demo_stats(backend.url)
     reuse = 1 - stats["connections"] / max(stats["requests"], 1)
     text = f"{stats['requests']:,} requests over {stats['connections']} connections: {reuse:.3%} reused."

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-from aiohttp import web
-
-from proxy.admin.server import Route
+from proxy.admin.server import Route, json_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aiohttp import web
 
 __all__ = ("CacheControl", "cache_routes")
 
@@ -31,23 +30,17 @@ def cache_routes(cache: CacheControl) -> tuple[Route, ...]:
     """``GET /cache`` and ``POST /cache/purge``."""
 
     async def stats(_request: web.Request) -> web.Response:
-        return _json(200, await cache.stats())
+        return json_answer(200, await cache.stats())
 
     async def purge(request: web.Request) -> web.Response:
         unknown = set(request.query) - _KNOWN
         if unknown:  # a misspelt filter must not empty everything
-            return _json(400, {"error": f"unknown parameter {min(unknown)}", "known": sorted(_KNOWN)})
+            return json_answer(400, {"error": f"unknown parameter {min(unknown)}", "known": sorted(_KNOWN)})
         upstream, model = request.query.get("upstream", ""), request.query.get("model", "")
         await cache.purge(upstream, model)
-        return _json(200, {"purged": {"upstream": upstream or "*", "model": model or "*"}})
+        return json_answer(200, {"purged": {"upstream": upstream or "*", "model": model or "*"}})
 
     return (
         Route("GET", "/cache", "what the cache holds and what came of lookups", stats),
         Route("POST", "/cache/purge", "forget answers; ?model= and ?upstream= say whose", purge),
-    )
-
-
-def _json(status: int, document: object) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json"
     )

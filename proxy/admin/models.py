@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-from aiohttp import web
-
-from proxy.admin.server import Route
+from proxy.admin.server import Route, json_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiohttp import web
     from aiohttp.typedefs import Handler
 
 __all__ = ("ModelControl", "model_routes")
@@ -43,7 +41,7 @@ def model_routes(models: ModelControl) -> tuple[Route, ...]:
     """``GET /models``, ``GET /models/{name}/why`` and the changes."""
 
     async def index(_request: web.Request) -> web.Response:
-        return _json(200, models.snapshot())
+        return json_answer(200, models.snapshot())
 
     def named(handler: Callable[[str], web.Response]) -> Handler:
         """`handler` for the model that the path names, which must be a managed one."""
@@ -51,13 +49,13 @@ def model_routes(models: ModelControl) -> tuple[Route, ...]:
         async def handle(request: web.Request) -> web.Response:
             name = request.match_info["name"]
             if not models.is_managed(name):
-                return _json(404, {"error": f"no model is named {name}"})
+                return json_answer(404, {"error": f"no model is named {name}"})
             return handler(name)
 
         return handle
 
     def why(name: str) -> web.Response:
-        return _json(200, {"model": name, "decisions": models.why(name)})
+        return json_answer(200, {"model": name, "decisions": models.why(name)})
 
     def load(name: str) -> web.Response:
         return _outcome(name, "loading", models.load(name))
@@ -67,11 +65,11 @@ def model_routes(models: ModelControl) -> tuple[Route, ...]:
 
     def pin(name: str) -> web.Response:
         models.pin(name, is_pinned=True)
-        return _json(200, {"model": name, "pinned": True})
+        return json_answer(200, {"model": name, "pinned": True})
 
     def unpin(name: str) -> web.Response:
         models.pin(name, is_pinned=False)
-        return _json(200, {"model": name, "pinned": False})
+        return json_answer(200, {"model": name, "pinned": False})
 
     return (
         Route("GET", "/models", "every managed model, what is predicted and what was decided", index),
@@ -87,11 +85,5 @@ def model_routes(models: ModelControl) -> tuple[Route, ...]:
 
 def _outcome(name: str, doing: str, why_not: str) -> web.Response:
     if why_not:
-        return _json(409, {"model": name, "error": why_not})
-    return _json(202, {"model": name, "state": doing})
-
-
-def _json(status: int, document: object) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json"
-    )
+        return json_answer(409, {"model": name, "error": why_not})
+    return json_answer(202, {"model": name, "state": doing})

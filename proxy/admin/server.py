@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from proxy.telemetry.collector import MetricsPage
     from proxy.telemetry.status import StatusReport
 
-__all__ = ("AdminServer", "Life", "Place", "Route")
+__all__ = ("AdminServer", "Life", "Place", "Route", "json_answer")
 
 _logger = logging.getLogger(__name__)
 _STOP_S = 1.0
@@ -179,7 +179,7 @@ class AdminServer:
         return [{"method": route.method, "path": route.path, "help": route.help} for route in self._routes]
 
     async def _list(self, request: web.Request) -> web.Response:
-        return _json(200, {"endpoints": self._index()})
+        return json_answer(200, {"endpoints": self._index()})
 
     async def _livez(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -204,14 +204,14 @@ class AdminServer:
 
     async def _drain(self, request: web.Request) -> web.Response:
         self._life.request_drain()
-        return _json(202, {"state": "draining"})
+        return json_answer(202, {"state": "draining"})
 
     async def _wait_for_drain(self, request: web.Request) -> web.Response:
         # Waiting for a drain that nobody asked for would hold a shutdown hook until it is killed.
         if not self._life.is_draining:
             return _error(409, "not draining: POST /drain first")
         await self._life.wait_drained()
-        return _json(200, {"state": "drained"})
+        return json_answer(200, {"state": "drained"})
 
     # ------------------------------------------------------------- readiness
     def _ask_started(self) -> tuple[bool, str]:
@@ -233,12 +233,13 @@ def _visit(request: web.Request) -> Visit:
     )
 
 
-def _json(status: int, document: object) -> web.Response:
+def json_answer(status: int, document: object) -> web.Response:
+    """`document`, which msgspec can write, as an answer of one line."""
     body = msgspec.json.encode(document) + b"\n"
     return web.Response(status=status, body=body, content_type="application/json")
 
 
 def _error(status: int, message: str, **more: object) -> web.Response:
-    response = _json(status, {"error": message, **more})
+    response = json_answer(status, {"error": message, **more})
     response.headers.extend(_HEADERS)
     return response

@@ -2,18 +2,17 @@
 
 Theory of operation
 -------------------
-Everything here reads and returns JSON values. Values of header fields can be credentials, so all but a few
-harmless ones are shown as a short digest: enough to see that two calls differ, not what they carry. The
-payload's part of the key is shown as it is, cut to a readable length; it holds shapes, names and
-parameters, never items.
+Everything here reads and returns JSON values. Values of header fields can be credentials and are shown as
+digests. The payload's part of the key is shown as it is, cut to a readable length; it holds shapes, names
+and parameters, never items.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from proxy.errors import MergeRefused
+from proxy.telemetry.disclosure import shown_fields
 
 if TYPE_CHECKING:
     from proxy.batching.intake import Examined, Intake
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("describe", "explain")
 
-_HARMLESS = frozenset((b"accept", b"content-type", b"host", b"origin"))
 _LONGEST = 400
 
 
@@ -43,12 +41,12 @@ def explain(
         "items": examined.prepared.items,
         "key": _key(examined, call),
         "limits": {
-            "items": examined.plan.new_cap().items if lane is None else lane.profile.cap.items,
+            "items": examined.stem.plan.new_cap().items if lane is None else lane.profile.cap.items,
             "max_wait_s": examined.wishes.max_wait_s
             if examined.wishes.max_wait_s is not None
-            else examined.plan.bounds.wait_s,
-            "bytes": examined.plan.bounds.nbytes,
-            "inflight": _finite(examined.plan.former.limit),
+            else examined.stem.plan.bounds.wait_s,
+            "bytes": examined.stem.plan.bounds.nbytes,
+            "inflight": _finite(examined.stem.plan.former.limit),
         },
         "waiting": 0 if lane is None else len(lane.tickets()),
     }
@@ -79,11 +77,8 @@ def _key(examined: Examined, call: Call) -> dict[str, object]:
     return {
         "method": call.method.decode("latin-1"),
         "target": call.target.decode("latin-1"),
-        "codec": examined.codec.name,
-        "headers": {
-            name.decode("latin-1"): value.decode("latin-1") if name in _HARMLESS else _digest(value)
-            for name, value in examined.headers
-        },
+        "codec": examined.stem.codec.name,
+        "headers": shown_fields(examined.stem.headers),
         "payload": repr(examined.prepared.key)[:_LONGEST],
     }
 
@@ -113,10 +108,6 @@ def _path(profile: Profile, now: float) -> dict[str, object]:
             for record in reversed(profile.last)
         ],
     }
-
-
-def _digest(value: bytes) -> str:
-    return "blake2:" + hashlib.blake2b(value, digest_size=6).hexdigest()
 
 
 def _finite(limit: float) -> float | None:

@@ -13,6 +13,10 @@ than the call's deadline allows, waiting would only waste the backend's time on 
 late. That needs a model of the backend that thirty batches have confirmed; nobody is turned away for want
 of knowledge.
 
+What the head says does not depend on the body, and most connections repeat their head to the byte. So the
+head's part of the key is an object, a `Stem`: heads that agree share it, and a head that is repeated finds
+it again without being read.
+
 Lanes are cheap and are opened for each new key. When there are many, those that nobody waits in are
 forgotten; that is looked at again only when their number has doubled, so that ten thousand busy lanes cost
 no more than one.
@@ -22,6 +26,9 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
+
+from msgspec import Struct
 
 from proxy.batching.experience import Experience
 from proxy.batching.plan import Plan, Plans
@@ -37,17 +44,39 @@ if TYPE_CHECKING:
     from proxy.batching.tickets import Subject
     from proxy.exchange import Call, Headers
 
-__all__ = ("Examined", "Intake")
+__all__ = ("Examined", "Intake", "Stem")
 
 _MOST_IDLE_LANES = 1024
+_MOST_HEADS = 4096
 
 
-class Examined(NamedTuple):
+class Stem:
+    """The part of a batch key that does not depend on the body, and the rules that come with it.
+
+    There is one for each such part, so its identity stands for it.
+    """
+
+    __slots__ = ("__weakref__", "codec", "headers", "plan")
+
+    def __init__(self, plan: Plan, codec: Codec, headers: Headers) -> None:
+        self.plan = plan
+        self.codec = codec
+        self.headers = headers
+
+
+class _Origin(NamedTuple):
+    """What was found out about a head, and by what rules: it holds while they are the same."""
+
+    subject: Subject
+    policy: BatchPolicy
+    stem: Stem
+    wishes: Wishes
+
+
+class Examined(Struct, frozen=True, gc=False):
     """A call that may be merged: by what rules, and what it was understood as."""
 
-    plan: Plan
-    codec: Codec
-    headers: Headers
+    stem: Stem
     wishes: Wishes
     prepared: Prepared
     key: Hashable
@@ -61,28 +90,46 @@ class Intake:
         self.experience = Experience()
         self.lanes: dict[Hashable, CallLane] = {}
         self._codecs = codecs
+        self._stems: WeakValueDictionary[Hashable, Stem] = WeakValueDictionary()
+        self._origins: dict[object, _Origin] = {}
         self._most_lanes = _MOST_IDLE_LANES
 
     def examine(self, call: Call, subject: Subject, policy: BatchPolicy) -> Examined:
         """What `call` could be merged with; raises `MergeRefused`."""
+        origin = self._origins.get(call.head)
+        if origin is None or origin.subject is not subject or origin.policy is not policy:
+            origin = self._read_head(call, subject, policy)
+        body = call.body
+        if not isinstance(body, bytes):
+            raise MergeRefused("streamed_body")
+        stem = origin.stem
+        prepared = stem.codec.prepare(body, call.headers)
+        barred = self.experience.barred
+        if barred and (why := barred.get(subject.model or prepared.model)) is not None:
+            raise MergeRefused(why)
+        return Examined(stem, origin.wishes, prepared, (stem, prepared.key))
+
+    def _read_head(self, call: Call, subject: Subject, policy: BatchPolicy) -> _Origin:
+        """What the head says about merging; kept if the connection repeats it."""
         if policy.mode == "off":
             raise MergeRefused("off")
         codec = self._codecs.get(subject.codec or "")
         if codec is None:
             raise MergeRefused("no_codec")
-        body = call.body
-        if not isinstance(body, bytes):
-            raise MergeRefused("streamed_body")
         plan = self.plans.of(policy)
         headers, wishes = plan.rules.read(call.headers)
         if wishes.is_off:
             raise MergeRefused("unwished")
-        prepared = codec.prepare(body, call.headers)
-        barred = self.experience.barred
-        if barred and (why := barred.get(subject.model or prepared.model)) is not None:
-            raise MergeRefused(why)
-        key = (plan, call.identity, call.method, call.target, call.scheme, codec.name, headers, prepared.key)
-        return Examined(plan, codec, headers, wishes, prepared, key)
+        key = (plan, call.identity, call.method, call.target, call.scheme, codec.name, headers)
+        stem = self._stems.get(key)
+        if stem is None:
+            stem = self._stems[key] = Stem(plan, codec, headers)
+        origin = _Origin(subject, policy, stem, wishes)
+        if call.head is not None:
+            if len(self._origins) >= _MOST_HEADS:
+                self._origins.clear()
+            self._origins[call.head] = origin
+        return origin
 
     def place(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:
         """The lane that `call` is to wait in; raises `MergeRefused`, `Overloaded`."""
@@ -97,8 +144,7 @@ class Intake:
         """Refuse a call that has to travel alone for a while."""
         if lane is not None and lane.suspended_until > now:
             raise MergeRefused("suspended")
-        quarantine = self.experience.quarantine
-        if quarantine and isinstance(call.body, bytes) and quarantine.holds(call.target, call.body, now):
+        if isinstance(call.body, bytes) and self.experience.quarantine.holds(call.target, call.body, now):
             raise MergeRefused("quarantined")
 
     def forget(self, model: str) -> None:
@@ -116,11 +162,11 @@ class Intake:
                 key: lane for key, lane in lanes.items() if lane.items or lane.suspended_until > now
             }
             self._most_lanes = max(_MOST_IDLE_LANES, 2 * len(lanes))
-        plan, codec = examined.plan, examined.codec
+        plan, codec, headers = examined.stem.plan, examined.stem.codec, examined.stem.headers
         model = subject.model or examined.prepared.model
         path = (plan, call.method, call.target, codec.name, model)
         profile = self.experience.profile(path, model, call.target, plan)
-        lane = CallLane(examined.key, plan, profile, call=call, codec=codec, headers=examined.headers)
+        lane = CallLane(examined.key, plan, profile, call=call, codec=codec, headers=headers)
         lanes[lane.key] = lane
         return lane
 

@@ -134,7 +134,9 @@ class Lane:
 
     def due_at(self) -> float:
         """When the lane wants to send even if it is not full."""
-        return min(self.window_ends_at, self.hurry_at)
+        if self.hurry_at < self.window_ends_at:
+            return self.hurry_at
+        return self.window_ends_at
 
     def waiting_since(self) -> float:
         """When the oldest ticket arrived; infinite when none waits."""
@@ -154,7 +156,13 @@ class Lane:
         queue.append(ticket)
         self.items += ticket.items
         self.nbytes += ticket.nbytes
-        self._mind(ticket)
+        if (  # whoever comes later is mostly no more urgent
+            ticket.leaves_at < self.window_ends_at
+            or ticket.deadline - self.profile.service_s < self.hurry_at
+            or ticket.presses_at < self.hurry_at
+            or ticket.urgency < self.urgency
+        ):
+            self._mind(ticket)
 
     def remove(self, ticket: Ticket) -> None:
         """Forget `ticket`, which stays in the queue as a husk."""
@@ -206,10 +214,9 @@ class Lane:
                     self._mind(ticket)
 
     def _mind(self, ticket: Ticket) -> None:
-        self.window_ends_at = min(self.window_ends_at, ticket.leaves_at)
         hurry_at = ticket.deadline - self.profile.service_s
-        self.hurry_at = min(self.hurry_at, hurry_at)
-        self.hurry_at = min(self.hurry_at, ticket.presses_at)
+        self.window_ends_at = min(self.window_ends_at, ticket.leaves_at)
+        self.hurry_at = min(self.hurry_at, hurry_at, ticket.presses_at)
         self.urgency = min(self.urgency, ticket.urgency)
 
     def _foremost(self, now: float) -> deque[Ticket] | None:

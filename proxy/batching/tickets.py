@@ -117,12 +117,9 @@ class Member(Ticket):
 
     def board(self, journey: Journey) -> None:
         """The batch leaves: write down how it came about."""
-        batch = journey.batch
         self.journey = journey
-        waited_s = batch.sent_at - self.arrived_at
-        self.call.queue_s = waited_s
-        trigger = batch.trigger.encode()
-        self.call.batch = b"size=%d; wait=%.1fms; trigger=%b" % (batch.items, waited_s * 1e3, trigger)
+        self.call.queue_s = journey.batch.sent_at - self.arrived_at
+        self.call.batch = journey.about
 
     def answer(self, reply: Reply) -> None:
         """Hand the caller its reply; one that nobody waits for is discarded."""
@@ -140,16 +137,17 @@ class Member(Ticket):
 class Journey:
     """A batch on its way: who of its members still waits, and the task that carries it.
 
-    `others` exchanges were under way when it left.
+    `others` exchanges were under way when it left. `about` says for its callers how it came about.
     """
 
-    __slots__ = ("_companions", "batch", "lane", "members", "others", "task")
+    __slots__ = ("_companions", "about", "batch", "lane", "members", "others", "task")
 
     def __init__(self, batch: Batch, members: list[Member], others: int) -> None:
         self.batch = batch
         self.members = members
         self.lane = members[0].lane
         self.others = others
+        self.about = b"size=%d; trigger=%b" % (batch.items, batch.trigger.encode())
         self.task: asyncio.Task[Any] | None = None
         self._companions = len(members)
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.caching.answers import from_entries, noted, only_if_cached
+from proxy.caching.explain import key_parts, refused, understood
 from proxy.caching.fetching import Errand
 from proxy.caching.freshness import Wish, wish_of
 from proxy.errors import ConnectFailed, ConnectTimeout, MergeRefused, NoHealthyEndpoint, Reset
@@ -85,6 +86,10 @@ class Cache:
             "storage": await self.store.storage_stats(),
         }
 
+    def renew(self, upstream: str, model: str) -> None:
+        """The model was loaded anew: what was kept of it need not be what it would answer now."""
+        self._generations.renew(upstream, model)
+
     async def purge(self, upstream: str, model: str) -> None:
         """Forget the answers of one model on one upstream; empty: of all."""
         if not upstream and not model:
@@ -94,6 +99,28 @@ class Cache:
         for name in upstreams:
             self._generations.renew(name, model)
         await self.store.exchange_tokens()
+
+    def explain(self, call: Call, match: Subject, policy: CachePolicy) -> dict[str, object]:
+        """What would become of `call` here and why, as JSON values. Asks nobody, keeps nothing."""
+        if match.route.kind == "metadata":
+            policy = self._metadata
+        if not _is_question(call, match):
+            return refused("not_a_question")
+        if policy.mode == "off":
+            return refused("off")
+        wish = wish_of(call.headers) or _ANYTHING
+        if not wish.stores:
+            return refused("no_store")
+        body = call.body
+        if isinstance(body, Stream) or len(body) > _MOST_BODY:
+            return refused("large_body")
+        generation = self._generations.of(match.route.upstream, match.model)
+        try:
+            inquiry = self._interpreter.read(call, body, match, policy, generation)
+        except MergeRefused as refusal:
+            return refused(refusal.why)
+        found = understood(inquiry, [self.seeker.known(key, wish) for key in inquiry.keys], policy)
+        return found | {"key": key_parts(call, match, inquiry, generation)}
 
     # ------------------------------------------------------------- a call
     async def serve(self, call: Call, match: Subject, policy: CachePolicy, fetch: Fetch) -> Reply:
@@ -105,8 +132,7 @@ class Cache:
         fetch = partial(self._watched, match.route.upstream, fetch)
         if kind == "metadata":
             policy = self._metadata
-        is_question = kind == "infer" or (kind == "metadata" and call.method == b"GET")
-        if not is_question or policy.mode == "off":
+        if policy.mode == "off" or not _is_question(call, match):
             return await (self._control(call, match, fetch) if kind == "control" else fetch(call))
         wish = wish_of(call.headers)
         try:
@@ -161,3 +187,9 @@ class Cache:
             return await fetch(call)
         finally:
             self._generations.renew(match.route.upstream, match.model)
+
+
+def _is_question(call: Call, match: Subject) -> bool:
+    """Whether `call` asks for something that could be answered from memory."""
+    kind = match.route.kind
+    return kind == "infer" or (kind == "metadata" and call.method == b"GET")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from proxy.caching.entries import Entry
+    from proxy.caching.explain import Known
     from proxy.caching.fetching import Errand, Fetcher
     from proxy.caching.flights import Flight
     from proxy.exchange import Reply
@@ -82,6 +83,18 @@ class Seeker:
             reply = await self._travel(errand, found, missing)
             if reply is not None:
                 return reply
+
+    def known(self, key: bytes, wish: Wish) -> Known:
+        """What is known of one question; the storage is not asked."""
+        now, entry = self.now(), self._store.get(key)
+        if entry is not None and wish.reads:
+            if is_usable(entry, wish, now):
+                return "kept"
+            if wish == _ANYTHING and now < entry.revalidate_until:
+                return "stale"
+        if self._single.flights.of(key) is not None and wish.reads:
+            return "in_flight"
+        return "not_kept" if self._is_passing(key) else "unknown"
 
     # ------------------------------------------------------------- known answers
     def _find(self, errand: Errand, now: float) -> dict[bytes, Entry]:

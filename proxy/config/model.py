@@ -196,6 +196,10 @@ class Config(Policy):
     def _globs(self) -> Globs:
         return Globs(self.models)
 
+    def globs_of(self, model: str) -> tuple[str, ...]:
+        """The globs whose settings apply to `model`, least specific first."""
+        return self._globs.matching(model)
+
     @cached_property
     def _merged(self) -> dict[tuple[str, ...], ModelConfig]:
         return {}

@@ -73,10 +73,13 @@ def http_status(status: int, fields: Headers) -> int:
     return _HTTP_STATUSES.get(code, 500)
 
 
-def status_headers(code: int, message: str) -> Headers:
-    """The headers of a trailers-only answer."""
-    return (
+def status_headers(code: int, message: str, retry_after_s: float | None = None) -> Headers:
+    """The headers of a trailers-only answer; `retry_after_s` tells a client that retries when to."""
+    headers = (
         (b"content-type", b"application/grpc"),
         (b"grpc-status", b"%d" % code),
         (b"grpc-message", encode_message(message)),
     )
+    if retry_after_s is None:
+        return headers
+    return (*headers, (b"grpc-retry-pushback-ms", b"%d" % max(1, math.ceil(retry_after_s * 1000))))

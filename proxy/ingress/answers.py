@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.web_protocol import RequestHandler
@@ -153,7 +154,7 @@ class AnsweringConnection(RequestHandler):
                 and isinstance(call.body, Stream)
             ):
                 if not self._has_said_goodbye:
-                    self.transport.write_eof()
+                    self._close_our_half(self.transport)
                 client_is_done = asyncio.Event()
                 call.body.on_close(client_is_done.set)
                 await client_is_done.wait()
@@ -188,8 +189,14 @@ class AnsweringConnection(RequestHandler):
             return
         self._has_said_goodbye = True
         transport.write(GOING_AWAY)
+        self._close_our_half(transport)
+
+    @staticmethod
+    def _close_our_half(transport: asyncio.Transport) -> None:
+        """FIN, where the transport has one."""
         if transport.can_write_eof():
-            transport.write_eof()
+            with suppress(OSError):  # asyncio's own loop tells here that the client has gone
+                transport.write_eof()
 
     def _reset(self) -> None:
         """Close by RST: a FIN would end a close-delimited body as if it were whole."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.ingress.policy import LimitPolicy
 
-__all__ = ("ChunkDecoder",)
+__all__ = ("ChunkDecoder", "may_trail")
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(;[\t -~\x80-\xff]*+)?+\r\n")
 _SIZE_LINE_BEGUN: Final = re.compile(rb"[0-9A-Fa-f]{0,16}+(;[\t -~\x80-\xff]*+)?+\r?")
@@ -37,6 +37,11 @@ _NOT_IN_TRAILERS: Final = frozenset(
     cookie expect forwarded host keep-alive max-forwards proxy-authorization proxy-connection range te
     trailer transfer-encoding upgrade via x-request-id traceparent tracestate""".split()
 )
+
+
+def may_trail(name: bytes) -> bool:
+    """True when the field `name` changes nothing about its message by coming after the body."""
+    return name.lower().replace(b"_", b"-") not in _NOT_IN_TRAILERS
 
 
 class ChunkDecoder:
@@ -128,7 +133,5 @@ class ChunkDecoder:
                 raise BadRequest("malformed trailers")
             return -1
         fields = read_fields(whole[at : end + 2], self._limits)
-        self.trailers = tuple(
-            [pair for pair in fields if pair[0].lower().replace(b"_", b"-") not in _NOT_IN_TRAILERS]
-        )
+        self.trailers = tuple([pair for pair in fields if may_trail(pair[0])])
         return end + 4

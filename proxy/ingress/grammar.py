@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong, VersionNotSupported
+from proxy.errors import BadRequest, HeadersTooLarge, MethodTooLong, TargetTooLong, VersionNotSupported
 
 if TYPE_CHECKING:
     from proxy.ingress.policy import LimitPolicy
@@ -38,6 +38,7 @@ _REQUEST_LINE: Final = re.compile(rb"(%b++) (%b++) HTTP/([0-9])\.([0-9])" % (_TO
 _FIELD: Final = re.compile(rb"^(%b++):[ \t]*+([\t -~\x80-\xff]*+)\r\n" % _TOKEN, re.MULTILINE)
 _NEVER_IN_A_HEAD: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|\x00")
 _AROUND_A_TARGET: Final = 64  # bytes: a method and a version fit
+_OVERLONG_METHOD: Final = re.compile(rb"%b{49}" % _TOKEN)
 _FIRST_BYTE: Final = re.compile(_TOKEN)
 
 
@@ -46,6 +47,7 @@ def read_request_line(line: bytes, limits: LimitPolicy) -> tuple[bytes, bytes, i
 
     A later minor version is read as 1.1 (RFC 9110 §2.5).
     """
+    _check_method(line)
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise _long(limits) if len(line) > limits.target else BadRequest("malformed request line")
@@ -65,6 +67,8 @@ def read_fields(block: bytes, limits: LimitPolicy) -> Fields:
     fields: Fields = _FIELD.findall(block)
     if len(fields) != count:
         raise BadRequest("malformed header field")
+    if len(block) > limits.header_line:
+        _check_lines(block, limits)
     if b" \r\n" in block or b"\t\r\n" in block:
         return [(name, value.rstrip(b" \t")) for name, value in fields]
     return fields
@@ -77,6 +81,7 @@ def check_beginning(begun: bytes, limits: LimitPolicy, seen: int = 0) -> None:
     """
     if (not seen and not _FIRST_BYTE.match(begun)) or _NEVER_IN_A_HEAD.search(begun, max(0, seen - 1)):
         raise BadRequest("malformed request head")
+    _check_method(begun)
     end = begun.find(b"\r\n", 0, limits.target + _AROUND_A_TARGET)
     if end >= seen - 1 and end >= 0:
         read_request_line(begun[:end], limits)
@@ -84,6 +89,16 @@ def check_beginning(begun: bytes, limits: LimitPolicy, seen: int = 0) -> None:
         raise _long(limits)
     if len(begun) > limits.header_bytes:
         raise HeadersTooLarge(f"request head over {limits.header_bytes} bytes")
+
+
+def _check_method(line: bytes) -> None:
+    if _OVERLONG_METHOD.match(line):
+        raise MethodTooLong("no method is that long")
+
+
+def _check_lines(block: bytes, limits: LimitPolicy) -> None:
+    if max(map(len, block.split(b"\r\n"))) > limits.header_line:
+        raise HeadersTooLarge(f"a header field over {limits.header_line} bytes")
 
 
 def _long(limits: LimitPolicy) -> TargetTooLong:

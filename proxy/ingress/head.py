@@ -22,6 +22,7 @@ repeats its head may use the same one again.
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import (
@@ -33,6 +34,7 @@ from proxy.errors import (
     MethodNotAllowed,
     TargetTooLong,
 )
+from proxy.ingress.chunks import may_trail
 from proxy.ingress.forwarding import FORWARDED, check_loop, forwarded_fields, read_request_id, read_trace
 from proxy.ingress.grammar import Fields, read_fields, read_request_line
 from proxy.ingress.rules import IDENTITY, ORDINARY
@@ -81,7 +83,11 @@ _NEVER_NAMED_AWAY: Final = frozenset(
 )
 _NEVER_NAMED_AWAY_PREFIXES: Final = (b"content-", b"x-forwarded-")
 _MOST_PLACES: Final = 1024  # names come from clients
-_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+# RFC 3986 §3.2.2 less the comma, which only a list of two hosts has, and less encoded control characters.
+_HOST: Final = re.compile(
+    rb"(?:(\[[0-9A-Fa-f:.]+\])|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[2-9A-Fa-f][0-9A-Fa-f])*)(?::([0-9]{0,5}))?"
+)
+_LAST_PORT: Final = 65535
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)(.*)", re.DOTALL)
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
@@ -271,9 +277,19 @@ def _read_host(hosts: list[bytes], version: int, authority: bytes | None) -> byt
     if len(hosts) > 1 or (not hosts and version == 11):
         raise BadRequest("exactly one Host field is required")
     for name in (*hosts, *((authority,) if authority is not None else ())):
-        if not _HOST.fullmatch(name):
-            raise BadRequest("malformed Host")
+        _check_host(name)
     return authority if authority is not None else hosts[0] if hosts else b""
+
+
+def _check_host(name: bytes) -> None:
+    match = _HOST.fullmatch(name)
+    if match is None or (match[2] and int(match[2]) > _LAST_PORT):
+        raise BadRequest("malformed Host")
+    if match[1] is not None:
+        try:
+            IPv6Address(match[1][1:-1].decode())
+        except ValueError:
+            raise BadRequest("malformed Host") from None
 
 
 # ------------------------------------------------------------------ framing and wishes
@@ -314,8 +330,11 @@ def _read_wishes(head: Head, noted: dict[bytes, list[bytes]], tokens: set[bytes]
 def _read_history(head: Head, noted: dict[bytes, list[bytes]]) -> None:
     head.request_id = read_request_id(noted.get(b"x-request-id"))
     head.trace = read_trace(noted.get(b"traceparent"))
-    hops = noted.get(b"max-forwards", [b""])[0]
-    head.is_for_us = head.method == b"OPTIONS" and hops.isdigit() and not hops.strip(b"0")
+    if head.method == b"OPTIONS" and b"max-forwards" in noted:
+        hops = noted[b"max-forwards"]
+        if len(hops) > 1:
+            raise BadRequest("more than one Max-Forwards")
+        head.is_for_us = hops[0].isdigit() and not hops[0].strip(b"0")
 
 
 def _kept_for_next(head: Head, kept: Fields, noted: dict[bytes, list[bytes]]) -> Fields:
@@ -327,5 +346,8 @@ def _kept_for_next(head: Head, kept: Fields, noted: dict[bytes, list[bytes]]) ->
     if head.wants_trailers:
         kept.append((b"TE", b"trailers"))
     if head.is_chunked and b"trailer" in noted:
-        kept.append((b"Trailer", b", ".join(noted[b"trailer"])))
+        named = [name.strip(b" \t") for value in noted[b"trailer"] for name in value.split(b",")]
+        announced = b", ".join([name for name in named if name and may_trail(name)])
+        if announced:
+            kept.append((b"Trailer", announced))
     return kept

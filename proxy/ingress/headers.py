@@ -133,5 +133,6 @@ def timing_fields(call: Call) -> bytes:
     company."""
     spans = ((b"queue", call.queue_s), (b"pool", call.pool_s), (b"upstream", call.upstream_s))
     timing = b", ".join([b"%b;dur=%.3f" % (name, span_s * 1e3) for name, span_s in spans])
-    batch = b"Pillion-Batch: %b\r\n" % call.batch if call.batch else b""
+    size, _, trigger = call.batch.partition(b"; ")
+    batch = b"Pillion-Batch: %b; wait=%.1fms; %b\r\n" % (size, call.queue_s * 1e3, trigger) if size else b""
     return b"Server-Timing: %b\r\n%b" % (timing, batch)

@@ -247,7 +247,7 @@ class ClientConnection(SupervisedConnection):
             return
         self._is_lingering = True
         self._resume_transport_reading()
-        transport.write_eof()
+        self._close_our_half(transport)
         self._waiter = self._loop.create_future()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):

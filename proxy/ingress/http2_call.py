@@ -149,7 +149,7 @@ class ClientCall:
         if not self.is_started:
             self._start_streaming()
         if self._stream is not None:
-            self._stream.end(trailers)
+            self._stream.end(self._link.listener.rules.trailers_of(self._link.hop, trailers))
 
     def wait_for_more(self) -> None:
         """The read that brought the head brought no end."""
@@ -315,7 +315,7 @@ class ClientCall:
         if isinstance(error, StreamReset):
             link.session.reset(self.stream_id, error.code)
         elif call.is_grpc:
-            status = status_headers(error.grpc_code, str(error))[1:]
+            status = status_headers(error.grpc_code, str(error), error.retry_after_s)[1:]
             link.session.send_trailers(self.stream_id, link.writer.trailers(status))
         else:
             link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
@@ -357,4 +357,5 @@ def _own_reply(error: ProxyError, call: Call) -> Reply:
     """An answer of Pillion's own: a gRPC status in a trailers-only answer, or the route's HTTP dialect."""
     if not call.is_grpc:
         return error_reply(error, call.dialect)
-    return Reply(200, status_headers(error.grpc_code, str(error)), source="proxy")
+    headers = status_headers(error.grpc_code, str(error), error.retry_after_s)
+    return Reply(200, headers, source="proxy")

@@ -146,7 +146,9 @@ class RequestParser:
         ):
             body = data[len(self._known_bytes) :]
             if len(body) == (known.length or 0) and self.fault is None:
-                return [Arrival(known, body, self._new_ids)]
+                arrival = Arrival(known, body, self._new_ids)
+                arrival.call.head = known
+                return [arrival]
         arrivals: list[Arrival] = []
         if self.fault is None:
             try:
@@ -247,7 +249,7 @@ class RequestParser:
         if end < 0:
             return len(data)
         self._chunks = None
-        self._trailers = chunks.trailers
+        self._trailers = self._rules.trailers_of(self._hop, chunks.trailers)
         return end
 
     def _take(self, piece: bytes) -> None:

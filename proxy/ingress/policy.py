@@ -37,6 +37,8 @@ class LimitPolicy(Policy):
     """Bytes of bodies held in memory over all calls; when they are reached, new calls are answered 503."""
     headers: int = Field(default=100, ge=1)
     """Header fields in one request; more are answered 431."""
+    header_line: Size = 8 << 10
+    """Bytes of one header field, its name included; a longer one is answered 431."""
     header_bytes: Size = 64 << 10
     """Bytes of one request's head; a longer one is answered 431."""
     body_rate: Size = 240

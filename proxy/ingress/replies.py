@@ -28,6 +28,7 @@ _ERROR_TYPES = {
     "headers_too_large": "http_request_error",
     "loop_detected": "proxy_loop_detected",
     "method_not_allowed": "http_request_error",
+    "method_too_long": "http_request_error",
     "misdirected": "http_request_error",
     "request_timeout": "http_request_error",
     "target_too_long": "http_request_error",

@@ -18,6 +18,8 @@ from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from proxy.exchange import Headers
+
 __all__ = ("IDENTITY", "ORDINARY", "HeadRules")
 
 ORDINARY: Final = b""
@@ -67,6 +69,14 @@ class HeadRules:
         that."""
         if self._is_strict and _AMBIGUOUS.search(target.partition(b"?")[0]):
             raise BadRequest("the request target is ambiguous")
+
+    def trailers_of(self, hop: Hop, trailers: Headers) -> Headers:
+        """`trailers` less what their sender may not say: a field that is refused in a head comes in by no
+        other door."""
+        if hop.is_trusted or not trailers:
+            return trailers
+        may_not_say = self.strangers.may_not_say
+        return tuple([pair for pair in trailers if not may_not_say(pair[0].lower().replace(b"_", b"-"))])
 
     def check_server_name(self, hop: Hop, host: bytes) -> None:
         """Refuse a host other than the one whose certificate was shown (RFC 9110 §7.4)."""

@@ -14,6 +14,7 @@ __all__ = (
     "Failure",
     "FailureKind",
     "Load",
+    "Prospect",
     "Refuse",
     "RefuseReason",
     "Release",
@@ -63,6 +64,16 @@ class Refuse(NamedTuple):
     reason: RefuseReason
     retry_after_s: float
     detail: str = ""
+
+
+class Prospect(NamedTuple):
+    """What a request for a model in `state` would meet: it goes on at once, `waits` for about `eta_s`, or is
+    refused."""
+
+    state: str
+    waits: bool
+    eta_s: float = 0.0
+    refusal: Refuse | None = None
 
 
 Action = Load | Unload | Cancel | Release | Refuse

@@ -58,7 +58,10 @@ def compare(
     count_from: float = -inf,
     only: frozenset[str] | None = None,
 ) -> Iterator[Row]:
-    """The baselines (those in `only`, if given), then `policy` itself in demand and predictive mode."""
+    """The baselines (those in `only`, if given), then `policy` itself in demand and predictive mode.
+
+    With a budget, also as if predictions might evict: whoever does not allow it sees what it would do.
+    """
     for name, (mode, make) in baselines(trace).items():
         if only is None or name in only:
             plain = policy.model_copy(update={"mode": mode, "idle_unload": "off", "may_evict": False})
@@ -66,6 +69,9 @@ def compare(
     for mode in ("demand", "predictive"):
         ours = policy.model_copy(update={"mode": mode})
         yield Row(f"pillion, {mode}", simulate(trace, ours, models, count_from=count_from))
+    if policy.budget and not policy.may_evict:
+        bold = policy.model_copy(update={"mode": "predictive", "may_evict": True})
+        yield Row("pillion, may evict", simulate(trace, bold, models, count_from=count_from))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proxy.loading.actions import Action, Release
+from proxy.loading.actions import Action, Refuse, Release
 from proxy.loading.residency import Room, Slot, State
 
 if TYPE_CHECKING:
@@ -96,12 +96,14 @@ class DemandScheduler:
     def room(self, slot: Slot, waiting_since: float, now: float, spoken: float) -> Room:
         """How `slot` can be made to fit for somebody who has waited since `waiting_since`."""
         patience = 2 * slot.cost.seconds
-        is_thrashing = self.state.residency.is_thrashing and now - waiting_since < patience
+        is_patient = now - waiting_since < patience
+        is_thrashing = is_patient and self.state.residency.is_thrashing
 
         def may_go(victim: Slot) -> bool:
             if not self.state.residency.may_go(victim, now) or not self.state.is_idle(victim):
                 return False
-            return victim.is_draining or not is_thrashing or now - victim.changed_at >= patience
+            is_kept = is_thrashing or (is_patient and victim.is_theirs)
+            return victim.is_draining or not is_kept or now - victim.changed_at >= patience
 
         def unexpected(victim: Slot) -> bool:
             return may_go(victim) and not self.state.ahead.is_expected(victim.name, now)
@@ -109,7 +111,7 @@ class DemandScheduler:
         room = self.state.residency.room(slot, unexpected, now, spoken)
         if room.why:
             room = self.state.residency.room(slot, may_go, now, spoken)
-        if room.why and is_thrashing:
+        if room.why and is_patient:
             self.state.wake(waiting_since + patience, now)
         return room
 
@@ -125,6 +127,22 @@ class DemandScheduler:
             busy if len(running) >= self.state.policy.concurrency else 0.0
         ) + ahead / self.state.policy.concurrency
         return max(busy, slot.retry_at - now) + slot.cost.promise_s
+
+    def refusal(self, ticket: Ticket, now: float) -> Refuse | None:
+        """Why the request of `ticket`, whose model is not ready, must not wait from `now` on."""
+        state, model = self.state, ticket.model
+        slot = state.residency.slots[model]
+        eta = self.eta(model, now)
+        if why := state.residency.impossible(slot):
+            return Refuse(ticket, "no_room", eta, why)
+        if state.queue.waiting(model) >= state.policy.cold.queue:
+            return Refuse(ticket, "full", eta, f"{state.policy.cold.queue} already wait")
+        if slot.is_given_up and slot.retry_at > now:
+            return Refuse(ticket, "failed", slot.retry_at - now, slot.detail)
+        is_closed = slot.state is State.READY
+        if not is_closed and now + eta > ticket.deadline:
+            return Refuse(ticket, "loading", eta, slot.detail)
+        return None
 
     def _drain_for(self, slot: Slot, oldest: Ticket, now: float) -> set[Slot]:
         """Close the least valuable busy models to new requests, once `oldest` has waited for long enough."""

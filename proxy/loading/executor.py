@@ -28,6 +28,7 @@ __all__ = ("Changed", "Connection", "Executor", "LoaderEvents")
 _logger = logging.getLogger(__name__)
 _UNLOAD_TIMEOUT_S = 60.0
 _LISTING_TIMEOUT_S = 10.0
+_PASSING = frozenset({"unreachable", "timeout"})  # what may well go better another time
 
 
 class LoaderEvents(Protocol):
@@ -62,8 +63,8 @@ class Connection(Protocol):
 class Changed(Protocol):
     """Who wants to know that the planner was told something."""
 
-    def __call__(self, *, is_doubtful: bool = False) -> None:
-        """`is_doubtful` when the backend had better be asked what it did."""
+    def __call__(self, *, is_doubtful: bool = False, renewed: str = "") -> None:
+        """`is_doubtful` when the backend had better be asked what it did; `renewed`: what it has loaded."""
 
 
 class Executor:
@@ -135,12 +136,12 @@ class Executor:
         except ControlError as error:
             result = error.kind
             _logger.warning("loading %s failed: %s", model, error)
-            self._planner.load_failed(model, self._now(), Failure(error.kind, error.detail))
+            self._planner.backend.load_failed(model, self._now(), Failure(error.kind, error.detail))
         else:
-            self._planner.loaded(model, self._now(), self._clock.now() - began, size)
+            self._planner.backend.loaded(model, self._now(), self._clock.now() - began, size)
         del self._loads[model]
         self._events.loaded(model, action.cause, result, self._clock.now() - began)
-        self._changed(is_doubtful=result == "unreachable")
+        self._changed(is_doubtful=result == "unreachable", renewed=model if result == "ok" else "")
 
     async def _unload(self, model: str) -> None:
         is_doubtful = False
@@ -150,11 +151,12 @@ class Executor:
                     await self._controlled().unload(model)
         except (ControlError, TimeoutError) as error:
             is_doubtful = True
-            is_final = not isinstance(error, ControlError) or error.kind != "unreachable"
-            _logger.warning("unloading %s failed: %s", model, str(error) or "no answer")
-            self._planner.unload_failed(model, self._now(), str(error) or "no answer", is_final=is_final)
+            detail = str(error) or "no answer"
+            is_final = isinstance(error, ControlError) and error.kind not in _PASSING
+            _logger.warning("unloading %s failed: %s", model, detail)
+            self._planner.backend.unload_failed(model, self._now(), detail, is_final=is_final)
         else:
-            self._planner.unloaded(model, self._now())
+            self._planner.backend.unloaded(model, self._now())
         self._changed(is_doubtful=is_doubtful)
 
     def _controlled(self) -> Control:

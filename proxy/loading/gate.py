@@ -14,17 +14,19 @@ from __future__ import annotations
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
-from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading
-from proxy.exchange import Reply, Stream
+from proxy.errors import LoadFailed, ModelLoading, Shed
+from proxy.exchange import Reply, Stream, field
+from proxy.http2.grpc import http_status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from proxy.exchange import Call
+    from proxy.loading.actions import Prospect
     from proxy.timing import Clock, Deadline
 
     Forward = Callable[[Call], Awaitable[Reply]]
@@ -54,6 +56,9 @@ class Models(Protocol):
 
     async def ready(self, model: str, deadline: Deadline) -> None:
         """Return once it may go on; ProxyError."""
+
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        """What a request would meet; None when the model is not managed."""
 
     def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
         """The backend answered; True when it should be asked once more."""
@@ -108,6 +113,25 @@ class Gate:
         reply.headers = (*reply.headers, *marks)
         return reply
 
+    def explain(self, call: Call, model: str) -> dict[str, object]:
+        """Whether `call`, for `model` (empty: its body says), would wait, as JSON values. Changes nothing."""
+        model = model or _named_in(call)
+        prospect = self._models.prospect(model, call.deadline)
+        if prospect is None:
+            return {"model": model, "managed": False}
+        found: dict[str, object] = {
+            "model": model,
+            "managed": True,
+            "state": prospect.state,
+            "waits": prospect.waits,
+            "ready_in_s": round(prospect.eta_s, 3),
+        }
+        if prospect.refusal is not None:
+            ready = [other for other in self._fallbacks(model) if self._models.is_loaded(other)]
+            found["refused"] = {"reason": prospect.refusal.reason, "why": prospect.refusal.detail}
+            found["fallback"] = next((other for other in ready if other != model), None)
+        return found
+
     async def _serve_by(self, call: Call, model: str, forward: Forward) -> Reply:
         """The answer of a managed model to `call`, which is observed from here until the answer has left."""
         models = self._models
@@ -118,10 +142,11 @@ class Gate:
                 await models.ready(model, call.deadline)
                 began = self._now()
             reply = await forward(call)
-            if reply.status in _COLD_STATUSES:
+            status = _status(call, reply)
+            if status in _COLD_STATUSES:
                 reply = await self._unless_cold(call, model, forward, reply)
             else:
-                models.answered(model, reply.status, b"", self._now() - began)
+                models.answered(model, status, b"", self._now() - began)
         except BaseException:
             models.finished(model, self._now() - began)
             raise
@@ -148,32 +173,57 @@ class Gate:
 
     async def _unless_cold(self, call: Call, model: str, forward: Forward, reply: Reply) -> Reply:
         """`reply`, or another one once the model is loaded, if that is what was wrong."""
-        body = reply.body
-        if isinstance(body, Stream):
-            whole = await body.gather(_ERROR_BYTES)
-            if whole is None:
-                return reply
-            reply.body = body = whole
-        is_cold = self._models.answered(model, reply.status, body, 0.0)
+        is_cold = self._models.answered(model, _status(call, reply), await _words(call, reply), 0.0)
         if not is_cold or isinstance(call.body, Stream):
             return reply
         try:
             await self._models.ready(model, call.deadline)
-        except (ModelLoading, LoadFailed, DeadlineExceeded):
+        except (Shed, LoadFailed):
             return reply  # the backend's own words say it best
         return await forward(call)
 
 
+def _status(call: Call, reply: Reply) -> int:
+    """The status of an answer in HTTP's terms; of one in gRPC that is still coming nothing bad is known."""
+    if not call.is_grpc or isinstance(reply.body, Stream):
+        return reply.status
+    return http_status(reply.status, reply.trailers or reply.headers)
+
+
+async def _words(call: Call, reply: Reply) -> bytes:
+    """What an answer says in plain words, if that is short."""
+    if call.is_grpc:
+        return unquote_to_bytes(field(reply.trailers or reply.headers, b"grpc-message") or b"")
+    if isinstance(reply.body, Stream):
+        whole = await reply.body.gather(_ERROR_BYTES)
+        if whole is None:
+            return b""
+        reply.body = whole
+    return reply.body
+
+
 async def _model_in_body(call: Call) -> str:
     """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
-    if call.is_grpc and not call.target.endswith(b"/ModelInfer"):
-        return ""  # other messages name no model, and a two-way stream must not be waited for
+    if _is_nameless(call):
+        return ""
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
         if whole is None:
             return ""
         call.body = whole
+    return _named_in(call)
+
+
+def _is_nameless(call: Call) -> bool:
+    """Other gRPC messages name no model, and a two-way stream must not be waited for."""
+    return call.is_grpc and not call.target.endswith(b"/ModelInfer")
+
+
+def _named_in(call: Call) -> str:
+    """The model that a body in hand names; empty when none does."""
+    if isinstance(call.body, Stream) or _is_nameless(call):
+        return ""
     if call.is_grpc:
         return _model_in_message(call.body)
     try:

@@ -29,7 +29,7 @@ from proxy.loading.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.loading.actions import Action
+    from proxy.loading.actions import Action, Prospect
     from proxy.loading.executor import Connection, LoaderEvents
     from proxy.loading.history import History
     from proxy.loading.policy import LoadingPolicy
@@ -47,8 +47,9 @@ _LATE_S = 1e-3  # the two axes differ by an epoch, whose rounding must not make 
 class Loader:
     """One backend's models, loaded ahead of need.
 
-    `wall` gives seconds since the epoch; it
-    is read once, and from then on the `clock` runs."""
+    `wall` gives seconds since the epoch; it is read once, and from then on the `clock` runs. `renewed` is
+    told of every model that was loaded anew, before anybody is let through to it: it need not be what it was.
+    """
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Loader:
         *,
         clock: Clock,
         wall: Callable[[], float],
+        renewed: Callable[[str], None],
     ) -> None:
         self.planner = Planner(policy, history)
         self.protocol = ""
@@ -68,6 +70,7 @@ class Loader:
             self.planner, connector, events, clock=clock, now=self._now, changed=self._changed
         )
         self._events = events
+        self._renewed = renewed
         self._clock = clock
         self._epoch = wall() - clock.now()
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
@@ -122,6 +125,10 @@ class Loader:
         """Whether a request for `model` may go on without `ready`."""
         return self.planner.is_ready(model)
 
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        """What a request for `model` would meet; None when it is not managed. Changes nothing."""
+        return self.planner.prospect(model, self._now(), deadline + self._epoch)
+
     async def ready(self, model: str, deadline: Deadline) -> None:
         """Return once `model` is ready.
 
@@ -159,7 +166,7 @@ class Loader:
         control = self._executor.control
         if control is None or not control.is_not_ready(status, body):
             return False
-        if not self.planner.not_ready(model, self._now()):
+        if not self.planner.backend.not_ready(model, self._now()):
             return False
         self._look_soon()
         return True
@@ -267,14 +274,17 @@ class Loader:
             _logger.info("the backend offers no way to load models: nothing is managed")
             return False
         self.protocol = control.protocol
-        self.planner.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
+        self.planner.backend.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
         return True
 
     async def _reconcile(self) -> None:
         names = tuple(dict.fromkeys((*self._policy.preload, *self._policy.models)))
-        mark = self.planner.mark()
+        mark = self.planner.backend.mark()
         listing = await self._executor.listing(names)
-        if self.planner.reconcile(listing, mark, self._now()):
+        found = self.planner.backend.reconcile(listing, mark, self._now())
+        for model in found.renewed:
+            self._renewed(model)
+        if found.has_restarted:
             _logger.warning("the backend has restarted: loading what was most valuable")
         for model in self.planner.state.residency.slots:
             self._events.managed(model)
@@ -287,8 +297,10 @@ class Loader:
     def _now(self) -> float:
         return self._clock.now() + self._epoch
 
-    def _changed(self, *, is_doubtful: bool = False) -> None:
+    def _changed(self, *, is_doubtful: bool = False, renewed: str = "") -> None:
         """The backend did something; `is_doubtful` when it had better be asked what."""
+        if renewed:
+            self._renewed(renewed)
         if is_doubtful:
             self._look_soon()
         self._turn()

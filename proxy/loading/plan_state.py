@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
-from proxy.loading.actions import Action, Cancel, Load, Unload
+from proxy.loading.actions import Action, Cancel, Load, Release, Unload
+from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.residency import Slot, State
 
 if TYPE_CHECKING:
+    from proxy.loading.actions import FailureKind
     from proxy.loading.governor import Governor
     from proxy.loading.history import History
     from proxy.loading.ledger import Ledger, Prediction
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from proxy.loading.residency import Residency
 
 __all__ = ("PlanState",)
+
+_BACKOFF_MOST_S = 60.0
+_STRIKES = 3
+_FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
 
 
 @dataclass(slots=True)
@@ -44,11 +50,24 @@ class PlanState:
     """Whether somebody waits for memory that only the end of a request can free."""
     wake_at: float = inf
     """The next instant at which time alone changes a decision."""
+    settled: list[Action] = field(default_factory=list)
+    """Answers for those who waited, decided by events, which the next `decide` hands out."""
 
     @property
     def acts(self) -> bool:
         """Whether decisions are carried out at all."""
         return self.policy.mode in {"demand", "predictive"}
+
+    def manage(self, model: str, now: float) -> Slot:
+        """The slot of `model`, made when there is none: from now on the model is managed."""
+        slots = self.residency.slots
+        slot = slots.get(model)
+        if slot is None:
+            policy = self.policy.models.get(model) or ModelLoadPolicy()
+            cost = self.history.of(model, now).cost
+            cost.declare(policy.load_time, policy.size)
+            slot = slots[model] = Slot(model, policy, cost, is_pinned=policy.pin)
+        return slot
 
     def slot(self, model: str) -> Slot:
         """The slot of a managed model."""
@@ -87,17 +106,41 @@ class PlanState:
     def load(self, slot: Slot, cause: Cause, now: float, why: str, actions: list[Action]) -> None:
         """Start loading; memory is reserved from now on."""
         slot.cause = cause
+        slot.is_theirs = False
         self.orders.pop(slot.name, None)
         self.forecasts.pop(slot.name, None)
         self.residency.move(slot, State.LOADING, now)
         self.ledger.note(now, slot.name, "load", f"{cause}: {why}")
         actions.append(Load(slot.name, cause, why))
 
+    def strike(self, slot: Slot, kind: FailureKind, now: float) -> float:
+        """One more load of the model failed: for how long it is left alone, in seconds."""
+        slot.failures += 1
+        slot.is_given_up = kind == "missing" or (kind != "unreachable" and slot.failures >= _STRIKES)
+        pause_s = min(_BACKOFF_MOST_S, 2.0 ** (slot.failures - 1))
+        if slot.is_given_up:
+            pause_s = _FAILED_WANTED_S if slot.name in self.queue else _FAILED_S
+        slot.retry_at = now + pause_s
+        return pause_s
+
+    def became_ready(self, slot: Slot, now: float, size: int) -> None:
+        """The model is loaded, with `size` bytes if that is known: whoever waited may go on."""
+        slot.forgive(now)
+        self.residency.move(slot, State.READY, now)
+        if size:
+            slot.cost.reported(size)
+            self.residency.resize(slot)
+        self.settled += [Release(ticket) for ticket in self.queue.take(slot.name)]
+        if slot.in_flight == 0:
+            self.residency.eviction.touched(slot, self.history.of(slot.name, now), now)
+            self.ahead.ended(slot.name, now)
+
     def unload(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:
         """Start unloading; memory is given back when it is confirmed."""
         self.score(self.ledger.gone(slot.name), now)
         self.residency.eviction.evicted(slot, now)
         slot.unloads += 1
+        slot.is_cancelled = False
         self.residency.move(slot, State.UNLOADING, now)
         self.ledger.note(now, slot.name, "unload", why)
         actions.append(Unload(slot.name, why))
@@ -105,6 +148,7 @@ class PlanState:
     def cancel(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:
         """Give a running load up; its memory counts until the backend has confirmed that it is gone."""
         self.score(self.ledger.gone(slot.name), now)
+        slot.is_cancelled = True
         self.residency.move(slot, State.UNLOADING, now)
         self.ledger.note(now, slot.name, "cancel", why)
         actions.append(Cancel(slot.name, why))

@@ -3,10 +3,10 @@
 Theory of operation
 -------------------
 A request is three events: `observe` when it is routed, `wait` only if its model is not ready, `finished`
-when it ends. The backend speaks through `loaded`, `load_failed`, `unloaded` and `reconcile`, the operator
-through `order`, `evict` and `pin`. Whoever drives the planner calls `decide` when an event says that it may
-change something, and again at `wakeup`; it carries the effects out and reports back. No event waits, none
-fails, and the same events at the same instants give the same effects.
+when it ends. What the backend tells goes to `backend`, what the operator asks to `order`, `evict` and
+`pin`. Whoever drives the planner calls `decide` when an event says that it may change something, and again
+at `wakeup`; it carries the effects out and reports back. No event waits, none fails, and the same events at
+the same instants give the same effects.
 
 All instants are seconds since the epoch. A clock that steps back delays what was planned, and never makes a
 span negative; one that leaps forward makes everything due once.
@@ -16,17 +16,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.loading.actions import Action, Failure, Refuse, Release, Report
+from proxy.loading.actions import Action, Prospect, Refuse
+from proxy.loading.backend import Backend
 from proxy.loading.demand import DemandScheduler
 from proxy.loading.eviction import HitDensity
 from proxy.loading.governor import Governor
 from proxy.loading.ledger import Ledger
 from proxy.loading.plan_state import PlanState
-from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.predictor import Foresight
 from proxy.loading.queue import DemandQueue, Ticket
-from proxy.loading.reconciler import Reconciler
-from proxy.loading.residency import Residency, Slot, State
+from proxy.loading.residency import Residency, State
 from proxy.loading.scheduling import Scheduler
 from proxy.loading.speculation import Speculator
 
@@ -40,17 +39,13 @@ if TYPE_CHECKING:
 __all__ = ("Planner",)
 
 _APART_S = 1.0
-_BACKOFF_MOST_S = 60.0
-_STRIKES = 3
-_STUCK_S = 10.0
-_FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
 _ORDER_LEAST_S = 60.0
 
 
 class Planner:
-    """All models of one backend."""
+    """All models of one backend; `backend` takes what it tells."""
 
-    __slots__ = ("_demand", "_out", "_reconciler", "_scheduler", "history", "policy", "state")
+    __slots__ = ("_demand", "_scheduler", "backend", "history", "policy", "state")
 
     def __init__(
         self,
@@ -73,26 +68,9 @@ class Planner:
         )
         self._demand = DemandScheduler(self.state)
         self._scheduler = Scheduler(self.state, self._demand, Speculator(self.state, self._demand))
-        self._out: list[Action] = []
-        self._reconciler = Reconciler(self.state, self._became_ready)
-
-    def limit(self, *, can_unload: bool, can_cancel: bool) -> None:
-        """What the backend is able to do, once that is known."""
-        self.state.residency.can_unload = can_unload
-        self.state.can_cancel = can_cancel
+        self.backend = Backend(self.state)
 
     # ------------------------------------------------------------- requests
-    def manage(self, model: str, now: float) -> Slot:
-        """The slot of `model`, made when there is none: from now on the model is managed."""
-        slots = self.state.residency.slots
-        slot = slots.get(model)
-        if slot is None:
-            policy = self.policy.models.get(model) or ModelLoadPolicy()
-            cost = self.history.of(model, now).cost
-            cost.declare(policy.load_time, policy.size)
-            slot = slots[model] = Slot(model, policy, cost, is_pinned=policy.pin)
-        return slot
-
     def observe(self, model: str, now: float, session: str = "") -> bool:
         """A request for a managed model starts; True when `decide` should be called. O(1).
 
@@ -148,88 +126,30 @@ class Planner:
         deadline; in the last case it is loaded all the same, for whoever comes next.
         """
         state = self.state
-        slot = state.residency.slots[model]
-        ticket = Ticket(model, now, min(deadline, now + self.policy.cold.max_wait), slot.policy.priority)
-        eta = self._demand.eta(model, now)
-        if why := state.residency.impossible(slot):
-            return self._refuse(Refuse(ticket, "no_room", eta, why), now)
-        if state.queue.waiting(model) >= self.policy.cold.queue:
-            return self._refuse(Refuse(ticket, "full", eta, f"{self.policy.cold.queue} already wait"), now)
-        if slot.state is State.FAILED and slot.retry_at > now:
-            return self._refuse(Refuse(ticket, "failed", slot.retry_at - now, slot.detail), now)
-        is_closed = slot.state is State.READY
-        if not is_closed and now + eta > ticket.deadline:
-            if slot.state is not State.LOADING:
+        ticket = self._ticket(model, now, deadline)
+        refusal = self._demand.refusal(ticket, now)
+        if refusal is not None:
+            slot = state.residency.slots[model]
+            if refusal.reason == "loading" and slot.state is not State.LOADING:
                 lapses = now + max(_ORDER_LEAST_S, 2 * slot.cost.seconds)
                 state.orders.setdefault(model, ("demand", lapses))
-            return self._refuse(Refuse(ticket, "loading", eta, slot.detail), now)
+            return self._refuse(refusal, now)
         state.queue.add(ticket)
         return ticket
+
+    def prospect(self, model: str, now: float, deadline: float) -> Prospect | None:
+        """What a request for `model` would meet; None when it is not managed. Changes nothing."""
+        slot = self.state.residency.slots.get(model)
+        if slot is None:
+            return None
+        if self.is_ready(model):
+            return Prospect(slot.state.value, waits=False)
+        refusal = self._demand.refusal(self._ticket(model, now, deadline), now)
+        return Prospect(slot.state.value, refusal is None, self._demand.eta(model, now), refusal)
 
     def leave(self, ticket: Ticket) -> bool:
         """A waiting request gives up; True when `decide` should be called."""
         return self.state.queue.remove(ticket)
-
-    # ------------------------------------------------------------- the backend's answers
-    def loaded(self, model: str, now: float, seconds: float, size: int = 0) -> None:
-        """`model` is loaded and warm after `seconds`; `size` bytes if the backend tells."""
-        slot = self.manage(model, now)
-        slot.cost.measured(seconds)
-        self._became_ready(slot, now, size)
-        self.state.ledger.note(now, model, "ready", f"after {seconds:.2f} s")
-
-    def load_failed(self, model: str, now: float, failure: Failure) -> None:
-        """`model` could not be loaded, and holds no memory."""
-        state = self.state
-        slot = self.manage(model, now)
-        state.score(state.ledger.gone(model), now)
-        state.residency.move(slot, State.UNLOADED, now)
-        slot.detail = failure.detail or failure.kind
-        slot.failures += 1
-        state.ledger.note(now, model, "failed", f"{failure.kind}: {slot.detail}")
-        if failure.kind == "memory":
-            slot.cost.too_small()
-            if slot.failures == 1:
-                return  # its waiters stay: with the size corrected, one more victim makes room
-        is_final = failure.kind == "missing" or (failure.kind != "unreachable" and slot.failures >= _STRIKES)
-        pause = min(_BACKOFF_MOST_S, 2.0 ** (slot.failures - 1))
-        if is_final:
-            state.residency.move(slot, State.FAILED, now)
-            pause = _FAILED_WANTED_S if model in state.queue else _FAILED_S
-        slot.retry_at = now + pause
-        for ticket in state.queue.take(model):
-            self._out.append(Refuse(ticket, "failed", pause, slot.detail))
-
-    def unloaded(self, model: str, now: float) -> None:
-        """`model` holds no memory any more."""
-        self.state.residency.move(self.manage(model, now), State.UNLOADED, now)
-
-    def unload_failed(self, model: str, now: float, detail: str, *, is_final: bool = True) -> None:
-        """The backend would not unload `model`, which still holds its memory; if that is final, it stays."""
-        slot = self.manage(model, now)
-        slot.stuck_until = now + _STUCK_S
-        if is_final:
-            slot.policy = slot.policy.model_copy(update={"unload": "never"})
-        self.state.residency.move(slot, State.READY, now)
-        self.state.ledger.note(now, model, "stuck", detail)
-
-    def mark(self) -> int:
-        """Taken before the backend is asked for a listing, tells `reconcile` what is younger than it."""
-        return self.state.residency.changes
-
-    def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
-        """Compare with what the backend listed after `mark`; True when the backend has restarted."""
-        for model in (*listing, *self.policy.preload):
-            self.manage(model, now)
-        return self._reconciler.reconcile(listing, mark, now)
-
-    def not_ready(self, model: str, now: float) -> bool:
-        """The backend answered that it has no such model loaded; True when we believed otherwise."""
-        slot = self.state.residency.slots.get(model)
-        if slot is None or slot.state is not State.READY or not self.state.acts:
-            return False
-        self._reconciler.lose(slot, now, "the backend says that it is not loaded")
-        return True
 
     def missing(self) -> list[str]:
         """Configured models that are still to be loaded; one that failed is not waited for."""
@@ -240,8 +160,8 @@ class Planner:
     # ------------------------------------------------------------- the operator
     def order(self, model: str, now: float) -> None:
         """Load `model` because someone asked for it; clears earlier failures."""
-        slot = self.manage(model, now)
-        slot.failures, slot.retry_at = 0, now
+        slot = self.state.manage(model, now)
+        slot.forgive(now)
         if slot.state in {State.FAILED, State.UNKNOWN}:
             self.state.residency.move(slot, State.UNLOADED, now)
         self.state.orders[model] = ("manual", now + max(_ORDER_LEAST_S, slot.cost.timeout_s))
@@ -255,19 +175,19 @@ class Planner:
             return "this backend cannot unload"
         if slot.in_flight:
             return f"{slot.in_flight} requests in flight"
-        self.state.unload(slot, now, "asked for", self._out)
+        self.state.unload(slot, now, "asked for", self.state.settled)
         return ""
 
     def pin(self, model: str, now: float, *, is_pinned: bool = True) -> None:
         """Never evict `model`, or no longer never."""
-        self.manage(model, now).is_pinned = is_pinned
+        self.state.manage(model, now).is_pinned = is_pinned
         self.state.ledger.note(now, model, "pin" if is_pinned else "unpin", "asked for")
 
     # ------------------------------------------------------------- decisions
     def decide(self, now: float) -> list[Action]:
         """Everything that should happen at `now`."""
-        out, self._out = self._out, []
-        return out + self._scheduler.decide(now)
+        settled, self.state.settled = self.state.settled, []
+        return settled + self._scheduler.decide(now)
 
     def wakeup(self) -> float:
         """When to call `decide` although nothing happened; `inf` for never."""
@@ -282,20 +202,11 @@ class Planner:
         return self.state.ledger.why(model)
 
     # ------------------------------------------------------------- internals
+    def _ticket(self, model: str, now: float, deadline: float) -> Ticket:
+        latest = min(deadline, now + self.policy.cold.max_wait)
+        return Ticket(model, now, latest, self.state.residency.slots[model].policy.priority)
+
     def _refuse(self, refusal: Refuse, now: float) -> Refuse:
         why = f"{refusal.reason}, ready in {refusal.retry_after_s:.1f} s"
         self.state.ledger.note(now, refusal.ticket.model, "refuse", why)
         return refusal
-
-    def _became_ready(self, slot: Slot, now: float, size: int) -> None:
-        state = self.state
-        slot.failures, slot.retry_at, slot.detail = 0, now, ""
-        state.residency.move(slot, State.READY, now)
-        if size:
-            slot.cost.reported(size)
-            state.residency.resize(slot)
-        for ticket in state.queue.take(slot.name):
-            self._out.append(Release(ticket))
-        if slot.in_flight == 0:
-            state.residency.eviction.touched(slot, self.history.of(slot.name, now), now)
-            state.ahead.ended(slot.name, now)

@@ -6,12 +6,17 @@ What changed on our side since a listing was asked for (`mark`) is younger than 
 so are loads and unloads of ours that are under way. A model that was ready and is gone was unloaded by
 someone else, and is not fought for. All ready models gone at once, two at least, is a restart: what was
 most valuable is loaded again, in free memory. The first listing counts as one.
+
+Someone else may be a second proxy. What it has loaded while we watched it has loaded for requests that we
+do not see (`Slot.is_theirs`), so that to us such a model looks idle from the start. It is therefore not
+unloaded for idleness or a guess, not evicted in the first moments, and not looked at to tell a restart,
+unless there is nothing else: the other one may have been quicker to load it again.
 """
 
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Report
 from proxy.loading.predictor import Forecast
@@ -21,33 +26,26 @@ if TYPE_CHECKING:
     from proxy.loading.plan_state import PlanState
     from proxy.loading.residency import Slot
 
-__all__ = ("BecameReady", "Reconciler")
+__all__ = ("Reconciler",)
 
 _LEAST_RESTART = 2  # one model alone that is gone may as well have been unloaded by someone else
 _BOOT_SPAN_S = 900.0
 
 
-class BecameReady(Protocol):
-    """Who lets the waiting go."""
-
-    def __call__(self, slot: Slot, now: float, size: int) -> None:
-        """`slot` is loaded, with `size` bytes if that is known."""
-
-
 class Reconciler:
     """Takes listings over into the `state`."""
 
-    __slots__ = ("_became_ready", "_is_listed", "state")
+    __slots__ = ("_is_listed", "state")
 
-    def __init__(self, state: PlanState, became_ready: BecameReady) -> None:
+    def __init__(self, state: PlanState) -> None:
         self.state = state
-        self._became_ready = became_ready
         self._is_listed = False
 
     def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
         """Take over what the backend listed after `mark`; True when the backend has restarted."""
         slots = self.state.residency.slots
-        ours = [s for s in slots.values() if s.state is State.READY and s.change <= mark]
+        ready = [s for s in slots.values() if s.state is State.READY and s.change <= mark]
+        ours = [s for s in ready if not s.is_theirs] or ready
         lost = [s for s in ours if listing.get(s.name, Report("unknown")).state not in {"ready", "loading"}]
         is_restart = len(lost) == len(ours) >= _LEAST_RESTART
         for slot in slots.values():
@@ -73,7 +71,8 @@ class Reconciler:
                 pass  # ours, and not over yet
             case "ready" if slot.state is not State.READY:
                 slot.cause = "foreign"
-                self._became_ready(slot, now, report.size)
+                slot.is_theirs = self._is_listed
+                self.state.became_ready(slot, now, report.size)
             case "ready" if report.size:
                 slot.cost.reported(report.size)
                 self.state.residency.resize(slot)

@@ -78,16 +78,27 @@ class Slot:
     """Which of all changes that was."""
     unloaded_at: float = -inf
     cause: Cause = "demand"
+    is_theirs: bool = False
+    """Whether someone else has loaded it while we watched, for requests that we do not see."""
     is_pinned: bool = False
     is_draining: bool = False
     failures: int = 0
+    """Loads that failed in a row."""
+    is_given_up: bool = False
+    """Whether it failed for good, as far as we can tell; it is tried again at `retry_at` all the same."""
     retry_at: float = -inf
     detail: str = ""
     """Why the last load failed."""
+    is_cancelled: bool = False
+    """Whether the load that is being undone never ended."""
     stuck_until: float = -inf
     """Not asked to unload before, because it just failed to."""
     unloads: int = 0
     """Unload cycles so far: some backends give less memory back each time."""
+
+    def forgive(self, now: float) -> None:
+        """Earlier failures count no more."""
+        self.failures, self.is_given_up, self.retry_at, self.detail = 0, False, now, ""
 
     @property
     def is_resident(self) -> bool:

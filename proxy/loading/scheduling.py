@@ -72,6 +72,7 @@ class Scheduler:
                     self.state.residency.move(slot, State.UNLOADED, now)
                     continue
                 slot.detail = why
+                pause_s = self.state.strike(slot, "timeout", now)
                 waiting = self.state.queue.take(slot.name)
-                actions += [Refuse(ticket, "failed", slot.cost.promise_s, why) for ticket in waiting]
+                actions += [Refuse(ticket, "failed", pause_s, why) for ticket in waiting]
                 self.state.cancel(slot, now, why, actions)

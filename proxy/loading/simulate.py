@@ -145,7 +145,7 @@ class Simulation:
         self._decide(now)
 
     def _manage(self, name: str, now: float) -> None:
-        slot = self.planner.manage(name, now)
+        slot = self.planner.state.manage(name, now)
         if slot.state is State.UNKNOWN:
             model = self._models(name)
             slot.cost.declare(model.load_s, model.size)
@@ -220,10 +220,10 @@ class Simulation:
             case Load(model=model):
                 self._load(model, now)
             case Unload(model=model):
-                self.planner.unloaded(model, now)
+                self.planner.backend.unloaded(model, now)
             case Cancel(model=model):
                 del self._loading[model]
-                self.planner.unloaded(model, now)
+                self.planner.backend.unloaded(model, now)
             case Release(ticket=ticket):
                 self._waited(ticket, now)
                 self._serve(ticket.model, now, self._runs.pop(ticket))
@@ -252,7 +252,7 @@ class Simulation:
             self.result.load_s += model.load_s
             if self._loading.get(name) == generation:
                 del self._loading[name]
-                self.planner.loaded(name, at, model.load_s, model.size)
+                self.planner.backend.loaded(name, at, model.load_s, model.size)
                 self._decide(at)
 
         self._push(now + model.load_s, done)

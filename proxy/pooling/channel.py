@@ -79,7 +79,10 @@ class ChannelOwner(Protocol):
 
 
 class Channel(Link[ClientSession]):
-    """See the module's text. `load` counts calls in progress; `born_at` and `idle_since` are instants."""
+    """See the module's text.
+
+    `load` counts calls in progress, `uses` all there ever were; `born_at` and `idle_since` are instants.
+    """
 
     def __init__(self, owner: ChannelOwner) -> None:
         super().__init__(ClientSession(_LIMITS), owner.writer, owner.clock.now, write_stall_s=_WRITE_STALL_S)
@@ -87,7 +90,7 @@ class Channel(Link[ClientSession]):
         self._alarm = owner.alarm
         self._timeouts = owner.timeouts
         self.exchanges: dict[int, ChannelCall] = {}
-        self.load = 0
+        self.load = self.uses = 0
         self.born_at = self.idle_since = owner.clock.now()
         self._is_lost = False
         self._poll = select.poll()
@@ -116,6 +119,7 @@ class Channel(Link[ClientSession]):
         exchange.stream_id = stream_id
         self.exchanges[stream_id] = exchange
         self.load += 1
+        self.uses += 1
         self.wake()
         overdue_at = exchange.overdue_at(self._timeouts)
         if overdue_at < self._alarm.armed_for:

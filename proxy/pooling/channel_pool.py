@@ -184,7 +184,7 @@ class ChannelPool:
         is_sudden = channel not in self._draining
         self._core.forget(channel)
         self._draining.discard(channel)
-        self._events.closed("local" if self._is_closed or not is_sudden else "error")
+        self._events.closed("local" if self._is_closed or not is_sudden else "error", channel.uses)
         if is_sudden and not self._is_closed:
             self._on_trouble()
         if self._core.waiting:
@@ -235,10 +235,11 @@ class ChannelPool:
             task.add_done_callback(self._tasks.discard)
 
     async def _dial(self) -> None:
+        began = self._now()
         try:
             channel, _ = await self._dialer.dial(lambda: Channel(self), self._policy.connect)
         except ProxyError as error:
-            self._events.connected(error.reason)
+            self._events.connected(error.reason, self._now() - began)
             self._on_trouble()
             _fail(self._core.dial_failed(self._now()), error)
             if self._core.waiting:
@@ -247,8 +248,8 @@ class ChannelPool:
             self._core.dialing -= 1
             raise
         else:
-            self._events.connected("ok")
             now = self._now()
+            self._events.connected("ok", now - began)
             self._core.dialed(channel, now)
             self.alarm.arm(self._core.next_due() or math.inf)
             self.has_room(channel)

@@ -210,6 +210,7 @@ class Cluster:
         while (plan := self._next_try(call, member, outcome, tries)) is not None:
             member, delay_s = plan
             if not isinstance(outcome, _UNREACHABLE) and not self._budget.take(self._clock.now()):
+                self._events.retry_ended("budget")
                 break
             self._events.retried()
             discard(outcome)
@@ -218,6 +219,8 @@ class Cluster:
             outcome = await member.attempt(call)
             tries += 1
             self._judge(member, outcome)
+            is_ok = isinstance(outcome, Reply) and outcome.status < 500
+            self._events.retry_ended("ok" if is_ok else "failed")
         return self._conclude(member, outcome)
 
     def _judge(self, member: Member, outcome: Outcome, *, on_trial: bool = False) -> None:

@@ -24,7 +24,7 @@ from proxy.pooling.reply_reader import ReplyReader
 from proxy.pooling.tunnel import Tunnel
 from proxy.pooling.upkeep import Aged, Retired
 from proxy.pooling.upload import Upload, Uploading
-from proxy.pooling.wire import request_head
+from proxy.pooling.wire import request_head, was_offered
 
 if TYPE_CHECKING:
     from proxy.pooling.alarm import Alarm
@@ -278,7 +278,8 @@ class Connection(Aged, Uploading):
         )
 
     def _switch(self, call: Call, data: bytes) -> None:
-        if not isinstance(call.body, Stream) or not call.upgrade:
+        head = self._reader.head
+        if not isinstance(call.body, Stream) or head is None or not was_offered(head, call.upgrade):
             self._break(BadReply("the backend switched protocols unasked"))
             return
         self._owner.streaming(self)

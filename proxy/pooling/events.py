@@ -10,11 +10,11 @@ __all__ = ("PoolEvents",)
 class PoolEvents(Protocol):
     """Called synchronously, most of it on the hot path; must not fail."""
 
-    def connected(self, result: str) -> None:
-        """A dial ended: ``ok``, or the error's reason slug."""
+    def connected(self, result: str, span_s: float) -> None:
+        """A dial ended after `span_s` seconds: ``ok``, or the error's reason slug."""
 
-    def closed(self, why: str) -> None:
-        """A connection ended; `why` is a `connection.Ended`."""
+    def closed(self, why: str, uses: int) -> None:
+        """A connection ended that had carried `uses` calls; `why` is a `connection.Ended`."""
 
     def reused(self) -> None:
         """A call took a connection that had been used before."""
@@ -30,6 +30,9 @@ class PoolEvents(Protocol):
 
     def retried(self) -> None:
         """A call is sent again."""
+
+    def retry_ended(self, result: str) -> None:
+        """What came of sending a call again: ``ok``, ``failed``, or ``budget`` if the budget forbade it."""
 
     def hedged(self) -> None:
         """A second copy of a slow call is sent."""

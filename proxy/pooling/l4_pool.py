@@ -73,13 +73,13 @@ class L4Pool:
         try:
             landing, _ = await self._dialer.dial(_Landing, self._policy.connect)
         except ProxyError as error:
-            self._events.connected(error.reason)
+            self._events.connected(error.reason, self._clock.now() - began)
             self._on_trouble()
             raise
         finally:
             self._dialing -= 1
             self._events.waited(self._clock.now() - began)
-        self._events.connected("ok")
+        self._events.connected("ok", self._clock.now() - began)
         return Reply(200, (), self._carry(call, landing))
 
     @property
@@ -139,7 +139,7 @@ class L4Pool:
         self._tunnels.discard(tunnel)
         body.abandon()  # nobody can take what the client still says
         has_failed = tunnel.stream.error is not None
-        self._events.closed("error" if has_failed else "last")
+        self._events.closed("error" if has_failed else "last", 1)
         if has_failed:
             _reset_on_close(transport)
 

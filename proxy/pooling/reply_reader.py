@@ -33,6 +33,8 @@ __all__ = ("HeadTable", "ReplyReader")
 
 _TABLE_HEADS: Final = 256
 _TABLE_HEAD_BYTES: Final = 2048
+_LONGEST_LEAD: Final = 16
+_VERSIONS: Final = frozenset(("1.0", "1.1"))
 _MAX_HEAD_BYTES: Final = 256 * 1024  # llhttp sets no bound of its own
 
 HeadTable = dict[bytes, Head]
@@ -146,6 +148,8 @@ class ReplyReader:
 
     # ------------------------------------------------------------- internals
     def _parse(self, data: bytes) -> None:
+        if self._is_pristine and not b"HTTP/".startswith(data[:_LONGEST_LEAD].lstrip(b"\r\n")[:5]):
+            raise BadReply("the backend's answer is not HTTP")  # llhttp would take RTSP and ICE too
         self._is_pristine = False
         try:
             self._parser.feed_data(data)
@@ -221,6 +225,8 @@ class ReplyReader:
         """Judge the head; interim ones are put aside."""
         if self.is_complete:
             return
+        if self._parser.get_http_version() not in _VERSIONS:
+            raise BadReply("the backend's answer is not HTTP/1.0 or HTTP/1.1")
         status = self._parser.get_status_code()
         fields, self._fields = self._fields, []
         head = answer_head(

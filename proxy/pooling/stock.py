@@ -74,6 +74,7 @@ class Stock:
             lambda: Connection(self),
             self._policy,
             clock,
+            events=events,
             on_dialed=self._dialed,
             on_failed=self._dial_failed,
         )
@@ -177,7 +178,7 @@ class Stock:
         self.core.forget(connection)
         if connection.ended in _CLOSED_BY_BACKEND and self.upkeep.ended(connection, now):
             self._on_trouble()
-        self._events.closed(connection.ended)
+        self._events.closed(connection.ended, connection.uses)
         if not self._is_closed:
             self.alarm.arm(now + _LOOK_SOON_S)
             if self.core.waiting:
@@ -241,7 +242,6 @@ class Stock:
         self._supply.start(count, is_spare=is_spare)
 
     def _dialed(self, connection: Connection, wants_warming: bool) -> bool:  # noqa: FBT001 - a callback
-        self._events.connected("ok")
         self.core.dialed(connection)
         self.upkeep.dialed(connection, self._now(), self._random())
         if wants_warming and not self.core.waiting:
@@ -254,7 +254,6 @@ class Stock:
             self.core.dialing -= 1
             return
         now = self._now()
-        self._events.connected(error.reason)
         for ticket in self.core.dial_failed(now, self._random()):
             _fail(ticket, error)
         self._on_trouble()

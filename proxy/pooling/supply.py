@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from proxy.pooling.connection import Connection
     from proxy.pooling.dial import Dialer
+    from proxy.pooling.events import PoolEvents
     from proxy.pooling.policy import HttpPoolPolicy
     from proxy.timing import Clock
 
@@ -37,6 +38,7 @@ class Supply:
         policy: HttpPoolPolicy,
         clock: Clock,
         *,
+        events: PoolEvents,
         on_dialed: Callable[[Connection, bool], bool],
         on_failed: Callable[[UpstreamError | None], None],
     ) -> None:
@@ -45,6 +47,7 @@ class Supply:
         self._connect_s = policy.connect
         self._warm_with = policy.warm_with.encode()
         self._now = clock.now
+        self._events = events
         self._on_dialed = on_dialed
         self._on_failed = on_failed
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,20 +67,26 @@ class Supply:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _dial(self, *, is_spare: bool) -> None:
+        began = self._now()
         try:
             connection, address = await self._dialer.dial(self._make, self._connect_s)
         except UpstreamError as error:
-            self._on_failed(error)
+            self._failed(error, began)
             return
         except BaseException:
             self._on_failed(None)
             raise
         if not connection.is_open:
-            self._on_failed(ConnectFailed("the backend closed the new connection at once"))
+            self._failed(ConnectFailed("the backend closed the new connection at once"), began)
             return
+        self._events.connected("ok", self._now() - began)
         connection.address = address
         if self._on_dialed(connection, is_spare and bool(self._warm_with)):
             await self._warm_up(connection)
+
+    def _failed(self, error: UpstreamError, began: float) -> None:
+        self._events.connected(error.reason, self._now() - began)
+        self._on_failed(error)
 
     async def _warm_up(self, connection: Connection) -> None:
         now = self._now()

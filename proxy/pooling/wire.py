@@ -25,7 +25,15 @@ from proxy.errors import BadReply
 if TYPE_CHECKING:
     from proxy.exchange import Call, Headers, Stream
 
-__all__ = ("Head", "answer_head", "encode_chunk", "last_chunk", "request_head", "trailer_section")
+__all__ = (
+    "Head",
+    "answer_head",
+    "encode_chunk",
+    "last_chunk",
+    "request_head",
+    "trailer_section",
+    "was_offered",
+)
 
 _HOP_BY_HOP = frozenset(
     (
@@ -131,6 +139,8 @@ def answer_head(
     """
     if status < 100:
         raise BadReply(f"status {status} is not HTTP")
+    if status == 101 and not any(name.lower() == b"upgrade" for name, _ in fields):
+        raise BadReply("the backend switched to a protocol that it does not name")
     if _CONTROLS.search(reason):  # llhttp lets them pass, and not every client would
         raise BadReply("the reason phrase has control characters")
     kept: list[tuple[bytes, bytes]] = []
@@ -165,6 +175,12 @@ def trailer_section(fields: list[tuple[bytes, bytes]]) -> Headers:
     """The trailer `fields` that may be passed on: none that frames, routes or authorises (RFC 9110
     §6.5.1)."""
     return tuple(pair for pair in fields if pair[0].lower() not in _NOT_IN_TRAILERS)
+
+
+def was_offered(head: Head, offered: bytes) -> bool:
+    """Whether the protocol that a 101 switches to is among the `offered` ones (RFC 9110 §7.8)."""
+    chosen = _tokens(b",".join([value for name, value in head.headers if name == b"Upgrade"]))
+    return bool(chosen) and chosen <= _tokens(offered)
 
 
 def _judge_coding(hop: dict[bytes, bytes]) -> None:

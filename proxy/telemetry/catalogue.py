@@ -47,6 +47,7 @@ _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _CHUNKS = tuple(float(64 << power) for power in range(0, 15, 2))
 _PACES = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
 _LOADS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0)
+_USES = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 _ITEMS = tuple(float(1 << power) for power in range(13))
 
 
@@ -161,10 +162,24 @@ CATALOGUE: tuple[Metric, ...] = (
         "Upstream connection attempts, by result.",
     ),
     Metric(
+        "upstream_connect_seconds",
+        "histogram",
+        ("upstream",),
+        "Time until an upstream connection was open, its name and TLS included.",
+        _WAITS,
+    ),
+    Metric(
         "upstream_closes_total",
         "counter",
         ("upstream", "reason"),
         "Upstream connections that ended, by reason.",
+    ),
+    Metric(
+        "upstream_connection_requests",
+        "histogram",
+        ("upstream",),
+        "Requests that an upstream connection had carried when it ended.",
+        _USES,
     ),
     Metric(
         "upstream_reuse_total",
@@ -186,6 +201,12 @@ CATALOGUE: tuple[Metric, ...] = (
         _WAITS,
     ),
     Metric("upstream_retries_total", "counter", ("upstream",), "Requests sent a second time."),
+    Metric(
+        "upstream_retry_results_total",
+        "counter",
+        ("upstream", "result"),
+        "What came of retries: ok, failed, or budget for those that the retry budget forbade.",
+    ),
     Metric(
         "upstream_hedges_total", "counter", ("upstream",), "Slow requests of which a second copy was sent."
     ),

@@ -88,13 +88,16 @@ class PoolRecorder:
     def __init__(self, series: UpstreamSeries) -> None:
         self._series = series
 
-    def connected(self, result: str) -> None:
-        """A dial ended: ``ok``, or the error's reason slug."""
+    def connected(self, result: str, span_s: float) -> None:
+        """A dial ended after `span_s` seconds: ``ok``, or the error's reason slug."""
         self._series.connects[result] += 1
+        if result == "ok":
+            self._series.connect_time.observe(span_s)
 
-    def closed(self, why: str) -> None:
-        """A connection ended; `why` is a slug from the code."""
+    def closed(self, why: str, uses: int) -> None:
+        """A connection ended that had carried `uses` calls; `why` is a slug from the code."""
         self._series.closes[why] += 1
+        self._series.uses.observe(uses)
 
     def reused(self) -> None:
         """A call took a connection that was already open."""
@@ -107,6 +110,10 @@ class PoolRecorder:
     def retried(self) -> None:
         """A call is sent a second time."""
         self._series.retries += 1
+
+    def retry_ended(self, result: str) -> None:
+        """What came of sending a call again: ``ok``, ``failed``, or ``budget`` if the budget forbade it."""
+        self._series.retry_results[result] += 1
 
     def hedged(self) -> None:
         """A second copy of a slow call is sent."""

@@ -102,6 +102,7 @@ class UpstreamSeries:
     __slots__ = (
         "closes",
         "codes",
+        "connect_time",
         "connects",
         "duration",
         "ejections",
@@ -109,8 +110,10 @@ class UpstreamSeries:
         "pool_wait",
         "probes",
         "retries",
+        "retry_results",
         "reused",
         "stale",
+        "uses",
     )
 
     def __init__(self) -> None:
@@ -118,6 +121,9 @@ class UpstreamSeries:
         self.connects: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
         self.probes: Counter[str] = Counter()
+        self.retry_results: Counter[str] = Counter()
+        self.connect_time = _histogram("upstream_connect_seconds")
+        self.uses = _histogram("upstream_connection_requests")
         self.duration = _histogram("upstream_request_duration_seconds")
         self.pool_wait = _histogram("upstream_pool_wait_seconds")
         self.reused = 0

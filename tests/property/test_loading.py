@@ -116,21 +116,21 @@ class PlannerMachine(RuleBasedStateMachine):
     def load_ends(self, name: str, seconds: float) -> None:
         if self.backend[name] == "loading":
             self.backend[name] = "ready"
-            self.planner.loaded(name, self.now, seconds)
+            self.planner.backend.loaded(name, self.now, seconds)
             self.act()
 
     @rule(name=models, kind=st.sampled_from(["refused", "missing", "memory", "unreachable"]))
     def load_fails(self, name: str, kind: Any) -> None:  # noqa: ANN401 - one of a literal
         if self.backend[name] == "loading":
             self.backend[name] = "unloaded"
-            self.planner.load_failed(name, self.now, Failure(kind))
+            self.planner.backend.load_failed(name, self.now, Failure(kind))
             self.act()
 
     @rule(name=models)
     def unload_ends(self, name: str) -> None:
         if self.backend[name] == "unloading":
             self.backend[name] = "unloaded"
-            self.planner.unloaded(name, self.now)
+            self.planner.backend.unloaded(name, self.now)
             self.act()
 
     @rule(name=models)
@@ -154,7 +154,7 @@ class PlannerMachine(RuleBasedStateMachine):
         for name in NAMES:
             if self.backend[name] == "loading":
                 self.backend[name] = "unloaded"
-                self.planner.load_failed(name, self.now, Failure("unreachable"))
+                self.planner.backend.load_failed(name, self.now, Failure("unreachable"))
             if self.backend[name] == "ready":
                 self.backend[name] = "unloaded"
                 self.running[name] = 0
@@ -166,7 +166,7 @@ class PlannerMachine(RuleBasedStateMachine):
     @rule()
     def reconcile(self) -> None:
         listing = {name: Report(state) for name, state in self.backend.items()}  # type: ignore[arg-type]  # states
-        self.planner.reconcile(listing, self.planner.mark(), self.now)
+        self.planner.backend.reconcile(listing, self.planner.backend.mark(), self.now)
         self.act()
 
     @rule(span=st.sampled_from([0.5, 5.0, 40.0, 300.0, 4000.0]))

@@ -14,10 +14,12 @@ class RecordedEvents:
         self.counts: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
 
-    def connected(self, result: str) -> None:
+    def connected(self, result: str, span_s: float) -> None:
+        assert span_s >= 0
         self.counts[f"connected {result}"] += 1
 
-    def closed(self, why: str) -> None:
+    def closed(self, why: str, uses: int) -> None:
+        assert uses >= 0
         self.counts[f"closed {why}"] += 1
 
     def reused(self) -> None:
@@ -36,6 +38,9 @@ class RecordedEvents:
 
     def retried(self) -> None:
         self.counts["retried"] += 1
+
+    def retry_ended(self, result: str) -> None:
+        self.counts[f"retry {result}"] += 1
 
     def hedged(self) -> None:
         self.counts["hedged"] += 1

@@ -111,7 +111,7 @@ def rows_signature(rows: Sequence[msgspec.Raw], payload: bytes) -> tuple[str, by
     `payload` is the rows joined by commas. Raises `MergeRefused` when the rows differ among themselves or
     when neighbours could change their type.
     """
-    outline = skeleton(payload)
+    outline = payload.translate(None, _NUMERIC)
     if outline.strip(b"[],"):
         return _values_signature(rows)
     if len(rows) > 1:
@@ -119,7 +119,7 @@ def rows_signature(rows: Sequence[msgspec.Raw], payload: bytes) -> tuple[str, by
         if outline != b",".join([first] * len(rows)):
             raise MergeRefused("ragged_rows")
         outline = first
-    if has_empty(payload, outline):
+    if b"[]" in outline and has_empty(payload, outline):
         raise MergeRefused("empty_rows")
     if b"." in payload or b"e" in payload or b"E" in payload:
         return "f", digest(outline)

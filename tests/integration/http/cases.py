@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.integration.http import (
+    cases_attacks,
     cases_bodies,
     cases_requests,
     cases_smuggling,
@@ -14,7 +15,7 @@ from tests.integration.http import (
 
 __all__ = ("CASES", "DIALOGUES")
 
-CASES = (*cases_requests.CASES, *cases_bodies.CASES, *cases_smuggling.CASES)
+CASES = (*cases_requests.CASES, *cases_bodies.CASES, *cases_smuggling.CASES, *cases_attacks.CASES)
 
 # Importing a module of dialogues enters them in the list.
 _ENTERED = (dialogues, dialogues_leaving, dialogues_tunnels, dialogues_limits)

@@ -30,6 +30,7 @@ __all__ = ("Backend", "Case", "Seen", "play")
 NOTHING = "nothing"
 _PROBE = b"GET /probe HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer sesame\r\nConnection: close\r\n\r\n"
 _LONGEST_SHOWN = 40
+_REQUEST_LINE = re.compile(rb"^([!-~]+) [!-~]+ HTTP/1\.1\r$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,10 @@ async def _listen(client: RawClient, case: Case) -> tuple[list[RawMessage], str]
     """The answers to what was sent, and whether the connection serves another request."""
     answers: list[RawMessage] = []
     expected = case.client.count(" ‖ ") or 1
-    to_head = case.sent.startswith(b"HEAD")
+    methods = _REQUEST_LINE.findall(case.sent)
     for _ in range(expected):
         try:
+            to_head = methods[len(answers) : len(answers) + 1] == [b"HEAD"]
             answers.append(await client.receive(to_head=to_head, skip_interim=False))
         except asyncio.IncompleteReadError:
             return answers, "closed"

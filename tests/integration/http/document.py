@@ -4,6 +4,7 @@ what was seen."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -121,5 +122,6 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
+    logging.disable()  # refusals are what is played here
     PATH.write_text(render(asyncio.run(seen_rows())), encoding="utf-8")
     sys.stdout.write(f"{PATH}\n")

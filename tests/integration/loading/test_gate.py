@@ -7,10 +7,12 @@ import json
 
 import pytest
 
-from proxy.errors import ClientGone, LoadFailed, ModelLoading, Reset
+from proxy.errors import ClientGone, LoadFailed, ModelLoading, QueueFull, Reset
 from proxy.exchange import Call, Reply, Stream
+from proxy.loading.actions import Prospect, Refuse
 from proxy.loading.control.protobuf import encode
 from proxy.loading.gate import Gate
+from proxy.loading.queue import Ticket
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
 
@@ -24,6 +26,7 @@ class Fleet:
         self.sessions: list[str] = []
         self.refusal: Exception | None = None
         self.cold_answers = 0
+        self.statuses: list[int] = []
 
     def is_managed(self, model: str) -> bool:
         return model in self.states
@@ -38,6 +41,14 @@ class Fleet:
     def is_ready(self, model: str) -> bool:
         return self.states[model] == "ready"
 
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        if model not in self.states:
+            return None
+        if self.states[model] == "ready":
+            return Prospect("ready", waits=False)
+        refusal = Refuse(Ticket(model, 0, deadline), "full", 9, "3 already wait") if self.refusal else None
+        return Prospect(self.states[model], refusal is None, 2.5, refusal)
+
     async def ready(self, model: str, deadline: Deadline) -> None:
         await asyncio.sleep(0)
         if self.refusal:
@@ -45,6 +56,7 @@ class Fleet:
         self.states[model] = "ready"
 
     def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
+        self.statuses.append(status)
         is_cold = body == b"cold" and self.states[model] == "ready"
         if is_cold:
             self.cold_answers += 1
@@ -182,9 +194,10 @@ class TestColdAnswers:
         assert fleet.states["a"] == "cold"
         assert len(upstream.targets) == 1
 
-    async def test_when_it_cannot_be_loaded_the_backends_words_stand(self) -> None:
+    @pytest.mark.parametrize("error", [ModelLoading("later"), LoadFailed("no"), QueueFull("many")])
+    async def test_when_it_cannot_be_loaded_the_backends_words_stand(self, error: Exception) -> None:
         fleet = Fleet(a="ready")
-        fleet.refusal = ModelLoading("later")
+        fleet.refusal = error
         reply = await gate(fleet).serve(call(), "a", Upstream(Reply(404, (), b"cold")))
         assert (reply.status, reply.body) == (404, b"cold")
 
@@ -239,6 +252,26 @@ class TestGrpc:
         await gate(Fleet(a="cold")).serve(request, "", upstream)
         assert upstream.bodies == [endless]
 
+    @pytest.mark.parametrize("place", ["headers", "trailers"])
+    async def test_a_cold_answer_is_known_by_its_status(self, place: str) -> None:
+        fleet = Fleet(a="ready")
+        gone = Reply(200, ())
+        setattr(gone, place, ((b"grpc-status", b"5"), (b"grpc-message", b"%63old")))
+        fine = Reply(200, (), b"fine")
+        fine.trailers = ((b"grpc-status", b"0"),)
+        upstream = Upstream(gone, fine)
+        reply = await gate(fleet).serve(self.grpc(encode((1, "a"))), "", upstream)
+        assert (reply.body, fleet.cold_answers) == (b"fine", 1)
+        assert fleet.statuses == [404]
+
+    async def test_other_answers_count_by_their_status(self) -> None:
+        fleet = Fleet(a="ready")
+        bad = Reply(200, ((b"grpc-status", b"13"),))
+        coming = Reply(200, (), Stream(None))
+        for reply in (bad, coming):
+            await gate(fleet).serve(self.grpc(encode((1, "a"))), "", Upstream(reply))
+        assert fleet.statuses == [500, 200]
+
     async def test_has_no_fallback(self) -> None:
         fleet = Fleet(a="cold", b="ready")
         fleet.refusal = ModelLoading("later")
@@ -287,3 +320,28 @@ class TestFallback:
         with pytest.raises(Reset):
             await gate(fleet, "b").serve(call(), "a", Upstream(Reset("gone")))
         assert fleet.in_flight == {"a": 0, "b": 0}
+
+
+def test_an_explanation_tells_who_waits() -> None:
+    fleet = Fleet(a="cold", b="ready")
+    assert gate(fleet).explain(call(), "zzz") == {"model": "zzz", "managed": False}
+    assert gate(fleet).explain(call(), "a") == {
+        "model": "a",
+        "managed": True,
+        "state": "cold",
+        "waits": True,
+        "ready_in_s": 2.5,
+    }
+    assert gate(fleet).explain(call(b'{"model":"b"}'), "")["waits"] is False
+
+
+def test_an_explanation_tells_who_is_refused_and_who_would_answer() -> None:
+    fleet = Fleet(a="cold", b="ready")
+    fleet.refusal = ModelLoading()
+    found = gate(fleet, "a", "b").explain(call(), "a")
+    assert (found["refused"], found["fallback"]) == ({"reason": "full", "why": "3 already wait"}, "b")
+    assert gate(fleet, "a").explain(call(), "a")["fallback"] is None
+
+
+def test_an_explanation_does_not_wait_for_a_body() -> None:
+    assert gate(Fleet()).explain(call(Stream(None)), "") == {"model": "", "managed": False}

@@ -134,14 +134,25 @@ class House:
         self.clock = FakeClock()
         self.backend = Backend(*names)
         self.events = Events()
+        self.renewed: list[str] = []
+        self.on_renewed: Callable[[str], None] = self.renewed.append
         self.policy: LoadingPolicy = policy(
             budget=places * GIB, models={name: model() for name in names}, **changes
         )
         self.history = past or History()
         self.loader = Loader(
-            self.policy, self.history, self.backend, self.events, clock=self.clock, wall=lambda: WALL
+            self.policy,
+            self.history,
+            self.backend,
+            self.events,
+            clock=self.clock,
+            wall=lambda: WALL,
+            renewed=self._renew,
         )
         self.clients: list[asyncio.Task[None]] = []
+
+    def _renew(self, name: str) -> None:
+        self.on_renewed(name)
 
     async def start(self) -> House:
         await self.loader.start()
@@ -232,6 +243,28 @@ async def test_what_is_not_managed_passes(house: Open) -> None:
     home.loader.observe("zzz")
     assert home.loader.is_ready("zzz")
     home.loader.finished("zzz", 1.0)
+
+
+async def test_what_was_loaded_anew_is_told_of_before_anybody_is_let_through(house: Open) -> None:
+    home = await house()
+    client = await home.request("a")
+    home.on_renewed = lambda name: home.events.seen.append(("renewed", name, str(client.done())))
+    await home.backend.end("load a")
+    await client
+    assert ("renewed", "a", "False") in home.events.seen
+    home.backend.states["b"] = "ready"
+    await home.pass_time(10)
+    assert ("renewed", "b", "True") in home.events.seen
+    assert len([seen for seen in home.events.seen if seen[0] == "renewed"]) == 2
+
+
+async def test_what_was_there_before_us_is_not_new() -> None:
+    home = House("a")
+    home.backend.states["a"] = "ready"
+    await home.start()
+    assert home.loader.is_loaded("a")
+    assert not home.renewed
+    await home.loader.stop()
 
 
 async def test_evicts_then_loads(house: Open) -> None:
@@ -344,7 +377,38 @@ async def test_a_load_that_hangs_is_given_up_and_unloaded(house: Open) -> None:
     assert home.state("a") is State.UNLOADED
 
 
-@pytest.mark.parametrize(("kind", "is_asked_again"), [("refused", False), ("unreachable", True)])
+async def test_a_hung_load_that_cannot_be_undone_may_still_end(house: Open) -> None:
+    patient = LoadingPolicy().cold.model_copy(update={"max_wait": 1e6})
+    home = await house(cold=patient)
+    client = await home.request("a")
+    await home.pass_time(601)
+    await fails(client, LoadFailed)
+    home.backend.states["a"] = "loading"
+    await home.backend.end("unload a", ControlError("unreachable", "no answer"))
+    assert home.state("a") is State.LOADING
+    home.backend.states["a"] = "ready"
+    await home.pass_time(1)
+    assert home.state("a") is State.READY
+
+
+async def test_a_model_that_always_hangs_is_left_alone_for_a_while(house: Open) -> None:
+    home = await house("a", "b")
+    for _ in range(3):
+        client = await home.request("a")
+        await home.pass_time(601)
+        await fails(client, ProxyError)
+        await home.backend.end("unload a")
+        await home.pass_time(60)
+    assert home.state("a") is State.FAILED
+    assert "no answer for 600 s" in str(await fails(await home.request("a"), LoadFailed))
+    second = await home.request("b")
+    await home.backend.end("load b")
+    await second
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_asked_again"), [("refused", False), ("unreachable", True), ("timeout", True)]
+)
 async def test_an_unload_that_fails(house: Open, kind: FailureKind, is_asked_again: bool) -> None:
     home = await house(places=1)
     await home.make_ready("a")

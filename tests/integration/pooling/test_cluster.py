@@ -225,7 +225,21 @@ async def test_unavailability_is_retried_elsewhere() -> None:
         while not rig.ejected[0]:
             assert (await rig.call()).status == 200
         assert sum(full.executed.values()) == 5
-        assert rig.events.counts["retried"] == 5
+        assert rig.events.counts["retried"] == rig.events.counts["retry ok"] == 5
+
+
+async def test_the_budget_ends_retries_that_do_not_help() -> None:
+    roomy = {"http": {"min": 0, "max": 300}}  # time stands still: no connection rests
+    async with (
+        RawBackend(Manners(status=503)) as full,
+        RawBackend(Manners(status=503)) as other,
+        ClusterRig(full, other, retry={"budget": "0%"}, eject={"consecutive": 0}, pool=roomy) as rig,
+    ):
+        await rig.up()
+        statuses = {(await rig.call()).status for _ in range(150)}
+        assert statuses == {503}
+        assert rig.events.counts["retried"] == rig.events.counts["retry failed"] >= 100
+        assert rig.events.counts["retry budget"] == 150 - rig.events.counts["retried"] > 0
 
 
 async def test_unavailability_is_passed_on_for_calls_that_must_not_be_repeated() -> None:

@@ -64,3 +64,17 @@ def test_husks_never_outnumber_the_living_by_much() -> None:
         expiry.leave(brief)
         assert len(expiry) <= 2 * 10 + 64 + 1
     assert expiry.due(1000.0) == living
+
+
+def test_deadlines_out_of_order_are_swept_too() -> None:
+    expiry: Expiry[Waiting] = Expiry()
+    last, soon = Waiting(900.0), Waiting(1.0)
+    expiry.add(last)
+    expiry.add(soon)
+    for _ in range(200):
+        brief = Waiting(500.0)
+        expiry.add(brief)
+        brief.is_done = True
+        expiry.leave(brief)
+        assert len(expiry) <= 2 * 2 + 64 + 1
+    assert expiry.due(1000.0) == [soon, last]

@@ -1,7 +1,8 @@
 """What is learned is worth what it would be to know: the lanes against an oracle, on a simulated backend.
 
 The oracle is the same former with the number of batches in flight fixed to what the backend can really work
-on at once. The loads are light, medium, heavy and near the limit for each parallelism.
+on at once. The loads are light, medium, heavy and near the limit for each parallelism. Whoever comes to an idle
+backend waits for nothing at all.
 """
 
 from __future__ import annotations
@@ -36,3 +37,15 @@ def test_a_learned_limit_is_within_a_tenth_of_a_known_one(parallelism: int, rate
     assert learned.quantile(0.50, settled) <= 1.10 * known.quantile(0.50, settled)
     assert learned.quantile(0.99, settled) <= 1.10 * known.quantile(0.99, settled)
     assert len(learned.after(settled)) >= 0.95 * len(known.after(settled))
+
+
+@pytest.mark.parametrize("parallelism", [1, 4, 16])
+def test_nobody_waits_for_an_idle_backend(parallelism: int) -> None:
+    traffic = simulate(BatchPolicy(), Backend(parallelism), 20, 60)
+    free_at, waits = 0.0, []
+    for arrived_at, latency, wait in sorted(traffic.calls):
+        if arrived_at >= free_at:
+            waits.append(wait)
+        free_at = max(free_at, arrived_at + latency)
+    assert len(waits) > 0.8 * len(traffic.calls)
+    assert set(waits) == {0.0}

@@ -63,6 +63,11 @@ def test_messages_are_percent_encoded() -> None:
     assert encode_message("50% of ü\n") == b"50%25 of %C3%BC%0A"
 
 
+@pytest.mark.parametrize(("span_s", "value"), [(2.0, b"2000"), (0.0001, b"1"), (-3.0, b"1")])
+def test_when_to_come_back_is_told_in_milliseconds(span_s: float, value: bytes) -> None:
+    assert status_headers(14, "no", span_s)[3:] == ((b"grpc-retry-pushback-ms", value),)
+
+
 def test_status_headers() -> None:
     assert status_headers(14, "no") == (
         (b"content-type", b"application/grpc"),

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong, VersionNotSupported
+from proxy.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    MethodTooLong,
+    ProxyError,
+    TargetTooLong,
+    VersionNotSupported,
+)
 from proxy.ingress.grammar import check_beginning, read_fields, read_request_line
 from proxy.ingress.policy import LimitPolicy
 
 LIMITS = LimitPolicy.model_construct(
-    **{**LimitPolicy().__dict__, "target": 20, "headers": 3, "header_bytes": 200}
+    **{**LimitPolicy().__dict__, "target": 20, "headers": 3, "header_bytes": 200, "header_line": 60}
 )
 
 
@@ -39,6 +46,7 @@ def test_a_request_line_is_three_parts(line: bytes, parts: tuple[bytes, bytes, i
         (b"GET / HTTP/0.9", VersionNotSupported),
         (b"GET /" + b"a" * 20 + b" HTTP/1.1", TargetTooLong),
         (b"GET /" + b"a" * 20, TargetTooLong),
+        (b"G" * 49 + b" / HTTP/1.1", MethodTooLong),
     ],
 )
 def test_a_request_line_that_is_refused(line: bytes, error: type[ProxyError]) -> None:
@@ -61,6 +69,13 @@ def test_fields_keep_everything_but_the_white_space_around_values() -> None:
 def test_a_malformed_field_is_refused(block: bytes) -> None:
     with pytest.raises(BadRequest):
         read_fields(block, LIMITS)
+
+
+def test_a_field_has_a_length_of_its_own() -> None:
+    block = b"A: b\r\nB: " + b"c" * 57 + b"\r\n"
+    assert len(read_fields(block, LIMITS)) == 2
+    with pytest.raises(HeadersTooLarge):
+        read_fields(b"A: b\r\nB: " + b"c" * 58 + b"\r\n", LIMITS)
 
 
 def test_fields_are_counted_before_they_are_read() -> None:

@@ -125,6 +125,18 @@ def test_a_trailer_announcement_goes_with_chunks_only() -> None:
     assert kept(read(b"POST / HTTP/1.1", b"Content-Length: 1", b"Trailer: A")) == []
 
 
+@pytest.mark.parametrize(("names", "sent_on"), [(b"Host, A,", [b"Trailer: A"]), (b"Content-Length", [])])
+def test_trailers_that_are_dropped_are_not_announced(names: bytes, sent_on: list[bytes]) -> None:
+    assert kept(read(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", b"Trailer: " + names)) == sent_on
+
+
+def test_a_stranger_says_in_trailers_no_more_than_in_a_head() -> None:
+    trailers = ((b"X_Forwarded_For", b"e"), (b"Remote-User", b"e"), (b"X-Sum", b"1"))
+    assert RULES.trailers_of(STRANGER, trailers) == ((b"X-Sum", b"1"),)
+    assert RULES.trailers_of(TRUSTED, trailers) == trailers
+    assert RULES.trailers_of(STRANGER, ()) == ()
+
+
 @pytest.mark.parametrize(
     ("value", "is_for_us", "sent_on"),
     [
@@ -233,11 +245,25 @@ def test_the_host_must_be_the_one_of_the_handshake() -> None:
         (b"POST / HTTP/1.1", (b"Content_Length: 1",), BadRequest),
         (b"POST / HTTP/1.1", (b"Content-Length: 1", b"Expect: 100-continue, x"), ExpectationFailed),
         (b"GET / HTTP/1.1", (b"Via: 1.1 me",), LoopDetected),
+        (b"OPTIONS / HTTP/1.1", (b"Max-Forwards: 3", b"Max-Forwards: 0"), BadRequest),
     ],
 )
 def test_refused(line: bytes, fields: tuple[bytes, ...], error: type[ProxyError]) -> None:
     with pytest.raises(error):
         read(line, *fields)
+
+
+@pytest.mark.parametrize(
+    "host", [b"h:65536", b"[1.2.3]", b"[::1", b"a,b", b"a%00", b"a%zz", b"a%1f", b"[::1]x"]
+)
+def test_a_host_must_be_one(host: bytes) -> None:
+    with pytest.raises(BadRequest):
+        read(host=host)
+
+
+@pytest.mark.parametrize("host", [b"h:65535", b"[::1]", b"[::ffff:1.2.3.4]:80", b"a%20b", b"h:", b""])
+def test_hosts_of_all_kinds(host: bytes) -> None:
+    assert read(host=host).headers[0] == (b"Host", host)
 
 
 def test_a_host_is_required_by_http_1_1() -> None:

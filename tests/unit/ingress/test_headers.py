@@ -88,5 +88,5 @@ def test_where_the_time_went() -> None:
     made = call()
     made.queue_s, made.pool_s, made.upstream_s = 0.001, 0.0, 0.0205
     assert timing_fields(made) == b"Server-Timing: queue;dur=1.000, pool;dur=0.000, upstream;dur=20.500\r\n"
-    made.batch = b"size=3"
-    assert timing_fields(made).endswith(b"\r\nPillion-Batch: size=3\r\n")
+    made.batch = b"size=3; trigger=idle"
+    assert timing_fields(made).endswith(b"\r\nPillion-Batch: size=3; wait=1.0ms; trigger=idle\r\n")

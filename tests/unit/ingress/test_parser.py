@@ -270,7 +270,14 @@ def test_a_repeated_head_is_recognised_and_gives_the_same_call() -> None:
         first.call.target,
         first.call.headers,
     )
+    assert again.call.head is first.head
     assert subject.is_idle
+
+
+def test_calls_with_different_heads_have_no_head_in_common() -> None:
+    subject = parser()
+    arrivals = [*subject.feed(POST), *subject.feed(POST.replace(b"Host: h", b"Host: g"))]
+    assert [arrival.call.head for arrival in arrivals] == [None, None]
 
 
 @pytest.mark.parametrize("tail", [b"ab", b"abcGET / HTTP/1.1\r\nHost: h\r\n\r\n", b""])

@@ -103,9 +103,9 @@ class TestThrash:
             for _ in range(3):
                 for action in world.decide():
                     if action.startswith("unload"):
-                        world.planner.unloaded(action[-1], world.now)
+                        world.planner.backend.unloaded(action[-1], world.now)
                     if action.startswith("load"):
-                        world.planner.loaded(action[-1], world.now, 10.0)
+                        world.planner.backend.loaded(action[-1], world.now, 10.0)
             world.finish(name)
             world.pass_time(25)
         assert world.planner.state.residency.is_thrashing
@@ -117,7 +117,7 @@ class TestThrash:
         world.wait(other)
         assert world.decide() == [f"unload {resident}"], "it has been there for 25 s"
         world.unloaded(resident)
-        world.planner.loaded(other, world.now, 10.0)
+        world.planner.backend.loaded(other, world.now, 10.0)
         world.decide()
         world.finish(other)
         world.wait(resident)
@@ -162,7 +162,7 @@ class TestGivingUp:
 
     def test_not_where_the_backend_cannot(self) -> None:
         world = World(models={"slow": model(load_time=100.0)})
-        world.planner.limit(can_unload=True, can_cancel=False)
+        world.planner.backend.limit(can_unload=True, can_cancel=False)
         ticket = world.wait("slow")
         world.decide()
         world.planner.leave(ticket)

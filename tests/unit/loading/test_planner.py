@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from proxy.loading.actions import Failure, Refuse, Report
+from proxy.loading.actions import Failure, Prospect, Refuse, Report
 from proxy.loading.history import History
 from proxy.loading.queue import Ticket
 from proxy.loading.residency import State
@@ -35,12 +35,12 @@ def test_an_unknown_model_is_none_of_our_business() -> None:
     assert not world.planner.observe("zzz", world.now)
     assert world.planner.is_ready("zzz")
     assert not world.planner.finished("zzz", world.now)
-    assert not world.planner.not_ready("zzz", world.now)
+    assert not world.planner.backend.not_ready("zzz", world.now)
 
 
 def test_what_the_backend_does_not_list_is_not_held_up() -> None:
     world = World()
-    world.planner.manage("ghost", world.now)
+    world.planner.state.manage("ghost", world.now)
     assert world.state("ghost") is State.UNKNOWN
     assert world.planner.is_ready("ghost")
 
@@ -56,6 +56,33 @@ def test_only_the_waiting_can_leave() -> None:
     ticket = world.wait("a")
     assert world.planner.leave(ticket)
     assert world.decide() == []
+
+
+class TestProspects:
+    def test_an_unknown_model_has_none(self) -> None:
+        world = World()
+        assert world.planner.prospect("zzz", world.now, inf) is None
+
+    def test_a_ready_model_keeps_nobody(self) -> None:
+        world = World()
+        world.make_ready("a")
+        assert world.planner.prospect("a", world.now, inf) == Prospect("ready", waits=False)
+
+    def test_who_asks_is_told_and_nothing_else_happens(self) -> None:
+        world = World()
+        found = world.planner.prospect("a", world.now, inf)
+        assert found is not None
+        assert (found.state, found.waits, found.refusal) == ("unloaded", True, None)
+        assert found.eta_s >= 10
+        assert world.decide() == []
+
+    def test_a_refusal_is_foretold_and_orders_nothing(self) -> None:
+        world = World()
+        found = world.planner.prospect("a", world.now, world.now + 5)
+        assert found is not None
+        assert found.refusal is not None
+        assert (found.waits, found.refusal.reason) == (False, "loading")
+        assert world.decide() == []
 
 
 class TestRefusals:
@@ -107,7 +134,7 @@ class TestRefusals:
 
 class TestFailures:
     def fail(self, world: World, kind: str, detail: str = "") -> list[str]:
-        world.planner.load_failed("a", world.now, Failure(kind, detail))  # type: ignore[arg-type]  # a kind
+        world.planner.backend.load_failed("a", world.now, Failure(kind, detail))  # type: ignore[arg-type]  # a kind
         return world.decide()
 
     def test_everybody_who_waits_is_told(self) -> None:
@@ -180,7 +207,7 @@ class TestFailures:
         assert self.fail_memory(world) == ["refuse b failed"]
 
     def fail_memory(self, world: World) -> list[str]:
-        world.planner.load_failed("b", world.now, Failure("memory"))
+        world.planner.backend.load_failed("b", world.now, Failure("memory"))
         return world.decide()
 
 
@@ -190,7 +217,7 @@ class TestUnloading:
         world.make_ready("a")
         world.wait("b")
         assert world.decide() == ["unload a"]
-        world.planner.unload_failed("a", world.now, "still busy")
+        world.planner.backend.unload_failed("a", world.now, "still busy")
         assert world.state("a") is State.READY
         assert world.decide() == []
         assert world.planner.state.residency.used == GIB
@@ -200,7 +227,7 @@ class TestUnloading:
         world.make_ready("a")
         world.wait("b")
         assert world.decide() == ["unload a"]
-        world.planner.unload_failed("a", world.now, "reset", is_final=False)
+        world.planner.backend.unload_failed("a", world.now, "reset", is_final=False)
         assert world.decide() == []
         world.pass_time(10)
         assert world.decide() == ["unload a"]
@@ -253,7 +280,7 @@ class TestReconcile:
 
     def test_a_listing_older_than_a_change_is_not_believed(self) -> None:
         world = World()
-        mark = world.planner.mark()
+        mark = world.planner.backend.mark()
         world.make_ready("a")
         world.lists({"a": "unloaded"}, mark=mark)
         assert world.state("a") is State.READY
@@ -278,7 +305,9 @@ class TestReconcile:
     def test_sizes_are_learned(self) -> None:
         world = World("a", models={"b": model(size=None)})
         for size in (3 * GIB, 4 * GIB):
-            world.planner.reconcile({"b": Report("ready", size)}, world.planner.mark(), world.now)
+            world.planner.backend.reconcile(
+                {"b": Report("ready", size)}, world.planner.backend.mark(), world.now
+            )
             assert world.planner.state.residency.used == size
             world.pass_time(1)
 
@@ -286,7 +315,7 @@ class TestReconcile:
         world = World(models={"a": model(size=None)})
         world.wait("a")
         world.decide()
-        world.planner.loaded("a", world.now, 1.0, 5 * GIB)
+        world.planner.backend.loaded("a", world.now, 1.0, 5 * GIB)
         assert world.planner.state.residency.used == 5 * GIB
 
     def test_one_model_gone_is_no_restart_two_are(self) -> None:
@@ -316,7 +345,7 @@ class TestBoot:
         while decided := world.decide():
             assert len(decided) == 1
             loaded.append(decided[0])
-            world.planner.loaded(decided[0][-1], world.now, 1.0)
+            world.planner.backend.loaded(decided[0][-1], world.now, 1.0)
         assert loaded == ["load c", "load b", "load d"]
 
     def test_history_alone_starts_warm(self) -> None:
@@ -327,7 +356,7 @@ class TestBoot:
                 history.ended(name, START - 900 + n, 0.0)
         world = World("abc", history=history, mode="predictive")
         assert world.decide() == ["load b"]
-        world.planner.loaded("b", world.now, 1.0)
+        world.planner.backend.loaded("b", world.now, 1.0)
         assert world.decide() == ["load a"]
         world.use("b")
         assert world.planner.state.ledger.totals["boot"].outcomes == {"hit": 1}
@@ -346,16 +375,16 @@ class TestDialectTraps:
     def test_a_model_that_is_gone_after_all_is_loaded_again(self) -> None:
         world = World()
         world.make_ready("a")
-        assert world.planner.not_ready("a", world.now)
+        assert world.planner.backend.not_ready("a", world.now)
         assert world.state("a") is State.UNLOADED
-        assert not world.planner.not_ready("a", world.now)
+        assert not world.planner.backend.not_ready("a", world.now)
         world.wait("a")
         assert world.decide() == ["load a"]
 
     def test_observing_believes_nothing(self) -> None:
         world = World(mode="observe")
         world.lists({"a": "ready"})
-        assert not world.planner.not_ready("a", world.now)
+        assert not world.planner.backend.not_ready("a", world.now)
 
 
 class TestOperator:
@@ -369,7 +398,7 @@ class TestOperator:
         world = World()
         world.wait("a")
         world.decide()
-        world.planner.load_failed("a", world.now, Failure("missing"))
+        world.planner.backend.load_failed("a", world.now, Failure("missing"))
         assert world.decide() == ["refuse a failed"]
         world.planner.order("a", world.now)
         assert world.decide() == ["load a"]
@@ -388,7 +417,7 @@ class TestOperator:
     def test_cannot_unload_where_the_backend_cannot(self) -> None:
         world = World()
         world.make_ready("a")
-        world.planner.limit(can_unload=False, can_cancel=False)
+        world.planner.backend.limit(can_unload=False, can_cancel=False)
         assert "cannot" in world.planner.evict("a", world.now)
 
     def test_pins_and_unpins(self) -> None:

@@ -96,7 +96,9 @@ def test_a_simulation_goes_on_after_a_restart() -> None:
     before.run([(0.0, "a", 0.0), (100.0, "a", 0.0)])
     after = Simulation(Planner(policy(budget=2 * GIB, mode="predictive"), before.planner.history), same)
     after.manage(["a", "b"], 200.0)
-    after.planner.reconcile({"a": Report("unloaded"), "b": Report("unloaded")}, after.planner.mark(), 200.0)
+    after.planner.backend.reconcile(
+        {"a": Report("unloaded"), "b": Report("unloaded")}, after.planner.backend.mark(), 200.0
+    )
     after.wake(200.0)
     assert after.run([(300.0, "a", 0.0)]).waits == []
 
@@ -148,6 +150,7 @@ class TestComparison:
             "clairvoyant",
             "pillion, demand",
             "pillion, predictive",
+            "pillion, may evict",
         ]
         by_name = {row.name: row.result for row in rows}
         assert by_name["clairvoyant"].mean_wait <= by_name["LRU"].mean_wait
@@ -164,7 +167,7 @@ class TestComparison:
         rows = list(compare(busy(PERIODS), policy(budget=3 * GIB), same, only=frozenset({"LRU"})))
         document = ET.fromstring(plot(rows, "a <b> & c"))
         circles = document.findall("{http://www.w3.org/2000/svg}circle")
-        assert len(circles) == 3
+        assert len(circles) == 4
         assert len({circle.get("fill") for circle in circles}) == 2
         for circle in circles:
             assert 70 <= float(circle.get("cx", 0)) <= 550

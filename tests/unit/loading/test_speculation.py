@@ -30,7 +30,7 @@ def test_the_benefit_weighs_what_is_caught_against_what_is_wasted() -> None:
     assert benefit(1.0, 0.0, 10.0) == 10.0
     assert benefit(1.0, 1.0, 10.0) == 50.0, "at most five requests"
     assert benefit(0.0, 0.0, 10.0) == -3.0
-    assert benefit(0.5, 0.0, 10.0, loss_s=4.0) == pytest.approx(5 - 1.5 - 4)
+    assert benefit(0.5, 0.0, 10.0) == pytest.approx(5 - 1.5)
 
 
 class TestForecasts:
@@ -73,7 +73,7 @@ class TestForecasts:
         world = predictive()
         foresee(world, "a")
         world.decide()
-        world.planner.load_failed("a", world.now, Failure("refused"))
+        world.planner.backend.load_failed("a", world.now, Failure("refused"))
         assert outcomes(world) == {"wasted": 1}
 
     @pytest.mark.parametrize("mode", ["observe", "demand"])
@@ -188,6 +188,25 @@ class TestEvictingForAGuess:
         foresee(world, "c")
         assert world.decide() == []
 
+    def test_not_what_someone_else_has_loaded(self) -> None:
+        world = self.full()
+        world.slot("a").is_theirs = world.slot("b").is_theirs = True
+        foresee(world, "c")
+        assert world.decide() == []
+
+    def test_the_sooner_it_is_needed_the_more_it_may_push_out(self) -> None:
+        for due_in, decided in ((20.0, ["unload a"]), (4000.0, [])):
+            world = predictive("abc", places=2, may_evict=True)
+            world.make_ready("a", "b")
+            for name in "ab":
+                past = world.planner.history.models[name]
+                for n in range(20):
+                    past.arrived(world.now + 600 * n, is_idle=True)
+                    past.ended(world.now + 600 * n)
+            world.pass_time(600 * 20)
+            world.oracle.hints = [Forecast("c", "periodic", world.now + due_in, world.now + 2 * due_in, 1.0)]
+            assert world.decide() == decided, due_in
+
     def test_not_what_is_expected_or_was_just_foreseen(self) -> None:
         world = self.full()
         world.oracle.expected = {"a"}
@@ -216,7 +235,7 @@ class TestHints:
         world.planner.state.ledger.open(Forecast("c", "boot", START, START + 9e9, 1.0), world.now, 1.0)
         for name in ("a", "b", "c", "ghost"):
             assert self.idle(world, name) == []
-        world.planner.unloaded("a", world.now)
+        world.planner.backend.unloaded("a", world.now)
         assert self.idle(world, "a") == []
 
     def test_not_when_we_only_observe(self) -> None:

@@ -92,7 +92,8 @@ class World:
     def lists(self, states: dict[str, str], mark: int | None = None) -> bool:
         """The backend lists its models in these states."""
         reports = {name: Report(state) for name, state in states.items()}  # type: ignore[arg-type]  # names
-        return self.planner.reconcile(reports, self.planner.mark() if mark is None else mark, self.now)
+        since = self.planner.backend.mark() if mark is None else mark
+        return self.planner.backend.reconcile(reports, since, self.now).has_restarted
 
     def pass_time(self, span_s: float) -> None:
         """Time passes, and nothing is asked."""
@@ -133,13 +134,13 @@ class World:
     def loaded(self, name: str, seconds: float = 10.0) -> list[str]:
         """The running load of `name` ends well; what is decided then."""
         assert self.state(name) is State.LOADING
-        self.planner.loaded(name, self.now, seconds)
+        self.planner.backend.loaded(name, self.now, seconds)
         return self.decide()
 
     def unloaded(self, name: str) -> list[str]:
         """The running unload of `name` ends well; what is decided then."""
         assert self.state(name) is State.UNLOADING
-        self.planner.unloaded(name, self.now)
+        self.planner.backend.unloaded(name, self.now)
         return self.decide()
 
     def make_ready(self, *names: str) -> None:

@@ -251,6 +251,9 @@ def test_an_early_end_is_a_reset_at_every_offset(answer: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
         b"HTTP/1.1 099 OK\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        b"RTSP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        b"\r\nICE/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
     ],
 )
 def test_what_is_not_http_is_a_bad_reply(answer: bytes) -> None:

@@ -4,7 +4,14 @@ import pytest
 
 from proxy.errors import BadReply
 from proxy.exchange import Call, Headers, Stream
-from proxy.pooling.wire import answer_head, encode_chunk, last_chunk, request_head, trailer_section
+from proxy.pooling.wire import (
+    answer_head,
+    encode_chunk,
+    last_chunk,
+    request_head,
+    trailer_section,
+    was_offered,
+)
 
 HOST: Headers = ((b"Host", b"model"),)
 
@@ -182,3 +189,24 @@ def test_trailers_cannot_smuggle_framing() -> None:
         (b"Host", b"x"),
     ]
     assert trailer_section(fields) == ((b"X-Sum", b"1"),)
+
+
+def test_a_switch_must_name_its_protocol() -> None:
+    with pytest.raises(BadReply):
+        answer_head(101, b"", [(b"Connection", b"Upgrade")], is_persistent=True, to_head=False)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "offered", "was"),
+    [
+        (b"websocket", b"websocket", True),
+        (b"WebSocket", b"x, websocket", True),
+        (b"h2c", b"websocket", False),
+        (b"websocket, h2c", b"websocket", False),
+        (b",", b"websocket", False),
+        (b"websocket", b"", False),
+    ],
+)
+def test_a_switch_is_to_what_was_offered(chosen: bytes, offered: bytes, *, was: bool) -> None:
+    head = answer_head(101, b"", [(b"upgrade", chosen), (b"A", b"b")], is_persistent=True, to_head=False)
+    assert was_offered(head, offered) is was

@@ -72,19 +72,24 @@ def test_lanes_report_batches() -> None:
 def test_pools_report_to_one_series_for_each_upstream() -> None:
     metrics = Metrics("1.2.3")
     pool = metrics.pool("model")
-    pool.connected("ok")
+    pool.connected("ok", 0.125)
+    pool.connected("connect_timeout", 1.0)
     pool.reused()
     pool.stale()
     pool.retried()
+    pool.retry_ended("ok")
     pool.hedged()
     pool.ejected()
-    pool.closed("fin")
+    pool.closed("fin", 7)
     pool.probed("ok")
     pool.waited(0.25)
     pool.answered(200, 0.5)
-    metrics.pool("model").connected("ok")
+    metrics.pool("model").connected("ok", 0.125)
     series = metrics.upstreams["model"]
-    assert series.connects == {"ok": 2}
+    assert series.connects == {"ok": 2, "connect_timeout": 1}
+    assert series.connect_time.total == 0.25
+    assert series.uses.total == 7
+    assert series.retry_results == {"ok": 1}
     assert (series.reused, series.stale, series.retries, series.hedges, series.ejections) == (1, 1, 1, 1, 1)
     assert series.closes == {"fin": 1}
     assert series.probes == {"ok": 1}
