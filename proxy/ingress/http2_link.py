@@ -8,6 +8,7 @@ it says GOAWAY in two steps (see `session`) and closes behind its last answer.
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import ProxyError
@@ -22,6 +23,7 @@ from proxy.http2.events import (
     TrailersReceived,
 )
 from proxy.http2.link import Link
+from proxy.http2.pulse import Pulse
 from proxy.http2.session import ServerSession
 from proxy.ingress.forwarding import Hop
 from proxy.ingress.head import read_http2_head
@@ -80,6 +82,7 @@ class ClientLink(Link[ServerSession]):
         self._verdicts: dict[int, tuple[RequestHead, Head | ProxyError]] = {}
         self._calls: dict[int, ClientCall] = {}
         self._idle_since = clock.now()
+        self._pulse = Pulse(listener.timeouts.ping)
         self._idle_timer: Timer | None = None
 
     # ------------------------------------------------------------- asyncio.Protocol
@@ -202,8 +205,13 @@ class ClientLink(Link[ServerSession]):
         if self._calls:
             self._idle_since = now
         due = self._idle_since + self.listener.timeouts.keepalive
-        if now < due:
-            self._idle_timer = clock.call_at(due, self._watch_idleness)
-        else:
+        if now >= due:
             self.session.close(why="idle")
             self.hang_up()
+            return
+        look_at = self.feel(self._pulse) if self._calls else now + (self.listener.timeouts.ping or math.inf)
+        if look_at is None:
+            log.info("%s: gives no sign of life", self.hop.peer.decode())
+            self.abort()
+        else:
+            self._idle_timer = clock.call_at(min(due, look_at), self._watch_idleness)

@@ -56,6 +56,9 @@ class ServerTimeoutPolicy(Policy):
     """Longest silence within one request body."""
     keepalive: Duration = 75.0
     """Span an idle client connection is kept open."""
+    ping: Duration = 60.0
+    """Silence of an HTTP/2 client with calls in progress after which it is sent a PING, and after which, as
+    long again, it is given up; `0s` means never."""
     write_stall: Duration = 60.0
     """Span in which a client takes nothing of its answer before its connection is aborted."""
 

@@ -8,8 +8,9 @@ backend stops.
 
 When the backend says GOAWAY the channel takes no new calls and closes behind its last one; calls that the
 backend says it has not looked at end with `StreamRefused`, which their pool may send elsewhere. A call that
-is no longer wanted is reset (CANCEL). It ends in `close`, by its own decision or the backend's; the owner
-hears `lost` exactly once.
+is no longer wanted is reset (CANCEL). A backend that is silent while calls are in progress is asked for a
+sign of life (see `pulse`). It ends in `close`, by its own decision or the backend's; the owner hears `lost`
+exactly once.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from proxy.http2.blocks import timeout_field
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
 from proxy.http2.link import Link
+from proxy.http2.pulse import Pulse
 from proxy.http2.session import ClientSession
 from proxy.pooling.channel_call import ChannelCall
 from proxy.timing import NEVER
@@ -67,6 +69,7 @@ class ChannelOwner(Protocol):
     writer: BlockWriter
     authority: bytes
     scheme: bytes
+    ping_s: float
 
     def has_room(self, channel: Channel) -> None:
         """A call is over: the channel may take another, or it has none left."""
@@ -92,6 +95,7 @@ class Channel(Link[ClientSession]):
         self.exchanges: dict[int, ChannelCall] = {}
         self.load = self.uses = 0
         self.born_at = self.idle_since = owner.clock.now()
+        self._pulse = Pulse(owner.ping_s)
         self._is_lost = False
         self._poll = select.poll()
 
@@ -118,12 +122,14 @@ class Channel(Link[ClientSession]):
             exchange.upload = self._loop.create_task(self._upload(exchange, stream_id, body))
         exchange.stream_id = stream_id
         self.exchanges[stream_id] = exchange
+        if not self.load:
+            self.heard_at = now  # the silence of an idle backend means nothing
         self.load += 1
         self.uses += 1
         self.wake()
-        overdue_at = exchange.overdue_at(self._timeouts)
-        if overdue_at < self._alarm.armed_for:
-            self._alarm.arm(overdue_at)
+        due_at = min(exchange.overdue_at(self._timeouts), now + (self._owner.ping_s or math.inf))
+        if due_at < self._alarm.armed_for:
+            self._alarm.arm(due_at)
         return exchange
 
     def credit(self, stream_id: int, count: int) -> None:
@@ -148,7 +154,14 @@ class Channel(Link[ClientSession]):
                 self._end(exchange, DeadlineExceeded("the deadline passed while the backend was answering"))
             else:
                 self._end(exchange, ReadTimeout("the backend was silent for too long"))
-        return due
+        if not self.exchanges:
+            return due
+        look_at = self.feel(self._pulse)
+        if look_at is None:
+            self.abort()
+            self._lose(Reset("the backend gives no sign of life"))
+            return math.inf
+        return min(due, look_at)
 
     def retire(self) -> None:
         """Take no new calls; close behind the last one."""

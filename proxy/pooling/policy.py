@@ -64,6 +64,9 @@ class GrpcPoolPolicy(Policy):
     """Span after which a channel takes no new calls and is replaced, give or take a tenth."""
     connect: Duration = 1.0
     """Span allowed for one dial."""
+    ping: Duration = 60.0
+    """Silence on a channel with calls after which the backend is sent a PING, and after which, as long again,
+    the channel is given up; `0s` means never."""
     wait: Duration = 3.0
     """Span a call may wait for a channel with room."""
     queue: int = Field(default=1024, ge=0)
