@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from proxy.errors import BodyTooLarge, ClientGone, ProxyError, StreamReset
 from proxy.exchange import Call, Reply, Stream, field
 from proxy.http2.errors import ErrorCode
-from proxy.http2.grpc import status_headers
+from proxy.http2.grpc import MessageMeter, status_headers
 from proxy.ingress.headers import body_allowed, timing_fields
 from proxy.ingress.parser import Arrival
 from proxy.ingress.replies import error_reply
@@ -98,6 +98,7 @@ class ClientCall:
         "_chunks",
         "_is_paused",
         "_link",
+        "_meter",
         "_request",
         "_request_id",
         "_size",
@@ -122,6 +123,8 @@ class ClientCall:
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
         self._uncredited = 0
+        most = link.listener.rules.limits.message
+        self._meter = MessageMeter(most) if most and request.is_grpc else None
 
     @property
     def is_started(self) -> bool:
@@ -132,8 +135,11 @@ class ClientCall:
     def take(self, data: bytes, *, is_ended: bool) -> None:
         """A piece of the body."""
         self._size += len(data)
-        if not self._request.is_grpc and self._size > self._link.listener.rules.limits.body:
-            self._refuse()
+        limits = self._link.listener.rules.limits
+        if not self._request.is_grpc and self._size > limits.body:
+            self._refuse(f"request body over {limits.body} bytes")
+        elif self._meter is not None and self._meter.is_over(data):
+            self._refuse(f"a message over {limits.message} bytes")
         elif self._stream is not None:
             self._stream.feed(data)
             self._credit(len(data))
@@ -187,14 +193,13 @@ class ClientCall:
             stream.feed(chunk)
         self._credit(self._size)
 
-    def _refuse(self) -> None:
+    def _refuse(self, why: str) -> None:
         """More than is allowed: whoever reads the body gets the error."""
         if self._stream is None:
             self._start_streaming()
         if self._stream is not None:
             self._is_paused = True
-            limit = self._link.listener.rules.limits.body
-            self._stream.fail(BodyTooLarge(f"request body over {limit} bytes"))
+            self._stream.fail(BodyTooLarge(why))
 
     # ------------------------------------------------------------- Flow of the request body
     def pause(self) -> None:
