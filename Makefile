@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo redis test lint format bench schema clean
+.PHONY: demo redis kserve test fuzz lint format bench hostile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,11 +18,17 @@ demo: $(STAMP)  ## starts the demo model server and Pillion before it, prints a 
 redis:  ## the tests start a Redis of their own
 	command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -qq -y redis-server; }
 
-test: $(STAMP) redis  ## every test, with coverage; those against real third-party servers included
+kserve: $(STAMP)  ## KServe's server, which the tests run in an environment of its own
+	$(BIN)/python -m tests.support.kserve
+
+test: $(STAMP) redis kserve  ## every test, with coverage; those against real third-party servers included
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m 'real or not real'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+fuzz: $(STAMP)  ## a minute of random input at HTTP/1.1 and one at HTTP/2; says how to repeat what it finds
+	$(BIN)/python -m tests.fuzz
 
 lint: $(STAMP)  ## style, types, import contracts, Dockerfile
 	$(BIN)/ruff format --check .
@@ -40,10 +46,14 @@ bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench batching
 	$(BIN)/python -m bench caching
 	$(BIN)/python -m bench streaming
+	$(BIN)/python -m bench grpc
 	$(BIN)/python -m bench loading
+
+hostile: $(STAMP)  ## healthy clients beside a thousand slow ones (apt-get install slowhttptest nginx)
+	$(BIN)/python -m bench hostile
 
 schema: $(STAMP)  ## writes again what is made from the configuration model: JSON Schema and reference
 	$(BIN)/python -m proxy.config
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-kserve .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

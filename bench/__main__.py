@@ -21,9 +21,13 @@ from bench.report import RESULTS
 from bench.suites.batching import batching
 from bench.suites.caching import caching
 from bench.suites.common import Options
+from bench.suites.grpc import grpc
+from bench.suites.hostile import hostile
 from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
+from bench.suites.loading_live import loading_live
 from bench.suites.passthrough import passthrough
+from bench.suites.slow_readers import slow_readers
 from bench.suites.streaming import streaming
 from proxy.demo.processes import ChildFailed
 
@@ -62,8 +66,23 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("streaming", parents=[suite], help="what passing a stream on costs")
     verb.set_defaults(run=lambda given: streaming(_options(given)))
 
+    verb = verbs.add_parser("slow-readers", parents=[suite], help="what waiting for the slower side costs")
+    verb.set_defaults(run=lambda given: slow_readers(_options(given)))
+
     verb = verbs.add_parser("loading", parents=[suite], help="model loading: traces replayed beside others")
     verb.set_defaults(run=lambda given: loading(given.out))
+
+    verb = verbs.add_parser("loading-live", parents=[suite], help="model loading: real loads on MLServer")
+    verb.add_argument("--span", type=float, default=120.0, help="seconds of traffic (default 120)")
+    verb.add_argument("--models", type=Path, help="folder that keeps the trained models from run to run")
+    verb.set_defaults(run=lambda given: loading_live(_options(given), span_s=given.span, models=given.models))
+
+    verb = verbs.add_parser("hostile", parents=[suite], help="healthy clients beside a thousand slow ones")
+    verb.set_defaults(run=lambda given: hostile(_options(given)))
+
+    verb = verbs.add_parser("grpc", parents=[suite], help="gRPC: what one core forwards, and what it adds")
+    verb.add_argument("--without-mlserver", action="store_true", help="no batched inference")
+    verb.set_defaults(run=lambda given: grpc(_options(given), with_mlserver=not given.without_mlserver))
 
     verb = verbs.add_parser("load", help="drive any URL with the same generators")
     verb.add_argument("url", type=_http_url, metavar="URL", help="http://host:port/path")

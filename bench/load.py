@@ -14,7 +14,7 @@ import msgspec
 
 from bench.generator.spec import LoadResult, LoadSpec
 
-__all__ = ("LoadFailed", "WrkResult", "generated", "h2load", "parse_h2load", "parse_wrk", "wrk")
+__all__ = ("NUMBER", "LoadFailed", "WrkResult", "generated", "h2load", "parse_h2load", "parse_wrk", "wrk")
 
 
 class LoadFailed(Exception):
@@ -45,17 +45,23 @@ class WrkResult:
     errors: int
 
 
-async def wrk(url: str, body: bytes | None, *, connections: int, seconds: float, core: int) -> WrkResult:
-    """Measure a maximum with wrk, one thread, whole seconds; `FileNotFoundError` when it is missing."""
+async def wrk(
+    url: str, body: bytes | None, *, connections: int, seconds: float, core: int, script: str = ""
+) -> WrkResult:
+    """Measure a maximum with wrk, one thread, whole seconds; `FileNotFoundError` when it is missing.
+
+    `NUMBER` in `body` stands for a number that is counted up. `script` (Lua) makes the requests where they
+    are not all the same.
+    """
     program = shutil.which("wrk")
     if program is None:
         raise FileNotFoundError("wrk is not installed (apt-get install wrk): maxima are measured with it")
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
         options: tuple[str, ...] = ()
-        if body is not None:
-            script = Path(folder) / "post.lua"
-            script.write_text(_lua(body), encoding="ascii")
-            options = ("-s", str(script))
+        if script or body is not None:
+            file = Path(folder) / "requests.lua"
+            file.write_text(script or _lua(body or b""), encoding="ascii")
+            options = ("-s", str(file))
         process = await asyncio.create_subprocess_exec(
             "taskset", "-c", str(core), program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s",
             *options,
@@ -113,6 +119,22 @@ def parse_h2load(output: str) -> WrkResult:
     return WrkResult(succeeded, float(rate[1]), sum(bad) + succeeded - min(int(good[1]), succeeded))
 
 
+NUMBER = b"@@@@@@@"
+"""In a body: another number of seven digits in each request."""
+
+_NUMBERED = """
+local first, last = wrk.body:find("@@@@@@@", 1, true)
+if first then
+  local before, after, number = wrk.body:sub(1, first - 1), wrk.body:sub(last + 1), 0
+  request = function()
+    number = number % 9999999 + 1
+    return wrk.format(nil, nil, nil, before .. string.format("%07d", number) .. after)
+  end
+end
+"""
+
+
 def _lua(body: bytes) -> str:
     escaped = "".join(f"\\{byte:03d}" for byte in body)
-    return f'wrk.method = "POST"\nwrk.body = "{escaped}"\nwrk.headers["Content-Type"] = "application/json"\n'
+    usual = f'wrk.method = "POST"\nwrk.body = "{escaped}"\nwrk.headers["Content-Type"] = "application/json"\n'
+    return usual + _NUMBERED if NUMBER in body else usual

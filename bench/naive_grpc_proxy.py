@@ -19,17 +19,13 @@ __all__ = ("Relay",)
 
 
 class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
-    """Forwards every method to `channel`; `is_streaming` says what kind all of them are."""
+    """Forwards every method to `channel` as a unary call."""
 
-    def __init__(self, channel: aio.Channel, *, is_streaming: bool) -> None:
+    def __init__(self, channel: aio.Channel) -> None:
         self._channel = channel
-        self._is_streaming = is_streaming
 
     def service(self, details: Any) -> Any:  # noqa: ANN401  grpcio has no types
         """A handler for the method."""
-        if self._is_streaming:
-            stream = self._channel.unary_stream(details.method)
-            return grpc.unary_stream_rpc_method_handler(lambda request, _context: stream(request))
         unary = self._channel.unary_unary(details.method)
 
         async def forward(request: bytes, context: aio.ServicerContext) -> bytes:
@@ -39,11 +35,11 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type
         return grpc.unary_unary_rpc_method_handler(forward)
 
 
-async def main(upstream: str, port: str, kind: str) -> None:
+async def main(upstream: str, port: str) -> None:
     """Serve until the process is ended."""
     async with aio.insecure_channel(upstream) as channel:
         server = aio.server()
-        server.add_generic_rpc_handlers((Relay(channel, is_streaming=kind == "stream"),))
+        server.add_generic_rpc_handlers((Relay(channel),))
         server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
         print(f"listening on {port}", flush=True)

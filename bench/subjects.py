@@ -93,10 +93,10 @@ def _grpc_url(line: str) -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def naive_grpc(upstream: str, core: int, kind: str) -> AsyncIterator[Running]:
-    """The gRPC proxy of twenty lines on grpc.aio; `kind` of its calls is ``unary`` or ``stream``."""
+async def naive_grpc(upstream: str, core: int) -> AsyncIterator[Running]:
+    """The gRPC proxy of twenty lines on grpc.aio, for unary calls."""
     port = free_port()
-    command = (sys.executable, "-m", "bench.naive_grpc_proxy", urlsplit(upstream).netloc, str(port), kind)
+    command = (sys.executable, "-m", "bench.naive_grpc_proxy", urlsplit(upstream).netloc, str(port))
     async with _running("naive grpc.aio", command, _when("listening on", port), core) as running:
         yield running
 
@@ -149,9 +149,13 @@ async def nginx(upstream: str, core: int, *, more: str = "") -> AsyncIterator[Ru
 
 
 @contextlib.asynccontextmanager
-async def nginx_backend(core: int) -> AsyncIterator[Running]:
-    """A backend that answers everything at once with 19 bytes: faster than any proxy in front of it."""
-    async with _nginx("nginx backend", _template("nginx-backend.conf").template, core) as running:
+async def nginx_backend(core: int, *, more: str = "") -> AsyncIterator[Running]:
+    """A backend that answers everything at once with 19 bytes: faster than any proxy in front of it.
+
+    `more` are directives.
+    """
+    servers = _template("nginx-backend.conf").safe_substitute(more=more)
+    async with _nginx("nginx backend", servers, core) as running:
         yield running
 
 

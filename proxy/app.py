@@ -22,16 +22,15 @@ from proxy.admin.explain import explain_route
 from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
+from proxy.assembly import UpstreamComponent, make_cache, make_doors, make_l4
 from proxy.batching.declared import ask_batch_limit
 from proxy.batching.lane import Batcher
-from proxy.cache_wiring import make_cache
 from proxy.config.dump import dump
-from proxy.config.presets import routes_of
+from proxy.config.presets import is_bridged, routes_of
 from proxy.exchange import Ledger
 from proxy.explain.explainer import Explainer
 from proxy.explain.request import Described
 from proxy.ingress.http2 import Http2Server
-from proxy.ingress.l4 import L4Server
 from proxy.ingress.server import HttpServer
 from proxy.lifecycle import Lifecycle, State
 from proxy.loading.control.connect import Connector
@@ -40,8 +39,6 @@ from proxy.loading.gauges import samplers
 from proxy.loading.history import History
 from proxy.loading.loader import Loader
 from proxy.pipeline import Pipeline, Service
-from proxy.pooling.cluster import Cluster
-from proxy.pooling.transports import Transports
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
 from proxy.streaming.streams import Streams
@@ -64,10 +61,10 @@ if TYPE_CHECKING:
 
     from proxy.caching.cache import Cache
     from proxy.config.load import Loaded
-    from proxy.config.model import Config
+    from proxy.ingress.l4 import L4Server
     from proxy.ingress.rules import HeadRules
     from proxy.lifecycle import Component
-    from proxy.pooling.endpoint import Endpoint
+    from proxy.pooling.transports import Transports
     from proxy.timing import Clock
 
 __all__ = ("App", "build", "explain", "run")
@@ -100,27 +97,6 @@ class App:
     async def run(self) -> None:
         """Serve until the lifecycle is asked to leave; raises OSError when a listener cannot be bound."""
         await self.life.run(self._components)
-
-
-class UpstreamComponent:
-    """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
-
-    def __init__(self, cluster: Transports, batcher: Batcher) -> None:
-        self._cluster = cluster
-        self._batcher = batcher
-
-    async def start(self) -> None:
-        """Begin to watch the backend; an unreachable one is no reason not to start."""
-        await self._cluster.start()
-
-    async def drain(self, deadline: float) -> None:
-        """Send what is queued and wait for its answers."""
-        await self._batcher.drain()
-
-    async def stop(self) -> None:
-        """Close every connection."""
-        await self._batcher.close()
-        await self._cluster.stop()
 
 
 def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
@@ -264,6 +240,8 @@ class _Parts:
             cache_policy(config),
             self.gate if name == managed_upstream(config) else None,
             host_of(config.upstreams[name].host),
+            is_bridged(config.upstreams[name]),
+            cluster,
         )
 
     @cached_property
@@ -299,16 +277,8 @@ class _Parts:
 
     @cached_property
     def l4(self) -> list[L4Server]:
-        server, servers = self.config.server, []
-        for entry in server.l4:
-            cluster = self.upstreams[entry.upstream][0].l4
-            if cluster is None:
-                raise ValueError(f"upstream {entry.upstream} has no l4 endpoint")
-            most = server.limits.connections
-            servers.append(L4Server(cluster, entry.listen, self.clock, ledger=self.ledger, most=most))
-            for name, sampler in servers[-1].samplers().items():
-                self.telemetry.metrics.sample(name, sampler)
-        return servers
+        doors = {name: cluster for name, (cluster, _) in self.upstreams.items()}
+        return make_l4(self.config, self.telemetry, self.clock, doors, self.ledger)
 
     # ------------------------------------------------------------- what stands behind
     @cached_property
@@ -316,7 +286,7 @@ class _Parts:
         """The connections and the lanes of each upstream."""
         metrics = self.telemetry.metrics
         upstreams = {}
-        for name, cluster in _doors(self.config, self.telemetry, self.clock).items():
+        for name, cluster in make_doors(self.config, self.telemetry, self.clock, self.cache).items():
             inquire = partial(ask_batch_limit, cluster)
             batcher = Batcher(cluster, self.clock, metrics.batch, inquire=inquire)
             upstreams[name] = (cluster, batcher)
@@ -359,28 +329,6 @@ class _Parts:
             return None
         header = self.config.loading.session_header.lower().encode()
         return Gate(self.loader, lambda model: self.config.model_policy(model).fallback, self.clock, header)
-
-
-def _doors(config: Config, telemetry: Telemetry, clock: Clock) -> dict[str, Transports]:
-    """The clusters of each upstream."""
-
-    def cluster(name: str, endpoints: tuple[Endpoint, ...], protocol: str) -> Cluster | None:
-        if not endpoints:
-            return None
-        policy, events = config.upstreams[name], telemetry.metrics.pool(name)
-        return Cluster(name, endpoints, policy, clock, events=events, protocol=protocol)
-
-    grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
-    first = next(filter(None, grpc.values()), None)
-    return {
-        name: Transports(
-            cluster(name, upstream.http, upstream.protocol),
-            grpc[name],
-            first,
-            cluster(name, upstream.l4, "l4"),
-        )
-        for name, upstream in config.upstreams.items()
-    }
 
 
 def _announce(app: App, status: StatusReport, state: State) -> None:

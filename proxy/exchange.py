@@ -8,25 +8,31 @@ disagree about where one ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
+from proxy.inflow import Flow, Headers, Sink, Watch
 from proxy.reservoir import Ledger
 from proxy.timing import NEVER, Deadline
-from proxy.transit import Flow, Headers, Sink, Stream, Watch
+from proxy.transit import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from proxy.errors import ProxyError
 
 
 __all__ = (
+    "Begun",
     "Body",
     "Call",
     "Flow",
     "Headers",
     "Ledger",
+    "PromptUpstream",
     "Reply",
+    "Rest",
     "Sink",
     "Stream",
+    "Taker",
     "Upstream",
     "Watch",
     "field",
@@ -72,17 +78,18 @@ class Call:
         "deadline",
         "dialect",
         "head",
-        "headers",
         "http_version",
         "idempotent",
         "identity",
         "is_grpc",
         "method",
         "on_informational",
+        "own",
         "peer",
         "pool_s",
         "queue_s",
         "scheme",
+        "shared",
         "started_at",
         "target",
         "timeout_wish",
@@ -95,7 +102,8 @@ class Call:
     ) -> None:
         self.method = method
         self.target = target
-        self.headers = headers
+        self.shared = headers
+        self.own: Headers = ()
         self.body = body
         self.deadline = deadline
         self.http_version = 11
@@ -114,6 +122,16 @@ class Call:
         self.upstream_s = 0.0
         self.batch = b""
         self.dialect = "generic"
+
+    @property
+    def headers(self) -> Headers:
+        """All fields."""
+        return self.shared + self.own if self.own else self.shared
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self.shared = headers
+        self.own = ()
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
@@ -134,10 +152,11 @@ class Reply:
     `source` names who made it (``upstream``, ``proxy``, ``batch``, ``cache``). `reason` is the reason phrase.
     `declared_length` is set only where there is no body to regenerate ``Content-Length`` from: an answer to
     HEAD and a 304 say with it how long the body would have been. `trailers` follow a
-    complete body; a `Stream` has its own.
+    complete body; a `Stream` has its own. `added` are fields of this one answer that are sent behind
+    `headers`: whoever makes something of those finds it again by their identity.
     """
 
-    __slots__ = ("body", "declared_length", "headers", "reason", "source", "status", "trailers")
+    __slots__ = ("added", "body", "declared_length", "headers", "reason", "source", "status", "trailers")
 
     def __init__(
         self,
@@ -150,6 +169,7 @@ class Reply:
         declared_length: int | None = None,
     ) -> None:
         self.declared_length = declared_length
+        self.added: Headers = ()
         self.trailers: Headers = ()
         self.status = status
         self.headers = headers
@@ -159,7 +179,8 @@ class Reply:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (lower case), or None."""
-        return field(self.headers, name)
+        value = field(self.headers, name)
+        return field(self.added, name) if value is None else value
 
 
 class Upstream(Protocol):
@@ -167,3 +188,40 @@ class Upstream(Protocol):
 
     async def exchange(self, call: Call) -> Reply:
         """Send `call`, return the answer; raises `ProxyError`. Cancelling it frees whatever it holds."""
+
+
+Rest = Callable[[], Coroutine[Any, Any, Reply]]
+"""The rest of a call's way, to be run by a task."""
+
+
+class Taker(Protocol):
+    """Whoever waits for the outcome of a call that was begun: hears exactly one of these, once."""
+
+    def take(self, reply: Reply) -> None:
+        """The answer, or its head."""
+
+    def fail(self, error: ProxyError) -> None:
+        """There is no answer."""
+
+    def go_on(self, rest: Rest) -> None:
+        """What is left to do has to wait for something: `rest` is to be run, and brings the outcome.
+
+        Until it has begun to run, the call can still be cancelled by its `Begun`.
+        """
+
+
+class Begun(Protocol):
+    """A call on its way."""
+
+    def cancel(self) -> None:
+        """Nobody wants the outcome: the taker hears nothing, and whatever the call holds is freed."""
+
+
+class PromptUpstream(Protocol):
+    """An upstream that can send a call without waiting for anything, and so without a task."""
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send `call` if that takes no waiting; else None, and nothing has happened.
+
+        The taker hears the outcome after this has returned.
+        """

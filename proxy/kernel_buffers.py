@@ -5,7 +5,8 @@ client that had stopped reading). That memory is invisible to watermarks and to 
 bytes in it are bytes that a model computed for nobody. Two bounds are enough:
 
 * towards the reader, ``TCP_NOTSENT_LOWAT``: the kernel accepts no more once this much waits unsent. What is
-  on its way is not limited, so a distant reader keeps its bandwidth;
+  on its way is not limited, so a distant reader keeps its bandwidth. A reader that has shown to be fast is
+  worth more: with little unsent each wake-up moves little (measured on loopback: a fifth of the throughput);
 * from the producer, ``SO_RCVBUF``: the window that a paused source may still fill.
 
 Sockets without these options (Unix sockets, other systems) keep their own, smaller defaults.
@@ -23,20 +24,21 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ("FROM_AFAR", "bound_receiving", "bound_sending", "unacknowledged")
+__all__ = ("FOR_ALL", "FOR_THE_FAST", "FROM_AFAR", "bound_receiving", "bound_sending", "unacknowledged")
 
-_NOTSENT: Final = 128 << 10
+FOR_ALL: Final = 128 << 10
+FOR_THE_FAST: Final = 2 << 20  # a reader that takes so much within 10 ms
 _FROM_NEARBY: Final = 128 << 10  # a backend on this host or next to it: throughput did not suffer
 FROM_AFAR: Final = 256 << 10  # a client, whose window must cover its round trip
 _LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
-def bound_sending(transport: asyncio.BaseTransport) -> None:
-    """Let the kernel hold little that it has not sent yet."""
+def bound_sending(transport: asyncio.BaseTransport, size: int = FOR_ALL) -> None:
+    """Let the kernel hold little that it has not sent yet: `size` bytes."""
     sock = transport.get_extra_info("socket")
     if sock is not None and _LOWAT is not None and sock.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):  # the peer may be gone already
-            sock.setsockopt(socket.IPPROTO_TCP, _LOWAT, _NOTSENT)
+            sock.setsockopt(socket.IPPROTO_TCP, _LOWAT, size)
 
 
 def bound_receiving(transport: asyncio.BaseTransport, size: int = _FROM_NEARBY) -> None:

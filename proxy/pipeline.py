@@ -9,25 +9,28 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
+from proxy.gathering import gather_body, name_model
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import is_named_in_body
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
-    from proxy.exchange import Headers, Upstream
+    from proxy.exchange import Begun, Headers, PromptUpstream, Rest, Taker, Upstream
     from proxy.loading.gate import Gate
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
@@ -57,7 +60,9 @@ class Service(NamedTuple):
 
     `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
     None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
-    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name."""
+    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name.
+    `has_bridge` says that REST calls go to this upstream as gRPC ones. `prompt` is the upstream once more,
+    where it can send a call without a task."""
 
     upstream: Upstream
     batcher: Batcher
@@ -66,12 +71,20 @@ class Service(NamedTuple):
     cache_policy: Callable[[str], CachePolicy] = _nothing_kept
     gate: Gate | None = None
     host: bytes | None = None
+    has_bridge: bool = False
+    prompt: PromptUpstream | None = None
+
+    @property
+    def direct(self) -> PromptUpstream | None:
+        """`prompt`, where nothing stands between a call without a codec and the upstream."""
+        is_bare = self.cache is None and self.gate is None and self.host is None and not self.has_bridge
+        return self.prompt if is_bare else None
 
 
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_now", "_routes", "_services", "_streams", "_telemetry")
+    __slots__ = ("_admission", "_direct", "_now", "_routes", "_services", "_streams", "_telemetry")
 
     def __init__(
         self,
@@ -85,6 +98,7 @@ class Pipeline:
     ) -> None:
         self._routes = routes
         self._services = services
+        self._direct = {name: service.direct for name, service in services.items()}
         self._admission = admission
         self._streams = streams
         self._telemetry = telemetry
@@ -95,11 +109,58 @@ class Pipeline:
 
         A reply may carry a `Stream`: the call then counts as in flight until that stream is closed.
         """
-        match: Match | None = None
+        match = self._enter(call)
+        try:
+            if is_named_in_body(call, match):
+                match = await name_model(call, match)
+            # 4 kept, or its model ready and then batched, or direct and streamed
+            if isinstance(call.body, Stream) and self._streams is not None:
+                self._streams.request(call.body, match.model)
+            service = self._services[match.route.upstream]
+            if service.host is not None:
+                call.headers = with_host(call.headers, service.host)
+            streams = self._streams
+            if streams is not None and self._may_begin_early(streams, service, call, match):
+                reply = await streams.begin_early(call, match.model, self._dispatch(service, call, match))
+            else:
+                reply = self._kept(service, call, match) or await self._dispatch(service, call, match)
+                self._open(call, match, reply)
+        except (Exception, CancelledError) as error:
+            self.lost(call, match, error)
+            raise
+        # 5 account, once the answer has left
+        self.answered(call, match, reply)
+        return reply
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send `call` on its way without a task, where its body is whole and nothing has to be waited for.
+
+        None when it is to be served by `serve` instead; nothing has happened then. Raises `ProxyError` for
+        what Pillion answers itself.
+        """
+        try:
+            match = self._routes.match(call.method, call.target)
+        except ProxyError:
+            return None
+        upstream = self._direct[match.route.upstream]
+        if upstream is None or match.route.codec is not None or isinstance(call.body, Stream):
+            return None
+        if is_named_in_body(call, match):
+            return None
+        self._enter(call, match)
+        passage = _Passage(self, call, match, taker)
+        passage.begun = upstream.begin(call, passage)
+        if passage.begun is not None:
+            return passage
+        self._admission.leave()
+        return None
+
+    def _enter(self, call: Call, match: Match | None = None) -> Match:
+        """Steps 1 to 3: the call's route, its deadline, its admission."""
         call.started_at = now = self._now()
         try:
             # 1 route
-            match = self._routes.match(call.method, call.target)
+            match = match or self._routes.match(call.method, call.target)
             route = match.route
             call.dialect = route.protocol
             call.idempotent = route.idempotent
@@ -110,69 +171,88 @@ class Pipeline:
         except ProxyError as error:
             self._account(call, match, _failure(error))
             raise
+        return match
+
+    # ------------------------------------------------------------- for calls without a task
+    async def finish(self, call: Call, match: Match, rest: Rest) -> Reply:
+        """Wait for `rest`, the outcome of a call that was begun, as `serve` waits for its own."""
         try:
-            # 4 kept, or its model ready and then batched, or direct and streamed
-            if isinstance(call.body, Stream) and self._streams is not None:
-                self._streams.request(call.body, match.model)
-            reply = await self._dispatch(call, match)
-            if isinstance(reply.body, Stream) and self._streams is not None:
-                self._streams.reply(call, match.model, reply, reply.body)
+            reply = await rest()
+            self._open(call, match, reply)
         except (Exception, CancelledError) as error:
-            self._admission.leave()
-            self._account(call, match, _failure(error))
+            self.lost(call, match, error)
             raise
-        # 5 account, once the answer has left
+        self.answered(call, match, reply)
+        return reply
+
+    def answered(self, call: Call, match: Match, reply: Reply) -> None:
+        """Account for an admitted call once `reply` has left."""
         body = reply.body
         if isinstance(body, Stream):
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
-        else:
-            self._admission.leave()
-            status = (
-                http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
-            )
-            self._account(call, match, _Ending(status, len(body)))
-        return reply
+            return
+        self._admission.leave()
+        status = http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
+        self._account(call, match, _Ending(status, len(body)))
+
+    def lost(self, call: Call, match: Match, error: BaseException) -> None:
+        """Account for an admitted call that got no answer."""
+        self._admission.leave()
+        self._account(call, match, _failure(error))
 
     def refuse(self, call: Call, error: ProxyError) -> None:
         """Account for a call that its listener answered with `error` before it could be served."""
         call.started_at = self._now()
         self._account(call, None, _failure(error))
 
+    def _open(self, call: Call, match: Match, reply: Reply) -> None:
+        if isinstance(reply.body, Stream) and self._streams is not None:
+            self._streams.reply(call, match.model, reply, reply.body)
+
+    @staticmethod
+    def _kept(service: Service, call: Call, match: Match) -> Reply | None:
+        """The answer, if it is kept and at hand."""
+        if service.cache is None:
+            return None
+        return service.cache.kept(call, match, service.cache_policy(match.model))
+
+    @staticmethod
+    def _may_begin_early(streams: Streams, service: Service, call: Call, match: Match) -> bool:
+        """Whether the client may hear of an event stream before its model is there to make one."""
+        if match.route.kind != "stream" or call.is_grpc:
+            return False
+        gate = service.gate
+        return gate is not None and gate.is_cold(match.model) and streams.may_begin_early(call, match.model)
+
     # The steps between here and the wait are plain functions that hand its coroutine up: awaiting it at each
     # step would cost every call a coroutine more, and two passes through it.
-    def _dispatch(self, call: Call, match: Match) -> Awaitable[Reply]:
-        service = self._services[match.route.upstream]
-        if service.host is not None:
-            call.headers = with_host(call.headers, service.host)
+    def _dispatch(self, service: Service, call: Call, match: Match) -> Coroutine[Any, Any, Reply]:
         if service.cache is not None:
             fetch = partial(self._send, service, match)
             return service.cache.serve(call, match, service.cache_policy(match.model), fetch)
         return self._send(service, match, call)
 
-    def _send(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
+    def _send(self, service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
         if service.gate is not None and match.route.kind in NEEDS_MODEL:
-            return service.gate.serve(call, match.model, partial(self._forward_to, service))
+            forward = partial(self._forward_to, service)
+            return service.gate.serve(call, match.model, forward, match.route.model_at)
         return self._forward(service, match, call)
 
-    def _forward_to(self, service: Service, call: Call) -> Awaitable[Reply]:
+    def _forward_to(self, service: Service, call: Call) -> Coroutine[Any, Any, Reply]:
         """Forward a call that may ask for another model by now."""
-        return self._forward(service, self._routes.match(call.method, call.target), call)
+        match = self._routes.match(call.method, call.target)
+        if is_named_in_body(call, match):
+            return self._forward_named(service, match, call)
+        return self._forward(service, match, call)
 
-    def _forward(self, service: Service, match: Match, call: Call) -> Awaitable[Reply]:
-        if match.route.codec is None:
-            return service.upstream.exchange(call)
-        policy = service.policy(match.model)
-        if isinstance(call.body, Stream) and policy.mode != "off":
-            return self._gather(service, match, call, call.body)
-        return service.batcher.submit(call, match, policy)
+    async def _forward_named(self, service: Service, match: Match, call: Call) -> Reply:
+        return await self._forward(service, await name_model(call, match), call)
 
-    async def _gather(self, service: Service, match: Match, call: Call, body: Stream) -> Reply:
-        """Collect a body that is still coming, since only a whole one can be merged."""
-        policy = service.policy(match.model)
-        call.claim_body()
-        whole = await body.gather(policy.max_bytes)
-        call.body = body if whole is None else whole
-        return await service.batcher.submit(call, match, policy)
+    @staticmethod
+    def _forward(service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
+        if service.has_bridge and not call.is_grpc:
+            return bridge(call, partial(_submit, service, match))
+        return _submit(service, match, call)
 
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
@@ -203,6 +283,62 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
+
+
+class _Passage:
+    """A call on its way without a task; the taker of its upstream, and what its listener may cancel."""
+
+    __slots__ = ("_call", "_match", "_pipeline", "_taker", "begun")
+
+    def __init__(self, pipeline: Pipeline, call: Call, match: Match, taker: Taker) -> None:
+        self.begun: Begun | None = None
+        self._pipeline = pipeline
+        self._call = call
+        self._match = match
+        self._taker = taker
+
+    def take(self, reply: Reply) -> None:
+        """The upstream has answered."""
+        if isinstance(reply.body, Stream):
+            self.go_on(partial(_ready, reply))
+            return
+        self._pipeline.answered(self._call, self._match, reply)
+        self._taker.take(reply)
+
+    def fail(self, error: ProxyError) -> None:
+        """It has not."""
+        self._pipeline.lost(self._call, self._match, error)
+        self._taker.fail(error)
+
+    def go_on(self, rest: Rest) -> None:
+        """It may yet."""
+        self._taker.go_on(partial(self._pipeline.finish, self._call, self._match, rest))
+
+    def cancel(self) -> None:
+        """The client has left."""
+        if self.begun is not None:
+            self.begun.cancel()
+        self._pipeline.lost(self._call, self._match, ClientGone())
+
+
+async def _ready(reply: Reply) -> Reply:
+    return reply
+
+
+def _submit(service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
+    route = match.route
+    if route.codec is None or (route.model_at and not call.is_grpc):
+        return service.upstream.exchange(call)
+    policy = service.policy(match.model)
+    if isinstance(call.body, Stream) and policy.mode != "off":
+        return _gather_and_submit(service, match, call, policy)
+    return service.batcher.submit(call, match, policy)
+
+
+async def _gather_and_submit(service: Service, match: Match, call: Call, policy: BatchPolicy) -> Reply:
+    """Only a whole body can be merged."""
+    await gather_body(call, policy.max_bytes)
+    return await service.batcher.submit(call, match, policy)
 
 
 def with_host(headers: Headers, host: bytes) -> Headers:

@@ -3,219 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
-from proxy.reservoir import Reservoir
+from proxy.inflow import Inflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.errors import ProxyError
-    from proxy.reservoir import Ledger
+    from proxy.inflow import Sink
 
-__all__ = ("Flow", "Headers", "Sink", "Stream", "Watch")
-
-_CHUNK: Final = 64 * 1024
-
-Headers = tuple[tuple[bytes, bytes], ...]
-"""(name, value) pairs, end-to-end fields only, in arrival order, case kept, duplicates kept."""
+__all__ = ("Stream",)
 
 
-class Flow(Protocol):
-    """The producing end of a `Stream`: what its consumer may ask of it."""
-
-    def pause(self) -> None:
-        """Produce nothing more for now: the consumer is slow."""
-
-    def resume(self) -> None:
-        """Go on producing."""
-
-    def abandon(self) -> None:
-        """Nobody reads any more: free the source."""
-
-
-class Sink(Protocol):
-    """The consuming end of a `Stream` that takes bytes the moment they come, instead of reading them."""
-
-    def write(self, data: bytes) -> None:
-        """Take `data`; a sink that can take no more calls the stream's `hold` from within."""
-
-    def finish(self, error: ProxyError | None) -> None:
-        """All bytes were written: the body is whole, or it broke off with `error`."""
-
-
-class Watch(Protocol):
-    """Whoever observes a `Stream`; it sees each event as it happens and changes nothing."""
-
-    def passed(self, data: bytes) -> None:
-        """The producer fed `data`."""
-
-    def paused(self) -> None:
-        """The producer was told to wait."""
-
-    def resumed(self) -> None:
-        """The producer was told to go on."""
-
-    def closed(self) -> None:
-        """The consumer is done, one way or the other."""
-
-
-def _in_turn(first: Callable[[], None], second: Callable[[], None]) -> None:
-    first()
-    second()
-
-
-class Stream:
+class Stream(Inflow):
     """A body in transit: one producer feeds it, one consumer takes it, and neither can outrun the other.
 
-    The producer calls `feed`, then exactly one of `end` and `fail`. The consumer awaits `read` until it
-    returns ``b""``; or it attaches a `Sink`, which gets every piece within the producer's own call (no task
-    wakes up, no piece waits for a turn of the loop), says `hold` and `go_on`, and `complete` at the end.
-    Either kind calls `abandon` when it loses interest, and says why when it was not the client who left.
-
-    What the consumer cannot take waits here. Above `high` waiting bytes the producer is paused; at or below
-    `low` it is resumed. With a `ledger` the bytes count there, and a tight ledger pauses the producer
-    earlier.
-
-    `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what
-    the consumer took. `trailers` is complete once the end was seen. `has_last_word` says that a body which
-    breaks off ends with words for its reader: they are to reach it. `stall_s` is how long the consumer's
-    own reader may take nothing before it is given up; `chunk` is how many waiting bytes are handed over at
-    once to begin with.
+    The consumer awaits `read` until it returns ``b""``; or it attaches a `Sink`, which gets every piece
+    within the producer's own call (no task wakes up, no piece waits for a turn of the loop), says `hold` and
+    `go_on`, and `complete` at the end. Either kind calls `abandon` when it loses interest, and says why when
+    it was not the client who left. What the consumer cannot take waits here.
     """
 
-    __slots__ = (
-        "_closed",
-        "_ended",
-        "_error",
-        "_flow",
-        "_high",
-        "_is_abandoned",
-        "_low",
-        "_on_close",
-        "_open_sink",
-        "_paused",
-        "_reservoir",
-        "_sink",
-        "_waiter",
-        "_watch",
-        "chunk",
-        "delivered",
-        "has_last_word",
-        "is_complete",
-        "left_because",
-        "length",
-        "stall_s",
-        "trailers",
-    )
-
-    def __init__(
-        self, flow: Flow | None, length: int | None = None, *, high: int = 256 * 1024, low: int = 64 * 1024
-    ) -> None:
-        self.length = length
-        self.trailers: Headers = ()
-        self.delivered = 0
-        self.is_complete = False
-        self.has_last_word = False
-        self.left_because: ProxyError | None = None
-        self.stall_s = math.inf
-        self.chunk = _CHUNK
-        self._flow = flow
-        self._high = high
-        self._low = low
-        self._reservoir = Reservoir()
-        self._waiter: asyncio.Future[None] | None = None
-        self._sink: Sink | None = None
-        self._open_sink: Sink | None = None  # the same, while it takes more
-        self._ended = False
-        self._is_abandoned = False
-        self._closed = False
-        self._paused = False
-        self._error: ProxyError | None = None
-        self._on_close: Callable[[], None] | None = None
-        self._watch: Watch | None = None
-
-    # ------------------------------------------------------------- producer
-    def feed(self, data: bytes) -> None:
-        """Add bytes; pauses the producer's `Flow` above the high watermark."""
-        if self._closed:
-            return
-        if self._watch is not None:
-            self._watch.passed(data)
-        sink = self._open_sink
-        if sink is not None:
-            self.delivered += len(data)
-            sink.write(data)
-            return
-        waiting = self._reservoir
-        waiting.add(data)
-        if not self._paused and self._flow is not None and (waiting.size > self._high or waiting.is_tight):
-            self._pause(self._flow)
-        self._wake()
-
-    def end(self, trailers: Headers = ()) -> None:
-        """The body is whole."""
-        self.trailers = trailers
-        self._end()
-
-    def fail(self, error: ProxyError) -> None:
-        """The body will never be whole; the consumer gets `error` after the bytes that did arrive."""
-        if self._ended or self._is_abandoned:
-            return
-        self._error = error
-        self._end()
-
-    def account(self, ledger: Ledger) -> None:
-        """Count this body's bytes in `ledger` from now on."""
-        if self._reservoir.ledger is None and not self._closed:
-            self._reservoir.open(ledger)
-
-    def limit(self, high: int, low: int) -> None:
-        """Pause the producer above `high` waiting bytes, resume it at or below `low`."""
-        self._high = high
-        self._low = low
-
-    def observe(self, watch: Watch) -> None:
-        """Tell `watch` what waits and what happens from now on; `closed` comes exactly once."""
-        for piece in self._reservoir.pieces:
-            watch.passed(piece)
-        if self._closed:
-            watch.closed()
-        else:
-            self._watch = watch
-
-    # ------------------------------------------------------------- consumer
-    @property
-    def is_ended(self) -> bool:
-        """True once the producer has said its last word (bytes may still be waiting)."""
-        return self._ended
-
-    @property
-    def is_whole(self) -> bool:
-        """True when the end has come, cleanly, and every byte has been taken."""
-        return self._ended and self._error is None and not self._reservoir.size
-
-    @property
-    def is_paused(self) -> bool:
-        """True while the producer is told to wait."""
-        return self._paused
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that wait for the consumer."""
-        return self._reservoir.size
-
-    @property
-    def waiting(self) -> int:
-        """Bytes in memory: those, and what the consumer holds for a reader that is slow."""
-        return self._reservoir.size + self._reservoir.held
-
-    @property
-    def error(self) -> ProxyError | None:
-        """Why the producer broke off, if it did."""
-        return self._error
+    __slots__ = ()
 
     async def read(self) -> bytes:
         """All bytes that are there, at least one; ``b""`` at the end.
@@ -294,6 +102,15 @@ class Stream:
         if self._ended and not waiting.size and self._open_sink is not None:
             self._open_sink.finish(self._error)
 
+    def break_off(self, error: ProxyError) -> None:
+        """Fail at once: what the consumer has not taken yet is dropped, even while it is held up."""
+        if self._ended or self._is_abandoned:
+            return
+        if self._reservoir.size:
+            self._reservoir.take()
+        self._open_sink = self._sink
+        self.fail(error)
+
     def complete(self) -> None:
         """The consumer has taken everything up to the end."""
         self.is_complete = True
@@ -321,45 +138,11 @@ class Stream:
             flow.abandon()
         self._close()
 
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once, when the consumer has taken the end or left; several run in order."""
-        if self._closed:
-            callback()
-        elif self._on_close is None:
-            self._on_close = callback
-        else:
-            self._on_close = partial(_in_turn, self._on_close, callback)
-
     # ------------------------------------------------------------- internals
-    def _end(self) -> None:
-        self._ended = True
-        self._flow = None
-        if self._open_sink is not None:
-            self._open_sink.finish(self._error)
-        self._wake()
-
     def _take(self) -> bytes:
         data = self._reservoir.take()
         self._taken(len(data))
         return data
-
-    def _taken(self, size: int) -> None:
-        self.delivered += size
-        if self._paused and self._reservoir.size <= self._low:
-            self._resume()
-
-    def _pause(self, flow: Flow) -> None:
-        self._paused = True
-        if self._watch is not None:
-            self._watch.paused()
-        flow.pause()
-
-    def _resume(self) -> None:
-        self._paused = False
-        if self._watch is not None:
-            self._watch.resumed()
-        if self._flow is not None:
-            self._flow.resume()
 
     async def _news(self) -> None:
         """Until the producer says something."""
@@ -368,19 +151,3 @@ class Stream:
             await self._waiter
         finally:
             self._waiter = None
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.closed()
-        callback, self._on_close = self._on_close, None
-        if callback is not None:
-            callback()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 import uvloop
 from hpack import Encoder
@@ -44,7 +44,9 @@ _SETTINGS: Final = frames.settings_frame(
 
 
 class Connection(asyncio.Protocol):
-    """One client; requests are counted as finished by END_STREAM alone."""
+    """One client; END_STREAM alone tells that a request has ended. `SENT` are an answer's field lists."""
+
+    SENT: ClassVar[tuple[tuple[tuple[str, str], ...], ...]] = (_HEAD, _TRAILERS)
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -53,8 +55,8 @@ class Connection(asyncio.Protocol):
         self._taken = 0
         self._out: list[bytes] = []
         encoder = Encoder()
-        self._fresh_blocks = [encoder.encode(part) for part in (_HEAD, _TRAILERS)]
-        self._blocks = [encoder.encode(part) for part in (_HEAD, _TRAILERS)]
+        self._fresh_blocks = [encoder.encode(part) for part in self.SENT]
+        self._blocks = [encoder.encode(part) for part in self.SENT]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say the settings."""
@@ -105,11 +107,13 @@ class Unary(Connection):
     def answer(self, stream_id: int) -> None:
         """The whole answer at once."""
         head, trailers = self._next_blocks()
-        self._out.append(frames.message_frames(stream_id, head, self._BODY, trailers))
+        self._out += frames.message_frames(stream_id, head, self._BODY, trailers)
 
 
 class Streaming(Connection):
     """Answers with messages for ever, as the client's windows allow."""
+
+    SENT = (_HEAD,)
 
     _PIECES: Final = tuple(
         message(MESSAGE)[start : start + frames.DEFAULT_FRAME_SIZE]

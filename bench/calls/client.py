@@ -45,6 +45,8 @@ class CallSpec(msgspec.Struct):
     streams: int = 16
     shape: Shape = "repeated"
     is_streaming: bool = False
+    bodies: list[bytes] = []
+    """Messages to send in turn; none: one of 64 bytes."""
     warm_up_s: float = 1.0
 
 
@@ -77,7 +79,7 @@ class Caller(asyncio.Protocol):
         self._spec = spec
         self._count = count
         self._blocks = cycle(call_blocks)
-        self._body = message(_REQUEST_BYTES)
+        self._bodies = cycle(spec.bodies or [message(_REQUEST_BYTES)])
         self._reader = frames.FrameReader(_FRAME)
         self._decoder: BlockReader[Headers] = BlockReader(tuple, 1 << 20)
         self._asked_at: dict[int, float] = {}
@@ -142,7 +144,7 @@ class Caller(asyncio.Protocol):
         stream_id = self._next_id
         self._next_id += 2
         self._asked_at[stream_id] = 0 if self._spec.is_streaming else now
-        self._out.append(frames.message_frames(stream_id, next(self._blocks), self._body, None))
+        self._out += frames.message_frames(stream_id, next(self._blocks), next(self._bodies), None)
 
     def _write(self) -> None:
         if self._out:
@@ -156,7 +158,9 @@ async def measure(spec: CallSpec) -> CallResult:
     parts = urlsplit(spec.url)
     count, call_blocks = Count(), blocks(spec.shape)
     for _ in range(spec.connections):
-        await loop.create_connection(lambda: Caller(spec, call_blocks, count), parts.hostname, parts.port)
+        await loop.create_connection(
+            lambda: Caller(spec, call_blocks, count), parts.hostname or "127.0.0.1", parts.port or 80
+        )
     await asyncio.sleep(spec.warm_up_s)
     count.answers = count.nbytes = 0
     count.spans.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sys
 from collections import Counter, deque
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -135,9 +136,16 @@ class Engine:
         if due >= self._counts_from:
             self._latencies.append(now - due)
             self._statuses[status] += 1
-            if is_ok and self._spec.is_verifying and self._first.setdefault(index, body) != body:
-                self._errors["different"] += 1
+            if is_ok and self._spec.is_verifying:
+                self._compare(index, body)
         self._proceed(connection)
+
+    def _compare(self, index: int, body: bytes) -> None:
+        first = self._first.setdefault(index, body)
+        if first != body:
+            if not self._errors["different"]:
+                print(f"request {index} got {first!r} and then {body!r}", file=sys.stderr)
+            self._errors["different"] += 1
 
     def _lost(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)

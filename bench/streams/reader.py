@@ -2,13 +2,16 @@
 
 Opens its streams, lets them run for the warm-up, then counts for the given time: bytes, events, their ages,
 and what the process `pid` (the proxy) used meanwhile. With a `rate` it reads no faster than that many bytes
-per second, from one stream, and looks at how far ahead of it the source is.
+per second from all streams together, for the given time or until it has `most` of them, and looks at how far
+ahead of it the source is. With `upload` it sends so many bytes as fast as they are taken, and looks at how
+far it is ahead itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import os
 import resource
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ReadResult", "ReadSpec", "quantile")
 
+_LOOK_S = 0.1
 _STAMP = b'data: {"at":'
 
 
@@ -44,6 +48,8 @@ class ReadSpec(msgspec.Struct):
     pid: int
     streams: int = 1
     rate: float = 0.0
+    most: int = sys.maxsize
+    upload: int = 0
     source: str = ""
 
 
@@ -113,6 +119,8 @@ async def read(spec: ReadSpec) -> ReadResult:
     rss_idle = rss_bytes(spec.pid)
     if spec.rate:
         return await _read_slowly(spec, rss_idle)
+    if spec.upload:
+        return await _upload(spec, rss_idle)
     loop = asyncio.get_running_loop()
     parts = urlsplit(spec.url)
     host, port = parts.hostname or "", parts.port or 80
@@ -140,41 +148,91 @@ async def read(spec: ReadSpec) -> ReadResult:
     )
 
 
+class Slow:
+    """A measurement at the pace of the slower side; `moved` is what passed this end."""
+
+    def __init__(self, spec: ReadSpec, rss_idle: int) -> None:
+        self.spec = spec
+        self.moved = 0
+        self.began = time.monotonic()
+        self._rss_idle = self._rss = rss_idle
+        self._cpu, self._own = cpu_s(spec.pid), time.process_time()
+        self._steps = 0
+        self._ahead = 0
+        self._looked = self.began
+
+    @property
+    def span_s(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.began
+
+    async def step(self, size: int, counter: str) -> None:
+        """`size` bytes passed; now and then, look at the proxy's memory and at the other end's `counter`."""
+        self.moved += size
+        self._steps += 1
+        spec, now = self.spec, time.monotonic()
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        self._rss = max(self._rss, rss_bytes(spec.pid))
+        if spec.source:
+            shown = await drive(spec.source, [get(spec.source, "/sent")], 1)
+            there = json.loads(shown.answers[0][1])[counter]
+            self._ahead = max(self._ahead, self.moved - there if spec.upload else there - self.moved)
+
+    def result(self) -> ReadResult:
+        """What was found."""
+        return ReadResult(
+            seconds=self.span_s,
+            nbytes=self.moved,
+            reads=self._steps,
+            events=0,
+            cpu_s=cpu_s(self.spec.pid) - self._cpu,
+            rss_idle=self._rss_idle,
+            rss=self._rss,
+            own_cpu=(time.process_time() - self._own) / self.span_s,
+            ahead=self._ahead,
+        )
+
+
 async def _read_slowly(spec: ReadSpec, rss_idle: int) -> ReadResult:
-    loop = asyncio.get_running_loop()
-    parts = urlsplit(spec.url)
-    used, own = cpu_s(spec.pid), time.process_time()
-    nbytes = reads = most = ahead = 0
-    with socket.socket() as peer:
-        peer.settimeout(0)
-        await loop.sock_connect(peer, (parts.hostname, parts.port))
+    loop, peers = asyncio.get_running_loop(), [await _connected(spec) for _ in range(spec.streams)]
+    for peer in peers:
         await loop.sock_sendall(peer, get(spec.url, spec.path))
-        began = looked = time.monotonic()
-        while (now := time.monotonic()) - began < spec.seconds:
-            if nbytes > spec.rate * (now - began):
-                await asyncio.sleep(0.002)
-                continue
-            data = await loop.sock_recv(peer, 32768)
-            if not data:
-                break
-            nbytes += len(data)
-            reads += 1
-            if now - looked > 0.1:
-                looked = now
-                most = max(most, rss_bytes(spec.pid))
-                shown = await drive(spec.source, [get(spec.source, "/sent")], 1)
-                ahead = max(ahead, json.loads(shown.answers[0][1])["sent"] - nbytes)
-    return ReadResult(
-        seconds=time.monotonic() - began,
-        nbytes=nbytes,
-        reads=reads,
-        events=0,
-        cpu_s=cpu_s(spec.pid) - used,
-        rss_idle=rss_idle,
-        rss=most,
-        own_cpu=(time.process_time() - own) / spec.seconds,
-        ahead=ahead,
-    )
+    slow = Slow(spec, rss_idle)
+    turns = itertools.cycle(peers)
+    while slow.moved < spec.most and slow.span_s < spec.seconds:
+        if slow.moved > spec.rate * slow.span_s:
+            await asyncio.sleep(0.002)
+            continue
+        data = await loop.sock_recv(next(turns), 32768)
+        if not data:
+            break
+        await slow.step(len(data), "sent")
+    for peer in peers:
+        peer.close()
+    return slow.result()
+
+
+async def _upload(spec: ReadSpec, rss_idle: int) -> ReadResult:
+    loop, block = asyncio.get_running_loop(), bytes(65536)
+    with await _connected(spec) as peer:
+        head = f"POST {spec.path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {spec.upload}\r\n\r\n"
+        await loop.sock_sendall(peer, head.encode())
+        slow = Slow(spec, rss_idle)
+        while slow.moved < spec.upload and slow.span_s < spec.seconds:
+            await loop.sock_sendall(peer, block)
+            await slow.step(len(block), "taken")
+        await loop.sock_recv(peer, 65536)
+    return slow.result()
+
+
+async def _connected(spec: ReadSpec) -> socket.socket:
+    parts = urlsplit(spec.url)
+    peer = socket.socket()
+    peer.settimeout(0)
+    await asyncio.get_running_loop().sock_connect(peer, (parts.hostname, parts.port))
+    return peer
 
 
 def main() -> int:

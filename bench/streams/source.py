@@ -1,8 +1,12 @@
 """``python -m bench.streams.source``: a model server that computes nothing and streams for ever.
 
-    GET /events/GAP_US[/N]    N server-sent events (default: no end), one each GAP_US µs; 0: as fast as they
-    are taken GET /bytes/N[?chunked]    N bytes GET /sent                 {"sent": bytes of /bytes given to
-    the kernel or waiting for it}
+| request | answer |
+|---|---|
+| ``GET /events/GAP_US[/N]`` | N server-sent events (default: no end), one each GAP_US µs (0: no gap) |
+| ``GET /bytes/N[?chunked]`` | N bytes |
+| ``POST /take/RATE`` | the body is read at RATE bytes per second, then 204 |
+| ``GET /sent`` | ``{"sent": bytes of answers under way, "taken": bytes of bodies read}`` |
+| ``GET /small`` | the same few bytes every time |
 
 Each event looks like a chat completion's and says when it was made, so that a reader can tell its age. Prints
 ``{"url": …}`` when it listens.
@@ -46,7 +50,11 @@ class Connection(asyncio.Protocol):
         self._gap_s = -1.0
         self._is_chunked = False
         self._is_writable = True
+        self._to_take = 0
+        self._take_rate = 0.0
+        self._took_from = 0.0
         self.sent = 0
+        self.taken = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember it."""
@@ -55,7 +63,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop."""
-        self._left = 0
+        self._left = self._to_take = 0
         self.open.discard(self)
 
     def pause_writing(self) -> None:
@@ -69,7 +77,10 @@ class Connection(asyncio.Protocol):
             self._pour()
 
     def data_received(self, data: bytes) -> None:
-        """One request in one read: nobody else speaks to this server."""
+        """One request's head in one read: nobody else speaks to this server."""
+        if self._to_take:
+            self._take(len(data))
+            return
         path, _, query = data.split(b" ", 2)[1].partition(b"?")
         words = path.split(b"/")[1:]
         if words[0] == b"events":
@@ -81,15 +92,43 @@ class Connection(asyncio.Protocol):
             else:
                 self._pour()
         elif words[0] == b"bytes":
-            self._left, self._gap_s = int(words[1]), -1.0
+            self._left, self._gap_s, self.sent = int(words[1]), -1.0, 0
             self._is_chunked = query == b"chunked"
             length = b"Content-Length: %d" % self._left
             framing = b"Transfer-Encoding: chunked" if self._is_chunked else length
             self._transport.write(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing)
             self._pour()
+        elif words[0] == b"take":
+            head, _, body = data.partition(b"\r\n\r\n")
+            self._to_take = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            self._take_rate, self._took_from, self.taken = float(words[1]), self._loop.time(), 0
+            self._take(len(body))
+        elif words[0] == b"small":
+            self._answer(b'{"is": "small"}')
         else:
-            body = b'{"sent": %d}' % sum(connection.sent for connection in self.open)
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            sent = sum(connection.sent for connection in self.open if connection.is_pouring)
+            taken = sum(connection.taken for connection in self.open)
+            self._answer(b'{"sent": %d, "taken": %d}' % (sent, taken))
+
+    def _answer(self, body: bytes) -> None:
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def _take(self, size: int) -> None:
+        """So much of a body has come; read no more of it before its time."""
+        self.taken += size
+        self._to_take -= size
+        if not self._to_take:
+            self._transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
+        due = self._took_from + self.taken / self._take_rate
+        if due > self._loop.time():
+            self._transport.pause_reading()
+            self._loop.call_at(due, self._transport.resume_reading)
+
+    @property
+    def is_pouring(self) -> bool:
+        """Whether an answer is on its way."""
+        return self._left > 0
 
     def _tick(self) -> None:
         if self._left and not self._transport.is_closing():

@@ -112,7 +112,7 @@ async def closed_loop(
 
 
 async def open_loop(
-    url: str, requests: list[bytes], *, rate: float, options: Options, core: int | None = None
+    url: str, requests: list[bytes], *, rate: float, options: Options, core: int | None = None, seed: int = 1
 ) -> Measured:
     """Poisson arrivals at `rate`, whatever the server does; the load on `core`."""
     spec = LoadSpec(
@@ -124,6 +124,7 @@ async def open_loop(
         rate=rate,
         is_verifying=True,
         core=options.cores.load if core is None else core,
+        seed=seed,
     )
     return measured(await generated(spec))
 
@@ -147,12 +148,23 @@ class Maximum:
 
 
 async def maximum(
-    subject: Running, path: str, body: bytes | None, *, connections: int, options: Options
+    subject: Running,
+    path: str,
+    body: bytes | None,
+    *,
+    connections: int,
+    options: Options,
+    script: str = "",
 ) -> Maximum:
-    """Drive `subject` with wrk: GETs, or POSTs of `body`."""
+    """Drive `subject` with wrk: GETs, or POSTs of `body`, or what `script` makes."""
     before = cpu_s(subject.pid)
     found = await wrk(
-        subject.url + path, body, connections=connections, seconds=options.seconds, core=options.cores.load
+        subject.url + path,
+        body,
+        connections=connections,
+        seconds=options.seconds,
+        core=options.cores.load,
+        script=script,
     )
     used = max(cpu_s(subject.pid) - before, 0.01)  # the kernel counts in hundredths
     return Maximum(found.rate, found.requests / used, found.errors)

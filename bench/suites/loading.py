@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from bench.report import RESULTS, Report
+from bench.suites.loading_cost import cost
 from bench.tables import markdown
 from bench.traces import bursts
 from proxy.loading.actions import Report as Listed
@@ -27,7 +27,6 @@ from proxy.loading.simulate import Result, Simulation, assign, simulate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.loading.actions import Action
     from proxy.loading.history import Arrival
 
 __all__ = ("loading",)
@@ -80,7 +79,7 @@ async def loading(folder: Path = RESULTS) -> Report:
     _idleness(report, functions, folder)
     _harm(report, _scenes())
     _restarts(report, functions, in_bursts)
-    _cost(report, in_bursts)
+    cost(report, in_bursts.trace, _policy(in_bursts.middle, mode="predictive"), _policy(0, mode="predictive"))
     return report
 
 
@@ -100,6 +99,9 @@ def _budgets(report: Report, scene: Scene, folder: Path) -> None:
         if len(scene.budgets) > 1:
             claim = f"{scene.name}, {budget} GB: mean wait over GDSF's is at most 1.02"
             report.objective(claim, [ours / results["GDSF"].mean_wait], most=1.02)
+        if "pillion, may evict" in results and len(scene.budgets) > 1:
+            claim = f"{scene.name}, {budget} GB: mean wait with predictions that may evict over without any"
+            report.objective(claim, [results["pillion, may evict"].mean_wait / ours], most=1.0)
         if budget == scene.middle and len(scene.budgets) > 1:
             (folder / f"loading_{scene.name}.svg").write_text(plot(rows, f"{scene.title}, {budget} GB"))
             claim = f"{scene.name}, {budget} GB: mean wait over LRU's is at most 0.80"
@@ -176,7 +178,7 @@ def _restarts(report: Report, functions: Scene, in_bursts: Scene) -> None:
                 counts = tuple(f"{len(each.waits):,}" for each in (never, without, ahead))
                 waits = tuple(f"{each.mean_wait:.3f}" for each in (never, without, ahead))
                 cells.append((name, *counts, *waits, f"{share:.0f} %"))
-                if scene is functions and pause == pauses[-1]:
+                if pause == pauses[-1]:
                     claim = f"{name}: cold starts of the restart that loading ahead recovers"
                     report.objective(claim, [share], least=80, unit="%")
     head = ("", "cold: no restart", "restart", "ahead", "wait s: no restart", "restart", "ahead", "recovered")
@@ -210,69 +212,6 @@ def _simulation(policy: LoadingPolicy, history: History, count_from: float = -in
     patient = policy.cold.model_copy(update={"max_wait": inf, "queue": 1 << 30})
     planner = Planner(policy.model_copy(update={"cold": patient}), history)
     return Simulation(planner, count_from=count_from)
-
-
-# ------------------------------------------------------------------ what it costs
-class _Timed(Planner):
-    """Counts the time that requests spend in the planner, and what it spends between them."""
-
-    __slots__ = ("between", "spent")
-
-    def __init__(self, policy: LoadingPolicy, history: History) -> None:
-        super().__init__(policy, history)
-        self.spent = self.between = 0.0
-
-    def observe(self, model: str, now: float, session: str = "") -> bool:
-        """See `Planner`."""
-        began = process_time()
-        result = super().observe(model, now, session)
-        self.spent += process_time() - began
-        return result
-
-    def finished(self, model: str, now: float, run_s: float = 0.0) -> bool:
-        """See `Planner`."""
-        began = process_time()
-        result = super().finished(model, now, run_s)
-        self.spent += process_time() - began
-        return result
-
-    def decide(self, now: float) -> list[Action]:
-        """See `Planner`."""
-        began = process_time()
-        result = super().decide(now)
-        self.between += process_time() - began
-        return result
-
-    def wakeup(self) -> float:
-        """See `Planner`."""
-        began = process_time()
-        result = super().wakeup()
-        self.between += process_time() - began
-        return result
-
-
-def _cost(report: Report, scene: Scene) -> None:
-    """Processor time in the planner: in the way of a request, and in decisions and timers between two."""
-    sparse = _Timed(_policy(scene.middle, mode="predictive"), History())
-    count = Simulation(sparse).run(scene.trace).requests
-    busy = _Timed(_policy(0, mode="predictive"), History())
-    simulation = Simulation(busy)
-    simulation.run([(600.0 * n, f"m{n}", 0.1) for n in range(10)])  # loaded by now
-    busy.spent = busy.between = 0.0
-    steady = [(10_000 + n * 0.002, f"m{n % 10}", 0.001) for n in range(200_000)]
-    simulation.run(steady)
-    cells = []
-    cases = (
-        ("87 models, a request in 42 s", sparse, count),
-        ("10 models, 500 requests/s", busy, len(steady)),
-    )
-    for name, planner, requests in cases:
-        on_the_way, between = (1e6 * span / requests for span in (planner.spent, planner.between))
-        cells.append((name, f"{on_the_way:.1f}", f"{between:.1f}"))
-        report.objective(f"{name}: planner time in a request's way", [on_the_way], most=20, unit="µs")
-    head = ("", "µs for a request, in its way", "between requests, µs for each")
-    report.section("Cost", markdown(head, cells))
-    report.data["cost"] = [dict(zip(head, row, strict=True)) for row in cells]
 
 
 def _numbers(result: Result) -> dict[str, float | None]:

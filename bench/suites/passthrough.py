@@ -1,8 +1,9 @@
 """What a request that is only forwarded costs: requests per second on one core, latency, memory, reuse.
 
-Four measurements of each subject, interleaved over the rounds where they are compared:
+Measurements of each subject, interleaved over the rounds where they are compared:
 
 * the most GETs and small POSTs that one core forwards, 64 connections, driven by wrk;
+* the same for Pillion with heads that differ from request to request (`bench.suites.heads`);
 * the latency added at half of that load: Poisson arrivals, beside the same load straight at the backend;
 * memory for each of many idle client connections that have asked once;
 * how many requests an upstream connection carried (Pillion, counted by the demo server).
@@ -33,6 +34,7 @@ from bench.suites.common import (
     open_loop,
     valid_pairs,
 )
+from bench.suites.heads import differing_heads
 from bench.tables import count, factor, markdown, milliseconds
 from proxy.demo.client import get, post
 from proxy.demo.processes import child
@@ -64,6 +66,9 @@ async def passthrough(options: Options, *, idle: int = 10_000) -> Report:
             if subject is not None:
                 running[name] = subject
         await _maxima(report, running, options)
+        await differing_heads(
+            report, running["pillion"], f"{PATH}:predict", BODY, options, connections=CONNECTIONS
+        )
         await _half_load(report, running, backend, options)
         await _idle_memory(report, [name for name in running if name != "direct"], backend, options, idle)
     await _reuse(report, options)

@@ -1,14 +1,12 @@
-"""What passing a stream on costs: events per second on one core, their delay, bulk, memory behind a slow
-reader.
+"""What passing a stream on costs: events per second on one core, their delay, bulk, the first byte.
 
-Five measurements of each subject, interleaved over the rounds:
+Four measurements of each subject, interleaved over the rounds:
 
 * **events**: 1,000 streams of 50 events per second each: how many arrive, how old they are beside those read
   straight from the source, what one of them costs the proxy, and the memory for each stream;
 * **crowd**: 100 streams that offer more than one core can pass on, one event at a time;
 * **bulk**: one endless answer of known length, as fast as it goes;
-* **first byte**: how long until the first event, one stream after the other;
-* **slow reader**: a reader of 5 MB/s on an endless answer: memory, and how far the source runs ahead.
+* **first byte**: how long until the first event, one stream after the other on one connection.
 
 The source and the reader compute nothing. With two cores they share one, which bounds the rates that can be
 seen; what an event costs the proxy is therefore given in CPU time, and rates *per CPU second* are the ones
@@ -18,28 +16,27 @@ to compare.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
+import re
 import time
 from collections import defaultdict
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import msgspec
-
-from bench.load import LoadFailed
 from bench.report import Report
 from bench.statistics import interleaved, spread
-from bench.streams.reader import ReadResult, ReadSpec, quantile
-from bench.subjects import Running, naive, nginx, pillion
-from bench.suites.common import Options, enter_available
+from bench.streams.measure import in_rounds, keep
+from bench.streams.measure import source as source_on
+from bench.streams.reader import quantile
+from bench.subjects import naive, nginx, pillion
+from bench.suites.common import enter_available
 from bench.tables import count, factor, markdown, milliseconds
 from proxy.demo.client import get
-from proxy.demo.processes import child
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from bench.streams.reader import ReadResult
+    from bench.subjects import Running
+    from bench.suites.common import Options
 
 __all__ = ("streaming",)
 
@@ -47,15 +44,14 @@ STREAMS = 1000
 EVENTS = "/events/20000"  # one each 20 ms
 CROWD, CROWD_EVENTS = 100, "/events/700"
 BULK = f"/bytes/{1 << 50}"
-SLOW_RATE = 5e6
-MiB = 1 << 20
+_LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 
 
 async def streaming(options: Options) -> Report:
     """Run the suite."""
-    report = Report("streaming", "What does it cost to pass a stream on, and to wait for a slow reader?")
+    report = Report("streaming", "What does it cost to pass a stream on?")
     async with AsyncExitStack() as stack:
-        source = await stack.enter_async_context(_source(options.cores.backend))
+        source = await stack.enter_async_context(source_on(options.cores.backend))
         running = {"direct": source}
         core = options.cores.proxy
         for starter in (
@@ -70,63 +66,12 @@ async def streaming(options: Options) -> Report:
         await _crowd(report, running, options)
         await _bulk(report, running, options)
         await _first_byte(report, running, options)
-        await _slow_reader(report, running, options)
     return report
 
 
-@asynccontextmanager
-async def _source(core: int) -> AsyncIterator[Running]:
-    command = (sys.executable, "-m", "bench.streams.source")
-    async with child(command, _url_in, core=core) as process:
-        yield Running("direct", process.ready, process.pid)
-
-
-def _url_in(line: str) -> str | None:
-    return str(json.loads(line)["url"]) if line.startswith("{") else None
-
-
-async def _read(subject: Running, path: str, options: Options, **more: object) -> ReadResult:
-    spec = ReadSpec(
-        url=subject.url,
-        path=path,
-        seconds=options.seconds,
-        warm_up_s=2.0,
-        core=options.cores.load,
-        pid=subject.pid,
-        **more,  # type: ignore[arg-type]  # checked by msgspec
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "bench.streams.reader"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate(msgspec.json.encode(spec))
-    if process.returncode:
-        raise LoadFailed(f"the reader ended with exit code {process.returncode}")
-    await asyncio.sleep(0.5)  # every side notices that its streams are gone
-    return msgspec.json.decode(output, type=ReadResult)
-
-
-Found = dict[str, list[ReadResult]]
-
-
-async def _rounds(running: dict[str, Running], path: str, options: Options, **more: object) -> Found:
-    found: Found = defaultdict(list)
-    for name in interleaved(list(running), options.rounds):
-        found[name].append(await _read(running[name], path, options, **more))
-    return found
-
-
-def _keep(report: Report, name: str, found: Found) -> None:
-    report.data[name] = {
-        who: [msgspec.to_builtins(result) for result in results] for who, results in found.items()
-    }
-
-
 async def _events(report: Report, running: dict[str, Running], options: Options) -> None:
-    found = await _rounds(running, EVENTS, options, streams=STREAMS)
-    _keep(report, "events", found)
+    found = await in_rounds(running, EVENTS, options, streams=STREAMS)
+    keep(report, "events", found)
     rows = []
     for name, results in found.items():
         rates = [result.events / result.seconds for result in results]
@@ -155,8 +100,8 @@ def _costs(name: str, results: list[ReadResult]) -> list[str]:
 
 
 async def _crowd(report: Report, running: dict[str, Running], options: Options) -> None:
-    found = await _rounds(running, CROWD_EVENTS, options, streams=CROWD)
-    _keep(report, "crowd", found)
+    found = await in_rounds(running, CROWD_EVENTS, options, streams=CROWD)
+    keep(report, "crowd", found)
     rows = []
     for name, results in found.items():
         rates = [result.events / result.seconds for result in results]
@@ -169,8 +114,8 @@ async def _crowd(report: Report, running: dict[str, Running], options: Options) 
 
 
 async def _bulk(report: Report, running: dict[str, Running], options: Options) -> None:
-    found = await _rounds(running, BULK, options)
-    _keep(report, "bulk", found)
+    found = await in_rounds(running, BULK, options)
+    keep(report, "bulk", found)
     rows = []
     for name, results in found.items():
         rates = [result.nbytes / result.seconds / 1e9 for result in results]
@@ -205,31 +150,17 @@ async def _spans_to_first_byte(url: str) -> list[float]:
     for _ in range(1000):
         began = time.perf_counter()
         writer.write(get(url, "/events/1/1"))
+        head = await reader.readuntil(b"\r\n\r\n")
         await reader.readuntil(b"data:")
         spans.append((time.perf_counter() - began) * 1e3)
-        await reader.readuntil(b"0\r\n\r\n")
+        length = _LENGTH.search(head)  # an answer that came whole may be passed on whole
+        if length is None:
+            await reader.readuntil(b"0\r\n\r\n")
+        else:
+            await reader.readexactly(int(length[1]) - len(b"data:"))
     writer.close()
     return spans
 
 
 def _less(values: list[float], base: list[float]) -> list[float]:
     return [value - by for value, by in zip(values, base, strict=True)]
-
-
-async def _slow_reader(report: Report, running: dict[str, Running], options: Options) -> None:
-    source = running["direct"].url
-    found = await _rounds(running, BULK, options, rate=SLOW_RATE, source=source)
-    _keep(report, "slow_reader", found)
-    rows = []
-    for name, results in found.items():
-        grown = [(result.rss - result.rss_idle) / MiB for result in results]
-        ahead = [result.ahead / MiB for result in results]
-        rates = [result.nbytes / result.seconds / 1e6 for result in results]
-        rows.append([name, *(factor(spread(values)) for values in (rates, grown, ahead))])
-    head = ["", "MB/s read", "memory grown, MiB", "source ahead, MiB"]
-    report.section("A reader of 5 MB/s", markdown(head, rows))
-    ours = found["pillion"]
-    grown = [(result.rss - result.rss_idle) / MiB for result in ours]
-    report.objective("memory grows by at most 16 MiB", grown, most=16.0, unit="MiB")
-    ahead = [result.ahead / MiB for result in ours]
-    report.objective("the source is at most 5 MiB ahead", ahead, most=5.0, unit="MiB")

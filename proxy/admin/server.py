@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 
 from proxy.admin.guard import Guard, Visit
 from proxy.admin.readiness import Check, readiness
+from proxy.ingress.binding import UnixSocket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +108,7 @@ class AdminServer:
         self._guard = Guard(token)
         self._routes = (*self._own_routes(), *more)
         self._runner: web.AppRunner | None = None
+        self._unix: UnixSocket | None = None
 
     # ------------------------------------------------------------- life
     async def start(self) -> None:
@@ -126,11 +128,14 @@ class AdminServer:
         """Close the listener; open requests get a second to end."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._unix is not None:
+            self._unix.remove()
 
     async def _bind(self, runner: web.AppRunner) -> None:
         place = self._place
         if place.path:
-            await web.UnixSite(runner, place.path).start()
+            self._unix = UnixSocket(place.path)
+            await web.SockSite(runner, self._unix.socket).start()
             self.address = f"unix:{place.path}"
             return
         await web.TCPSite(runner, place.host or None, place.port).start()

@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.batching.codecs.base import Reader
 from proxy.batching.isolation import MISMATCH, Failure, Isolation
 from proxy.batching.keys import shared_fields
 from proxy.batching.tickets import discard
-from proxy.batching.verify import is_same
+from proxy.batching.verify import is_same, read_json
 from proxy.errors import BadReply, ProxyError, SplitMismatch
-from proxy.exchange import Call, Reply
+from proxy.exchange import Call, Reply, Stream, field
+from proxy.http2.grpc import http_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from proxy.batching.codecs.base import Part
     from proxy.batching.isolation import Lesson
     from proxy.batching.tickets import BatchEvents, CallLane, Member
-    from proxy.exchange import Upstream
+    from proxy.exchange import Headers, Upstream
     from proxy.timing import Clock
 
 __all__ = ("Carrier", "Outcome")
@@ -79,22 +81,23 @@ class Carrier:
 
         None when that cannot be told: the call fails now, or two answers to it differ among themselves.
         """
+        codec = member.lane.codec
+        read = codec.read if isinstance(codec, Reader) else read_json
         first = await self._ask_again(member.call)
-        if first is None or is_same(first, part):
+        if first is None or is_same(first, part, read):
             return first if first is None else True
         second = await self._ask_again(member.call)
-        return None if second is None or not is_same(first, second) else False
+        return None if second is None or not is_same(first, second, read) else False
 
     async def _ask_again(self, call: Call) -> bytes | None:
         again = Call(call.method, call.target, call.headers, call.body)
         _resemble(again, call)
         try:
-            reply = await self._upstream.exchange(again)
-            body = await _whole(reply)
+            answer = await _whole(again, await self._upstream.exchange(again))
         except ProxyError:
             return None
-        is_plain = reply.status == 200 and reply.header(b"content-encoding") is None
-        return body if is_plain else None
+        is_plain = answer.status == 200 and answer.reply.header(b"content-encoding") is None
+        return answer.body if is_plain else None
 
     async def _carry_one(self, member: Member) -> Outcome:
         departed_at = self._clock.now()
@@ -105,18 +108,20 @@ class Carrier:
             return Outcome()
         took_s = self._clock.now() - departed_at - member.call.pool_s
         member.answer(reply)
+        if isinstance(reply.body, Stream) and 200 <= reply.status < 300:
+            return Outcome(reply.status)
         body = reply.body if isinstance(reply.body, bytes) else b""
-        if not 200 <= reply.status < 300:
-            return Outcome(reply.status, failure=Failure(reply.status, reply.headers, body, reply.reason))
-        return Outcome(reply.status, took_s if reply.body is body else 0.0)
+        answer = _Answer(_status(member.call, reply, reply.trailers), reply, body, reply.trailers)
+        if not answer.is_success:
+            return Outcome(answer.status, failure=answer.failure)
+        return Outcome(answer.status, took_s)
 
     async def _together(self, lane: CallLane, members: Sequence[Member]) -> Outcome:
         """Send one call for all of `members`, and answer them unless it fails."""
         merged = self._merge(lane, members)
         departed_at = self._clock.now()
         try:
-            reply = await self._upstream.exchange(merged)
-            body = await _whole(reply)
+            answer = await _whole(merged, await self._upstream.exchange(merged))
         except ProxyError as error:
             for member in members:
                 member.fail(error)
@@ -125,15 +130,17 @@ class Carrier:
         for member in members:
             member.call.pool_s = merged.pool_s
             member.call.upstream_s = merged.upstream_s
-        parts = _cut(lane, reply, body, members)
+        parts = _cut(lane, answer, members)
         if isinstance(parts, Failure):
-            return Outcome(reply.status, failure=parts)
-        shared = shared_fields(reply.headers)
+            return Outcome(answer.status, failure=parts)
+        reply = answer.reply
+        shared, trailers = shared_fields(reply.headers), shared_fields(answer.trailers)
         for member, (part, described) in zip(members, parts, strict=True):
-            answer = Reply(reply.status, shared + described, part, reason=reply.reason, source="batch")
-            member.answer(answer)
+            own = Reply(reply.status, shared + described, part, reason=reply.reason, source="batch")
+            own.trailers = trailers
+            member.answer(own)
         sets_cookies = reply.header(b"set-cookie") is not None
-        return Outcome(reply.status, took_s, parts=parts, sets_cookies=sets_cookies)
+        return Outcome(answer.status, took_s, parts=parts, sets_cookies=sets_cookies)
 
     def _merge(self, lane: CallLane, members: Sequence[Member]) -> Call:
         body, described = lane.codec.merge([member.prepared for member in members])
@@ -174,16 +181,41 @@ def _resemble(call: Call, original: Call) -> None:
     call.dialect = original.dialect
     call.identity = original.identity
     call.idempotent = original.idempotent
+    call.is_grpc = original.is_grpc
 
 
-def _cut(lane: CallLane, reply: Reply, body: bytes, members: Sequence[Member]) -> list[Part] | Failure:
+class _Answer(NamedTuple):
+    """A whole answer; `status` is what it means in HTTP's terms."""
+
+    status: int
+    reply: Reply
+    body: bytes
+    trailers: Headers
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def failure(self) -> Failure:
+        """The same, for whoever looks for the culprit."""
+        reply = self.reply
+        return Failure(self.status, reply.headers, self.body, reply.reason, self.trailers)
+
+
+def _status(call: Call, reply: Reply, trailers: Headers) -> int:
+    return http_status(reply.status, trailers or reply.headers) if call.is_grpc else reply.status
+
+
+def _cut(lane: CallLane, answer: _Answer, members: Sequence[Member]) -> list[Part] | Failure:
     """The answer's parts, or why there are none."""
-    if not 200 <= reply.status < 300:
-        return Failure(reply.status, reply.headers, body, reply.reason)
-    if reply.header(b"content-encoding") is not None:  # identity was asked for
+    if not answer.is_success:
+        return answer.failure
+    headers = answer.reply.headers
+    if field(headers, b"content-encoding") is not None:  # identity was asked for
         return Failure(MISMATCH)
     try:
-        return lane.codec.split((body, reply.headers), [member.prepared for member in members])
+        return lane.codec.split((answer.body, headers), [member.prepared for member in members])
     except SplitMismatch:
         return Failure(MISMATCH)
 
@@ -194,16 +226,19 @@ def _tell(failure: Failure, members: Sequence[Member]) -> None:
         for member in members:
             member.fail(SplitMismatch())
         return
-    shared = shared_fields(failure.headers)
+    shared, trailers = shared_fields(failure.headers), shared_fields(failure.trailers)
     for member in members:
-        member.answer(Reply(failure.status, shared, failure.body, reason=failure.reason, source="batch"))
+        status = 200 if member.call.is_grpc else failure.status  # a gRPC status stands in the fields
+        reply = Reply(status, shared, failure.body, reason=failure.reason, source="batch")
+        reply.trailers = trailers
+        member.answer(reply)
 
 
-async def _whole(reply: Reply) -> bytes:
-    """The reply's whole body; raises the producer's `ProxyError`, or `BadReply` when it is too large."""
+async def _whole(call: Call, reply: Reply) -> _Answer:
+    """All of the reply to `call`; raises the producer's `ProxyError`, or `BadReply` when it is too large."""
     body = reply.body
     if isinstance(body, bytes):
-        return body
+        return _Answer(_status(call, reply, reply.trailers), reply, body, reply.trailers)
     chunks, size = [], 0
     try:
         while chunk := await body.read():
@@ -213,4 +248,4 @@ async def _whole(reply: Reply) -> bytes:
                 raise BadReply("the answer to a batch is too large")
     finally:
         discard(reply)
-    return b"".join(chunks)
+    return _Answer(_status(call, reply, body.trailers), reply, b"".join(chunks), body.trailers)

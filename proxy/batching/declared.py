@@ -2,7 +2,7 @@
 
 Triton's model configuration has `max_batch_size`: more items are refused, and 0 means that the model takes no
 batch dimension at all, so that joined requests would be one wrong request. Servers without that endpoint
-answer 404 and have no known limit. Other protocols do not say.
+answer 404, or UNIMPLEMENTED to a gRPC call, and have no known limit. Other protocols do not say.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxy.exchange import Call, Stream
+from proxy.http2.grpc import http_status
+from proxy.protobuf.framing import PREFIX, frame, message_at
+from proxy.protobuf.message import Message, peek
+from proxy.protobuf.wire import VARINT, encode_field, key, read_varint
 
 if TYPE_CHECKING:
     from proxy.exchange import Upstream
@@ -19,6 +23,11 @@ if TYPE_CHECKING:
 __all__ = ("ask_batch_limit",)
 
 _INFER = b"/infer"
+_INFER_METHOD = b"/ModelInfer"
+_KEPT = frozenset((b"host", b"authorization"))
+_GRPC = (b"content-type", b"application/grpc")
+_CONFIG = key(1)
+_MOST_ITEMS = key(4, VARINT)
 _LARGEST_CONFIG = 1 << 20
 
 
@@ -34,23 +43,53 @@ async def ask_batch_limit(upstream: Upstream, call: Call) -> int | None:
 
     Raises what `upstream` raises. The question carries the caller's credentials, or it might not be answered.
     """
-    path, _, _ = call.target.partition(b"?")
-    if call.is_grpc or not path.endswith(_INFER):
+    question = _question(call)
+    if question is None:
         return None
-    kept = tuple(pair for pair in call.headers if pair[0].lower() in {b"host", b"authorization"})
-    question = Call(b"GET", path.removesuffix(_INFER) + b"/config", kept, deadline=call.deadline)
-    question.scheme, question.idempotent = call.scheme, True
+    question.scheme, question.is_grpc, question.idempotent = call.scheme, call.is_grpc, True
     reply = await upstream.exchange(question)
-    body = reply.body
+    body, trailers = reply.body, reply.trailers
     if isinstance(body, Stream):
-        body = await _gathered(body)
-    if reply.status != 200:
-        return None
+        stream = body
+        body = await _gathered(stream)
+        trailers = stream.trailers
+    if call.is_grpc:
+        return (
+            _limit_in_message(body) if http_status(reply.status, trailers or reply.headers) == 200 else None
+        )
+    return _limit_in_json(body) if reply.status == 200 else None
+
+
+def _question(call: Call) -> Call | None:
+    """The call that asks for the model's configuration."""
+    path, _, _ = call.target.partition(b"?")
+    kept = tuple(pair for pair in call.headers if pair[0].lower() in _KEPT)
+    if not call.is_grpc and path.endswith(_INFER):
+        return Call(b"GET", path.removesuffix(_INFER) + b"/config", kept, deadline=call.deadline)
+    if call.is_grpc and path.endswith(_INFER_METHOD) and isinstance(call.body, bytes):
+        parts = [encode_field(key(place), peek(call.body, PREFIX, (place,))) for place in (1, 2)]
+        target, headers = path.removesuffix(_INFER_METHOD) + b"/ModelConfig", (*kept, _GRPC)
+        return Call(b"POST", target, headers, frame(b"".join(parts)), deadline=call.deadline)
+    return None
+
+
+def _limit_in_json(body: bytes) -> int | None:
     try:
         limit = _config(body).max_batch_size
     except msgspec.DecodeError:
         return None
     return limit if limit is None or limit >= 0 else None
+
+
+def _limit_in_message(body: bytes) -> int | None:
+    """Field 4 of a ``ModelConfig``, which is field 1 of the answer; 0 is not written."""
+    try:
+        answer = Message(body, message_at(body), len(body), frozenset((_CONFIG,)))
+        ((at, end),) = answer.places(_CONFIG)
+        limit = Message(body, at, end, frozenset((_MOST_ITEMS,))).value(_MOST_ITEMS)
+        return read_varint(limit, 0, len(limit))[0] if limit else 0
+    except ValueError:
+        return None
 
 
 async def _gathered(body: Stream) -> bytes:

@@ -10,7 +10,8 @@ completion and timer, until the answer is None.
 whatever is there leaves at once (trigger ``idle``): a lone request never waits. While `limit` are in
 flight, tickets collect, and when one returns everything that collected leaves together (``slot_free``). The
 number of batches in flight is what forms the batches: too few starve a parallel backend, too many make
-small batches that queue inside it.
+small batches that queue inside it. The one exception is a backend that is asked one thing at a time: there a
+lane may wait for callers who were answered a moment ago and are known to come straight back (`returning`).
 
 *Patient* formers (mode ``window``) send a lane when it holds enough items or its window has ended.
 
@@ -81,6 +82,7 @@ class Former:
         self._is_eager = is_eager
         self._is_draining = False
         self._ready = FairQueue()
+        self._held: list[Lane] = []
         self._overdue: deque[Lane] = deque()
         self._unscheduled: list[Lane] = []
         self._heap: list[tuple[float, int, Lane]] = []
@@ -122,13 +124,9 @@ class Former:
     def next_batch(self, now: float, cause: Trigger = "idle") -> Batch | None:
         """The next batch to send, or None; `cause` names why a slot is free: ``idle`` or ``slot_free``."""
         self._promote(now)
-        while len(self.in_flight) < self.limit:
-            lane = cast("Lane | None", self._ready.pop(now))
-            if lane is None:
-                break
-            batch = self._form(lane, now, cause)
-            if batch is not None:
-                return batch
+        batch = self._next_ready(now, cause)
+        if batch is not None:
+            return batch
         while self._overdue and self._may_lend(now):
             lane = self._overdue.popleft()
             lane.is_overdue = False
@@ -152,10 +150,29 @@ class Former:
         while heap and heap[0][0] != heap[0][2].wakes_at:
             heapq.heappop(heap)
         wakeup = heap[0][0] if heap else math.inf
+        for lane in self._held:
+            wakeup = min(wakeup, lane.returns.until)
         if self._overdue and len(self.in_flight) < self._most_lent:
             due = [batch.due_at for batch in self.in_flight if batch.due_at > now]
             wakeup = min(wakeup, min(due, default=math.inf))
         return wakeup
+
+    def _next_ready(self, now: float, cause: Trigger) -> Batch | None:
+        """The next batch for a slot that is free."""
+        held: list[Lane] = []
+        batch: Batch | None = None
+        while batch is None and len(self.in_flight) < self.limit:
+            lane = cast("Lane | None", self._ready.pop(now))
+            if lane is None:
+                break
+            if self.limit == 1 and self._is_eager and not self._is_draining and lane.is_incomplete(now):
+                held.append(lane)
+            else:
+                batch = self._form(lane, now, "slot_free" if lane.returns.until else cause)
+        for lane in held:
+            self._ready.add(lane)
+        self._held = held
+        return batch
 
     @property
     def _most_lent(self) -> float:

@@ -34,6 +34,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.exchange import field
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,7 +49,7 @@ Group = tuple[int, ...]
 MISMATCH = 0
 """The status of an answer that could not be cut."""
 
-_SAME_FOR_ALL = frozenset((401, 403, 404, 405, 406, 407, 502, 503, 504))
+_SAME_FOR_ALL = frozenset((401, 403, 404, 405, 406, 407, 501, 502, 503, 504))
 _TOO_MUCH = frozenset((413, 429))
 _SICK_GROUPS = 2
 _SICK_SINGLES = 2
@@ -65,12 +67,21 @@ _HINTS = (
 
 
 class Failure(NamedTuple):
-    """An answer that was no success, whole."""
+    """An answer that was no success, whole.
+
+    `status` is what it means in HTTP's terms, `text` what it says; a gRPC answer has both in its fields.
+    """
 
     status: int
     headers: Headers = ()
     body: bytes = b""
     reason: bytes = b""
+    trailers: Headers = ()
+
+    @property
+    def text(self) -> bytes:
+        """The words that tell this failure from others."""
+        return self.body or field(self.trailers or self.headers, b"grpc-message") or b""
 
     @property
     def is_for_all(self) -> bool:
@@ -84,7 +95,7 @@ class Failure(NamedTuple):
 
     def is_like(self, other: Failure) -> bool:
         """Whether both are the same answer."""
-        return self.status == other.status and self.body == other.body
+        return self.status == other.status and self.text == other.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ class Isolation:
         everybody = tuple(range(len(sizes)))
         if failure.status == MISMATCH:
             self._stack = [((index,), False) for index in reversed(everybody)]
-        elif (hinted := self._hinted(failure.body)) is not None:
+        elif (hinted := self._hinted(failure.text)) is not None:
             self._stack = [(everybody[:hinted] + everybody[hinted + 1 :], False), ((hinted,), False)]
         else:
             self._halve(everybody)

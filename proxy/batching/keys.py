@@ -44,7 +44,8 @@ __all__ = ("NO_WISHES", "HeaderRules", "Wishes", "shared_fields")
 
 _DROPPED: Final = frozenset(
     b"""accept-encoding baggage b3 cache-control cf-connecting-ip cf-ipcountry cf-ray content-length
-    correlation-id date dnt elastic-apm-traceparent expect forwarded inference-header-content-length
+    correlation-id date dnt elastic-apm-traceparent expect forwarded grpc-accept-encoding grpc-encoding
+    grpc-previous-rpc-attempts grpc-tags-bin grpc-timeout grpc-trace-bin inference-header-content-length
     max-forwards newrelic pragma referer request-id save-data sentry-trace te traceparent
     tracestate true-client-ip uber-trace-id upgrade-insecure-requests user-agent via x-amz-cf-id
     x-amzn-trace-id x-client-ip x-cloud-trace-context x-correlation-id x-forwarded-for
@@ -71,7 +72,8 @@ _SHARED: Final = frozenset(
     b"""access-control-allow-credentials access-control-allow-headers access-control-allow-methods
     access-control-allow-origin access-control-expose-headers access-control-max-age allow alt-svc
     cache-control content-language content-type cross-origin-embedder-policy
-    cross-origin-opener-policy cross-origin-resource-policy date deprecation expires link
+    cross-origin-opener-policy cross-origin-resource-policy date deprecation expires grpc-message
+    grpc-retry-pushback-ms grpc-status grpc-status-details-bin link
     retry-after server strict-transport-security sunset timing-allow-origin vary warning
     www-authenticate x-content-type-options x-frame-options x-powered-by""".split()
 )

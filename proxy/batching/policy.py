@@ -34,8 +34,9 @@ class BatchPolicy(Policy):
     """When requests for one model are coalesced, and how far."""
 
     mode: Literal["adaptive", "window", "off"] = "adaptive"
-    """`adaptive` never holds a request while the backend is idle; `window` sends at `items.start` items or
-    after `max_wait`; `off` forwards each request alone."""
+    """`adaptive` never holds a request while the backend is idle, except for the moment in which callers who
+    were just answered are known to come back; `window` sends at `items.start` items or after `max_wait`;
+    `off` forwards each request alone."""
     max_wait: Duration = 0.050
     """Span from the oldest member's arrival after which a batch leaves whatever its size. In `adaptive` mode
     a backend that is known to need longer is not hurried: sending it more would only make its queue

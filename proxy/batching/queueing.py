@@ -23,6 +23,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.batching.fairness import AGE_S
+from proxy.batching.returning import Returns
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -105,6 +106,7 @@ class Lane:
         "listed_as",
         "nbytes",
         "profile",
+        "returns",
         "tenant",
         "urgency",
         "wakes_at",
@@ -115,6 +117,7 @@ class Lane:
         self.key = key
         self.bounds = bounds
         self.profile = profile
+        self.returns = Returns()
         self.tenant = tenant
         self._queues: dict[int, deque[Ticket]] = {USUAL: deque()}
         self.items = 0
@@ -156,6 +159,7 @@ class Lane:
         queue.append(ticket)
         self.items += ticket.items
         self.nbytes += ticket.nbytes
+        self.returns.came(ticket.items, ticket.arrived_at)
         if (  # whoever comes later is mostly no more urgent
             ticket.leaves_at < self.window_ends_at
             or ticket.deadline - self.profile.service_s < self.hurry_at
@@ -163,6 +167,16 @@ class Lane:
             or ticket.urgency < self.urgency
         ):
             self._mind(ticket)
+
+    def answered(self, items: int, now: float) -> None:
+        """A batch of `items` has its answer, and its callers may be back in a moment."""
+        model = self.profile.model
+        base_s = model.base_s if model.is_settled else 0.0
+        self.returns.answered(items, now, waiting=self.items, base_s=base_s)
+
+    def is_incomplete(self, now: float) -> bool:
+        """Whether somebody on the way back is worth waiting for."""
+        return self.returns.is_awaited(now) and not self.is_full and self.due_at() > now
 
     def remove(self, ticket: Ticket) -> None:
         """Forget `ticket`, which stays in the queue as a husk."""

@@ -82,7 +82,8 @@ class CallLane(Lane):
         self.codec = codec
         self.method = call.method
         self.target = call.target
-        self.headers = (*headers, (b"accept-encoding", b"identity"))
+        prefix = b"grpc-" if call.is_grpc else b""
+        self.headers = (*headers, (prefix + b"accept-encoding", b"identity"))
         self.is_idempotent = call.idempotent
         self.strikes = 0
         self.suspended_until = 0.0

@@ -17,13 +17,16 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import msgspec
 
 from proxy.batching.codecs.json_bytes import NOT_JSON, veil
 
-__all__ = ("Sampler", "is_same")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("Sampler", "is_same", "read_json")
 
 _RELATIVE = 1e-4
 _ABSOLUTE = 1e-6
@@ -50,12 +53,8 @@ class Sampler:
         return self._picked % count
 
 
-def is_same(one: bytes, other: bytes) -> bool:
-    """Whether two answers say the same, give or take rounding."""
-    return one == other or _is_same(_read(one), _read(other))
-
-
-def _read(text: bytes) -> object:
+def read_json(text: bytes) -> object:
+    """What a JSON answer says; the bytes themselves when it is none."""
     try:
         return msgspec.json.decode(text)
     except NOT_JSON:
@@ -65,11 +64,16 @@ def _read(text: bytes) -> object:
             return text
 
 
+def is_same(one: bytes, other: bytes, read: Callable[[bytes], object] = read_json) -> bool:
+    """Whether two answers, of which `read` tells the content, say the same, give or take rounding."""
+    return one == other or _is_same(read(one), read(other))
+
+
 def _is_same(one: object, other: object) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         names = one.keys() | other.keys()
         return all(_is_same(one.get(name), other.get(name)) for name in names - _OWN)
-    if isinstance(one, list) and isinstance(other, list):
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_is_same, one, other))
     if _is_number(one) and _is_number(other):
         return _is_close(one, other)

@@ -35,14 +35,14 @@ def from_entries(inquiry: Inquiry, entries: Sequence[Entry], now: float, *, note
         oldest = min(entries, key=_age)
         body = inquiry.cutter.join([entry.body for entry in entries])
         made_at, fresh_until = oldest.made_at, min(entry.fresh_until for entry in entries)
-    headers = (
-        *oldest.headers,
+    if inquiry.ident:
+        body = inquiry.envelope.with_id(body, inquiry.ident)
+    reply = Reply(200, oldest.headers, body, reason=oldest.reason, source="cache")
+    reply.added = (
         (b"Age", b"%d" % max(0, now - made_at)),
         (_STATUS, b"pillion; %b; ttl=%d" % (note, fresh_until - now)),
     )
-    if inquiry.ident:
-        body = inquiry.envelope.with_id(body, inquiry.ident)
-    return Reply(200, headers, body, reason=oldest.reason, source="cache")
+    return reply
 
 
 def _age(entry: Entry) -> float:
@@ -51,7 +51,7 @@ def _age(entry: Entry) -> float:
 
 def noted(reply: Reply, note: bytes) -> Reply:
     """`reply`, saying of the cache what `note` says."""
-    reply.headers = (*reply.headers, (_STATUS, b"pillion; " + note))
+    reply.added = (*reply.added, (_STATUS, b"pillion; " + note))
     return reply
 
 

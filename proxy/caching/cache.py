@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from proxy.caching.fetching import Fetch
     from proxy.caching.generations import Generations
     from proxy.caching.policy import CachePolicy
-    from proxy.caching.questions import Interpreter, Subject
+    from proxy.caching.questions import Inquiry, Interpreter, Subject
     from proxy.caching.seeking import Seeker
     from proxy.caching.store import Store
     from proxy.exchange import Call, Reply
@@ -41,7 +41,7 @@ class Cache:
     """One proxy's cache.
 
     `metadata` is the policy for metadata (mode ``off``: none is kept); `upstreams` are the names of all
-    upstreams.
+    upstreams. `seen` is told what probes see of their endpoints.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Cache:
         self.store = store
         self.seeker = seeker
         self.results = seeker.results
+        self.seen = generations.seen
         self._generations = generations
         self._interpreter = interpreter
         self._metadata = metadata
@@ -123,6 +124,18 @@ class Cache:
         return found | {"key": key_parts(call, match, inquiry, generation)}
 
     # ------------------------------------------------------------- a call
+    def kept(self, call: Call, match: Subject, policy: CachePolicy) -> Reply | None:
+        """The answer to `call` if it is the repetition of one that `serve` has seen, and in memory.
+
+        It saves a hit half of its cost; whatever else becomes of a call is for `serve` to say.
+        """
+        body = call.body
+        if call.head is None or isinstance(body, Stream):
+            return None
+        generation = self._generations.of(match.route.upstream, match.model)
+        inquiry = self._interpreter.again(call, body, match, policy, generation)
+        return None if inquiry is None else self._hit(inquiry)
+
     async def serve(self, call: Call, match: Subject, policy: CachePolicy, fetch: Fetch) -> Reply:
         """The answer to `call`: a kept one, another's, or what `fetch` returns for it; raises `ProxyError`.
 
@@ -142,15 +155,24 @@ class Cache:
             if wish is not None and wish.only_cached:
                 return only_if_cached()
             return noted(await fetch(call), b"fwd=bypass; detail=" + refusal.why.encode())
-        inquiry = errand.inquiry
-        if wish is None and len(inquiry.keys) == 1:
-            entry = self.store.get(inquiry.keys[0])
-            now = self._now()
-            if entry is not None and now < entry.fresh_until:
-                self.store.touch(inquiry.keys[0])
-                self.results["hit"] += 1
-                return from_entries(inquiry, (entry,), now)
+        if wish is None:
+            self._interpreter.note(call, match, policy, errand.inquiry)
+            reply = self._hit(errand.inquiry)
+            if reply is not None:
+                return reply
         return await self.seeker.seek(errand)
+
+    def _hit(self, inquiry: Inquiry) -> Reply | None:
+        """The answer to one question from memory, if it is fresh."""
+        keys = inquiry.keys
+        if len(keys) != 1:
+            return None
+        entry = self.store.get(keys[0])
+        if entry is None or (now := self._now()) >= entry.fresh_until:
+            return None
+        self.store.touch(keys[0])
+        self.results["hit"] += 1
+        return from_entries(inquiry, (entry,), now)
 
     async def _understood(
         self, call: Call, match: Subject, policy: CachePolicy, wish: Wish | None, fetch: Fetch
@@ -190,6 +212,9 @@ class Cache:
 
 
 def _is_question(call: Call, match: Subject) -> bool:
-    """Whether `call` asks for something that could be answered from memory."""
+    """Whether `call` asks for something that could be answered from memory.
+
+    A gRPC answer is a stream of messages with a status behind it, of which there is nothing to keep.
+    """
     kind = match.route.kind
-    return kind == "infer" or (kind == "metadata" and call.method == b"GET")
+    return not call.is_grpc and (kind == "infer" or (kind == "metadata" and call.method == b"GET"))

@@ -60,7 +60,7 @@ def key_parts(call: Call, subject: Subject, inquiry: Inquiry, generation: bytes)
         "method": call.method.decode("latin-1"),
         "scheme": call.scheme.decode("latin-1"),
         "target": call.target.decode("latin-1"),
-        "headers": shown_fields(inquiry.rules.key(call.headers)),
+        "headers": shown_fields(inquiry.stem.fields),
         "input": "the whole body" if prepared is None else repr(prepared.key)[:_LONGEST],
         "id": "part of the input" if prepared is None else "left out",
         "digests": [key.hex() for key in inquiry.keys[:_MOST_DIGESTS]],

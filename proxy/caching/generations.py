@@ -5,7 +5,8 @@ some events leave no other safe reading:
 
 * a load or unload of the model went through the proxy (whatever its outcome: it may have been done half);
 * the backend could not be reached and then answered again: it was restarted, with whatever it found on its
-  disk;
+  disk. Calls notice that of the upstream as a whole, probes of each of its endpoints, whether anybody calls
+  or not; an endpoint that was not seen yet is no restarted one;
 * the operator purges it.
 
 Each of them gives the model (or the upstream, or all) a new random token, and every key digests it: what was
@@ -37,7 +38,7 @@ _ALL = "*"  # no upstream has this name
 class Generations:
     """The tokens of all models; `new_token` makes a fresh one that no other process makes too."""
 
-    __slots__ = ("_composed", "_lost", "_new_token", "_tokens", "_unsaved")
+    __slots__ = ("_composed", "_is_alive", "_lost", "_new_token", "_tokens", "_unsaved")
 
     def __init__(self, new_token: Callable[[], bytes]) -> None:
         self._new_token = new_token
@@ -45,6 +46,7 @@ class Generations:
         self._composed: dict[tuple[str, str], bytes] = {}
         self._unsaved: set[str] = set()
         self._lost: set[str] = set()
+        self._is_alive: dict[tuple[str, str], bool] = {}
 
     def of(self, upstream: str, model: str) -> bytes:
         """The token of `model` on `upstream`; equal as long as nothing happened to either."""
@@ -80,6 +82,17 @@ class Generations:
         if self._lost and upstream in self._lost:
             self._lost.discard(upstream)
             self.renew(upstream)
+
+    def seen(self, upstream: str, endpoint: str, *, is_alive: bool) -> None:
+        """An `endpoint` of `upstream` was asked how it is; one that comes back begins a new generation."""
+        place = (upstream, endpoint)
+        was_alive = self._is_alive.get(place)
+        if is_alive:
+            self._is_alive[place] = True
+            if was_alive is False:
+                self.renew(upstream)
+        elif was_alive:
+            self._is_alive[place] = False
 
     def unsaved(self) -> dict[str, bytes]:
         """The tokens that were renewed here and are not known to be kept anywhere else."""

@@ -10,10 +10,17 @@ the codec can cut requests and join answers; otherwise its items are one questio
 *Whole*: the codec refused, or the route has none. Then equal bytes are an equal question, the id in them
 included, unless the input lies outside of the body (see `keys.body_refusal`).
 
-*Remembered*: what is asked again is often asked in the very same bytes. The last inquiries are found by
-everything that went into them, compared byte by byte, which saves the proof and the digest: half of a hit's
-cost. Two generations of at most `_REMEMBERED` bodies of at most `_LONGEST_REMEMBERED` bytes, as the route
-table keeps its paths.
+*Remembered*: what is asked again is often asked in the very same bytes. Everything but the body and the
+model's generation is a `Stem`; equal ones are one object. The last inquiries are found by stem, generation
+and body, compared byte by byte, which saves the proof and the digest: half of a hit's cost. Two generations
+of at most `_REMEMBERED` bodies of at most `_LONGEST_REMEMBERED` bytes, as the route table keeps its paths.
+A connection that repeats its head to the byte finds its stem without the fields being read again (`note`,
+`again`), for as long as route and policy are the same.
+
+*Without its id*: where each request has an id of its own no body is ever repeated, but clients write the id
+first. It is then cut off the beginning of the text, and the rest is what is understood and remembered, if
+the codec understands it and no second ``"id"`` and no escape is in it: then putting any other plain string
+there changes the caller's id and nothing else.
 
 *Not looked up*: fields that make a request special (conditional, ranged, signed, an idempotency key, an
 encoded body) are refused by the same rules that keep such requests out of batches. A refusal is a slug; the
@@ -21,7 +28,9 @@ call is then forwarded as if there were no cache."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
+from weakref import WeakValueDictionary
 
 from proxy.caching.keys import Envelope, Question, body_refusal, item_keys, pack, whole_key
 from proxy.errors import MergeRefused
@@ -33,14 +42,19 @@ if TYPE_CHECKING:
     from proxy.caching.policy import CachePolicy
     from proxy.exchange import Call, Headers
 
-__all__ = ("Codec", "Cutter", "Inquiry", "Interpreter", "Prepared", "Route", "Rules", "Subject")
+    _Asked = tuple["Stem", bytes, bytes]  # with the generation and the body
+
+__all__ = ("Codec", "Cutter", "Inquiry", "Interpreter", "Prepared", "Route", "Rules", "Stem", "Subject")
 
 _MOST_ITEMS = 256  # looked up one by one; a digest and a lookup take 1.5 us each
 _MOST_RULES = 256
+_MOST_HEADS = 4096
 _REMEMBERED = 512
 _LONGEST_REMEMBERED = 4096
 _BINARY = b"inference-header-content-length"  # where the JSON part ends: the body alone does not say
 _BINARY_DATA = b'"binary_data'
+_ID_FIRST: Final = re.compile(rb'\{ ?"id" ?: ?("[ !#-\[\]-~]{0,128}") ?, ?(?=")')
+_MORE_IDS: Final = re.compile(rb'"id"|\\')
 _PLAIN = Envelope()
 
 
@@ -124,52 +138,106 @@ class Rules(Protocol):
         request."""
 
 
+class Stem:
+    """Everything about a request that its body does not say; there is one for each, so its identity stands
+    for it.
+
+    `fields` are those that matter by `rules`, `json_length` says where a body's JSON part ends, `envelope`
+    how answers echo the caller's id.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "envelope",
+        "fields",
+        "is_divisible",
+        "json_length",
+        "method",
+        "rules",
+        "scheme",
+        "subject",
+        "target",
+    )
+
+    def __init__(
+        self, call: Call, subject: Subject, policy: CachePolicy, rules: Rules, envelope: Envelope
+    ) -> None:
+        self.subject = subject
+        self.envelope = envelope
+        self.rules = rules
+        self.is_divisible = policy.items
+        self.method = call.method
+        self.scheme = call.scheme
+        self.target = call.target
+        # The key that this proxy asked for is not sent on; its holders are told apart all the same.
+        shown = ((b"authorization", call.identity),) if call.identity else ()
+        self.fields = rules.key(call.headers + shown)
+        self.json_length = field(call.headers, _BINARY)
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """What makes two stems equal."""
+        return (
+            self.subject,
+            self.rules,
+            self.is_divisible,
+            self.method,
+            self.scheme,
+            self.target,
+            self.fields,
+            self.json_length,
+        )
+
+
 class Inquiry:
     """One request's questions.
 
     `keys` has one entry, or one for each of `items` (a cutter's requests of one item). `ident` is the
-    caller's id as JSON text, or empty; `envelope` knows where it goes. `rules` tell fields that are in the
-    keys."""
+    caller's id as JSON text, or empty; `takes_id` says that any other would leave the keys as they are."""
 
-    __slots__ = ("cutter", "envelope", "ident", "items", "keys", "prepared", "rules")
+    __slots__ = ("cutter", "ident", "items", "keys", "prepared", "stem", "takes_id")
 
     def __init__(
         self,
         keys: list[bytes],
-        rules: Rules,
-        envelope: Envelope = _PLAIN,
+        stem: Stem,
         prepared: Prepared | None = None,
         items: Sequence[Prepared] = (),
+        cutter: Cutter | None = None,
     ) -> None:
         self.keys = keys
-        self.rules = rules
-        self.envelope = envelope
+        self.stem = stem
         self.prepared = prepared
         self.ident = b"" if prepared is None else prepared.ident
         self.items = items
-        self.cutter: Cutter | None = None
+        self.cutter = cutter
+        self.takes_id = False
+
+    @property
+    def envelope(self) -> Envelope:
+        """How the answers echo the caller's id."""
+        return _PLAIN if self.prepared is None else self.stem.envelope
+
+    def asked_by(self, ident: bytes) -> Inquiry:
+        """The same questions of a caller with another id."""
+        other = Inquiry(self.keys, self.stem, self.prepared, self.items, self.cutter)
+        other.ident = ident
+        return other
 
     def is_keyed(self, name: bytes) -> bool:
         """Whether requests that differ in the field `name` (lower case) have different keys."""
         try:
-            return bool(self.rules.key(((name, b"?"),)))
+            return bool(self.stem.rules.key(((name, b"?"),)))
         except MergeRefused:
             return True  # a request that has it is never looked up
 
 
-class _Asked(NamedTuple):
-    """Everything that goes into an inquiry; `json_length` says where a body's JSON part ends."""
+class _Noted(NamedTuple):
+    """What was found out about a head, and by what rules: it holds while they are the same."""
 
     subject: Subject
-    generation: bytes
-    items: bool
-    ignore: tuple[str, ...]
-    method: bytes
-    scheme: bytes
-    target: bytes
-    fields: Headers
-    json_length: bytes | None
-    body: bytes
+    policy: CachePolicy
+    stem: Stem
 
 
 class Interpreter:
@@ -178,7 +246,17 @@ class Interpreter:
     `id_fields` names, by codec, the top-level field of an answer that echoes the caller's id.
     """
 
-    __slots__ = ("_codecs", "_cutters", "_envelopes", "_make_rules", "_old", "_rules", "_young")
+    __slots__ = (
+        "_codecs",
+        "_cutters",
+        "_envelopes",
+        "_heads",
+        "_make_rules",
+        "_old",
+        "_rules",
+        "_stems",
+        "_young",
+    )
 
     def __init__(
         self,
@@ -191,6 +269,8 @@ class Interpreter:
         self._cutters = {name: codec for name, codec in codecs.items() if isinstance(codec, Cutter)}
         self._envelopes = {name: Envelope(field) for name, field in id_fields.items()}
         self._rules: dict[tuple[str, ...], Rules] = {}
+        self._stems: WeakValueDictionary[tuple[object, ...], Stem] = WeakValueDictionary()
+        self._heads: dict[object, _Noted] = {}
         self._young: dict[_Asked, Inquiry] = {}
         self._old: dict[_Asked, Inquiry] = {}
 
@@ -199,36 +279,53 @@ class Interpreter:
     ) -> Inquiry:
         """The questions of `call`, whose body is `body`; raises `MergeRefused` when there are none."""
         rules = self._rules.get(policy.ignore) or self._learn(policy.ignore)
-        asked = _Asked(
-            subject,
-            generation,
-            policy.items,
-            policy.ignore,
-            call.method,
-            call.scheme,
-            call.target,
-            rules.key(call.headers),
-            field(call.headers, _BINARY),
-            body,
-        )
+        stem = Stem(call, subject, policy, rules, self._envelopes.get(subject.codec or "", _PLAIN))
+        stem = self._stems.setdefault(stem.parts, stem)
+        bare, ident = _without_id(stem, body)
+        if ident:
+            inquiry = self._of_body((stem, generation, bare), call)
+            if inquiry.takes_id:
+                return inquiry.asked_by(ident)
+        return self._of_body((stem, generation, body), call)
+
+    def note(self, call: Call, subject: Subject, policy: CachePolicy, inquiry: Inquiry) -> None:
+        """The head of `call` says nothing but what is in the keys of its `inquiry`."""
+        if call.head is not None:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            self._heads[call.head] = _Noted(subject, policy, inquiry.stem)
+
+    def again(
+        self, call: Call, body: bytes, subject: Subject, policy: CachePolicy, generation: bytes
+    ) -> Inquiry | None:
+        """The questions of a request in whose head nothing else is said, if the same was asked lately."""
+        noted = self._heads.get(call.head)
+        if noted is None or noted.subject is not subject or noted.policy is not policy:
+            return None
+        bare, ident = _without_id(noted.stem, body)
+        inquiry = self._young.get((noted.stem, generation, bare))
+        if inquiry is None or not ident:
+            return inquiry
+        return inquiry.asked_by(ident) if inquiry.takes_id else None
+
+    def _of_body(self, asked: _Asked, call: Call) -> Inquiry:
+        """The inquiry of a body under a stem, remembered or understood now."""
         inquiry = self._young.get(asked)
         if inquiry is None:
-            inquiry = self._old.get(asked) or self._understand(asked, call, rules)
-            if len(body) <= _LONGEST_REMEMBERED:
-                self._remember(asked, inquiry)
+            inquiry = self._old.get(asked) or self._understand(asked, call)
+            if len(asked[2]) <= _LONGEST_REMEMBERED:
+                if len(self._young) >= _REMEMBERED:
+                    self._old, self._young = self._young, {}
+                self._young[asked] = inquiry
         return inquiry
 
-    def _remember(self, asked: _Asked, inquiry: Inquiry) -> None:
-        if len(self._young) >= _REMEMBERED:
-            self._old, self._young = self._young, {}
-        self._young[asked] = inquiry
-
-    def _understand(self, asked: _Asked, call: Call, rules: Rules) -> Inquiry:
-        subject, body = asked.subject, asked.body
+    def _understand(self, asked: _Asked, call: Call) -> Inquiry:
+        stem, generation, body = asked
+        subject = stem.subject
         route = subject.route
-        question = Question(route.upstream, route.protocol, subject.model, subject.version, asked.generation)
+        question = Question(route.upstream, route.protocol, subject.model, subject.version, generation)
         codec = self._codecs.get(subject.codec or "")
-        if asked.json_length is not None or _BINARY_DATA in body:
+        if stem.json_length is not None or _BINARY_DATA in body:
             raise MergeRefused("binary_tensors")  # what follows such a head is no text to put an id into
         if codec is not None:
             try:
@@ -236,28 +333,26 @@ class Interpreter:
             except MergeRefused:
                 pass
             else:
-                packed = _packed(question, call, asked.fields, prepared.key)
-                return self._proved(packed, prepared, asked, rules)
+                packed = _packed(question, call, stem.fields, prepared.key)
+                inquiry = self._proved(packed, prepared, stem)
+                inquiry.takes_id = not prepared.ident and _MORE_IDS.search(body) is None
+                return inquiry
         why = body_refusal(body)
         if why is not None:
             raise MergeRefused(why)
-        return Inquiry([whole_key(_packed(question, call, asked.fields, None), body)], rules)
+        return Inquiry([whole_key(_packed(question, call, stem.fields, None), body)], stem)
 
-    def _proved(self, packed: bytes, prepared: Prepared, asked: _Asked, rules: Rules) -> Inquiry:
+    def _proved(self, packed: bytes, prepared: Prepared, stem: Stem) -> Inquiry:
         """The questions of a request that its codec understood."""
-        name = asked.subject.codec or ""
-        envelope, cutter = self._envelopes.get(name, _PLAIN), self._cutters.get(name)
         if prepared.items == 1:
-            return Inquiry(item_keys(packed, [prepared.payload]), rules, envelope, prepared)
-        is_divisible = cutter is not None and asked.items and prepared.items <= _MOST_ITEMS
+            return Inquiry(item_keys(packed, [prepared.payload]), stem, prepared)
+        cutter = self._cutters.get(stem.subject.codec or "")
+        is_divisible = cutter is not None and stem.is_divisible and prepared.items <= _MOST_ITEMS
         items = cutter.cut(prepared) if cutter is not None and is_divisible else ()
         if not items:
             together = (b"%d" % prepared.items, *prepared.payload)
-            return Inquiry(item_keys(packed, [together]), rules, envelope, prepared)
-        keys = item_keys(packed, [item.payload for item in items])
-        inquiry = Inquiry(keys, rules, envelope, prepared, items)
-        inquiry.cutter = cutter
-        return inquiry
+            return Inquiry(item_keys(packed, [together]), stem, prepared)
+        return Inquiry(item_keys(packed, [item.payload for item in items]), stem, prepared, items, cutter)
 
     def _learn(self, ignore: tuple[str, ...]) -> Rules:
         if len(self._rules) >= _MOST_RULES:  # reloads leave old lists behind
@@ -271,3 +366,12 @@ def _packed(question: Question, call: Call, fields: Headers, form: Hashable) -> 
         return pack(question, call, fields, form)
     except TypeError:
         raise MergeRefused("form") from None
+
+
+def _without_id(stem: Stem, body: bytes) -> tuple[bytes, bytes]:
+    """`body` without the id that it begins with, and that id as JSON text; `body` itself and nothing where
+    there is none to be echoed."""
+    if stem.envelope is _PLAIN:
+        return body, b""
+    match = _ID_FIRST.match(body)
+    return (body, b"") if match is None else (b"{" + body[match.end() :], match[1])

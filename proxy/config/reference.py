@@ -101,9 +101,10 @@ def _protocol_tables() -> Iterator[str]:
         yield ""
         if protocol.routes:
             yield from ("| request | kind | merged into batches |", "|---|---|---|")
-            for preset in protocol.routes:
+            for preset in (*protocol.routes, *protocol.methods):
                 merged = "yes" if preset.codec else "no"
-                yield f"| `{preset.method} {preset.path}` | {preset.kind} | {merged} |"
+                request = f"{preset.method} {preset.path}" if preset in protocol.routes else preset.path
+                yield f"| `{request}` | {preset.kind} | {merged} |"
             yield ""
         else:
             yield from ("Nothing is assumed about any path.", "")

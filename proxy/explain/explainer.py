@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.bridging.bridge import as_grpc
 from proxy.config.fields import format_duration
 from proxy.errors import ProxyError
 from proxy.exchange import Ledger, Stream
@@ -16,6 +17,7 @@ from proxy.explain.request import as_sent
 from proxy.ingress.parser import RequestParser
 from proxy.pipeline import NEEDS_MODEL, with_host
 from proxy.routing.deadline import tightest
+from proxy.routing.naming import is_named_in_body, named
 from proxy.timing import NEVER
 
 if TYPE_CHECKING:
@@ -93,6 +95,8 @@ class Explainer:
     def _walk(self, call: Call, found: Section) -> None:
         now = self._clock.now()
         match = self._routes.match(call.method, call.target)
+        if is_named_in_body(call, match) and not isinstance(call.body, Stream):
+            match = named(match, call.body)
         route = match.route
         found["route"] = self._route(match)
         call.dialect, call.idempotent = route.protocol, route.idempotent
@@ -167,6 +171,8 @@ def _batch(service: Service, call: Call, match: Match) -> Section:
     policy, body = service.policy(match.model), call.body
     if match.route.codec is None:
         return {"merged": False, "why": "no_codec"}
+    if service.has_bridge and not call.is_grpc and not isinstance(body, Stream):
+        _, call = as_grpc(call, body)
     if policy.mode != "off" and not isinstance(body, Stream) and len(body) > policy.max_bytes:
         return {"merged": False, "why": "streamed_body"}
     return service.batcher.explain(call, match, policy)

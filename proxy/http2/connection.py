@@ -10,6 +10,11 @@ to know. Nothing here waits, knows the time other than from its caller, or raise
 * one that concerns the connection (`SessionError`) becomes GOAWAY and a `SessionEnded` event, after the
   events of the frames before it. From then on nothing is read any more.
 
+Most messages are a whole header block and one DATA frame, with trailers behind an answer's, and most reads
+bring all of it: such a message is taken in one step (`_take_message`), which does what its frames would have
+done one by one. Whatever is unusual about it (padding, a second frame of body, a window too small, a status
+without a body) leaves it to the handlers.
+
 Which frame may come next is a gate: the peer's first frame must be SETTINGS, and between HEADERS without
 END_HEADERS and its last CONTINUATION nothing else may come.
 
@@ -28,6 +33,8 @@ from proxy.http2.events import (
     Event,
     GoawayReceived,
     PingAcked,
+    RequestReceived,
+    ResponseReceived,
     SendQueueDrained,
     SessionEnded,
     SettingsChanged,
@@ -41,9 +48,12 @@ from proxy.http2.streams import Streams
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.http2.frames import Piece
     from proxy.http2.limits import Limits
 
 __all__ = ("Connection",)
+
+_BULK = 4096 << 8  # DATA from here on is not copied until its pieces are put together
 
 
 class Connection(ABC):
@@ -67,6 +77,7 @@ class Connection(ABC):
         self._window = ReceiveWindow(frames.DEFAULT_WINDOW)
         self._stream_window = frames.DEFAULT_WINDOW  # until the peer has seen our settings
         self._events: list[Event] = []
+        self._opening: RequestReceived | ResponseReceived | None = None  # what the next frame may belong to
         self._now = 0.0
         self._gate: tuple[int, int] | None = (frames.SETTINGS, 0)
 
@@ -76,26 +87,68 @@ class Connection(ABC):
             return []
         self._now = now
         events = self._events = []
-        handlers = self.HANDLERS
+        self._opening = None
         try:
-            for kind, flags, stream_id, payload in self._reader.feed(self._after_preface(data)):
-                if self._gate is not None:
-                    self._pass_gate(kind, flags, stream_id)
-                try:
-                    if kind < len(handlers):
-                        handlers[kind](self, flags, stream_id, payload)
-                    else:
-                        self._charge("frames of unknown types")
-                except StreamError as error:
-                    self._refuse(error, stream_id)
+            data = self._after_preface(data)
+            first, position = self._reader.complete(data)
+            if first:
+                self._run(first, 0)
+            self._run(data, position)
         except SessionError as error:
             self._end(error)
         return events
+
+    def _run(self, data: bytes, position: int) -> None:
+        """Handle each whole frame in `data` from `position` on, keep the rest."""
+        size = len(data)
+        reader, unpack = self._reader, frames.unpack_header
+        while size - position >= frames.HEADER_SIZE:
+            word, flags, stream_id = unpack(data, position)
+            stream_id &= frames.MAX_STREAM_ID
+            start = position + frames.HEADER_SIZE
+            end = reader.end(word, stream_id, position)
+            if end > size:
+                break
+            position = end
+            try:
+                if word & 0xFF == frames.HEADERS and flags == frames.END_HEADERS and self._gate is None:
+                    end = self._take_message(data, start, end, stream_id)
+                    if end:
+                        position = end
+                        continue
+                payload: Piece = data[start:position] if word < _BULK else memoryview(data)[start:position]
+                self._handle(word & 0xFF, flags, stream_id, payload)
+            except StreamError as error:
+                self._refuse(error, stream_id)
+        reader.keep(data, position)
+
+    def _handle(self, kind: int, flags: int, stream_id: int, payload: Piece) -> None:
+        if kind != frames.DATA:
+            payload = bytes(payload)
+        if self._gate is not None:
+            self._pass_gate(kind, flags, stream_id)
+        handlers = self.HANDLERS
+        if kind < len(handlers):
+            handlers[kind](self, flags, stream_id, payload)
+        else:
+            self._charge("frames of unknown types")
+
+    @property
+    def is_mid_head(self) -> bool:
+        """Whether the peer owes the rest of something short: its first SETTINGS, or a header block."""
+        return self._gate is not None or self._reader.begun == frames.HEADERS
 
     # ------------------------------------------------------------- overridden
     def _after_preface(self, data: bytes) -> bytes:
         """`data` without the connection preface."""
         return data
+
+    def _take_message(self, data: bytes, start: int, end: int, stream_id: int) -> int:
+        """Take a small message at once that `data` holds whole; `start` and `end` are its header block's.
+
+        Returns where the message ends; 0 when it is not of that kind, and nothing has happened then.
+        """
+        return 0
 
     def _on_wasted_stream(self) -> None:  # noqa: B027 - only a server has to count them
         """A stream was reset without having been answered."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.http2.errors import SessionError
+    from proxy.http2.frames import Piece
     from proxy.http2.headers import RequestHead, ResponseHead
 
 __all__ = (
@@ -36,18 +37,30 @@ class MessagePart:
 
 @dataclass(slots=True)
 class RequestReceived(MessagePart):
-    """A client opened a stream; `is_ended` when there is no body."""
+    """A client opened a stream; `is_ended` when the request is whole.
+
+    `data` is the first piece of the body, where it came in the same read; `timeout_s` and `own` are those of
+    `RequestOpening`.
+    """
 
     head: RequestHead
     is_ended: bool
+    timeout_s: float | None = None
+    own: Headers = ()
+    data: bytes = b""
 
 
 @dataclass(slots=True)
 class ResponseReceived(MessagePart):
-    """The answer began; `is_ended` when there is no body (a trailers-only answer too)."""
+    """The answer began; `is_ended` when it is whole.
+
+    `data` is the first piece of the body and `trailers` are what ended it, where they came in the same read.
+    """
 
     head: ResponseHead
     is_ended: bool
+    data: bytes = b""
+    trailers: Headers = ()
 
 
 @dataclass(slots=True)
@@ -58,12 +71,23 @@ class InterimReceived:
     head: ResponseHead
 
 
-@dataclass(slots=True)
 class DataReceived(MessagePart):
-    """A piece of a body. Its bytes must be given back by `Session.credit` once they are consumed."""
+    """What a read brought of a body.
 
-    data: bytes
-    is_ended: bool
+    Its bytes must be given back by `Session.credit` once they are consumed.
+    """
+
+    __slots__ = ("is_ended", "pieces")
+
+    def __init__(self, stream_id: int, data: Piece, is_ended: bool) -> None:  # noqa: FBT001 - as the others
+        self.stream_id = stream_id
+        self.pieces: list[Piece] = [data]
+        self.is_ended = is_ended
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of all its frames."""
+        return bytes(self.pieces[0]) if len(self.pieces) == 1 else b"".join(self.pieces)
 
 
 @dataclass(slots=True)

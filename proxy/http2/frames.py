@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = (
     "ACK",
@@ -58,6 +58,7 @@ __all__ = (
     "WINDOW_UPDATE",
     "Frame",
     "FrameReader",
+    "Piece",
     "data_frame",
     "frame",
     "goaway_frame",
@@ -73,6 +74,7 @@ __all__ = (
     "settings_frame",
     "strip_padding",
     "strip_priority",
+    "unpack_header",
     "window_update_frame",
 )
 
@@ -99,6 +101,7 @@ ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
 PRIORITY_FLAG = 0x20
+_LAST = END_HEADERS | END_STREAM
 
 SETTING_HEADER_TABLE_SIZE = 0x1
 SETTING_ENABLE_PUSH = 0x2
@@ -114,6 +117,9 @@ DEFAULT_WINDOW = (1 << 16) - 1
 MAX_WINDOW = (1 << 31) - 1
 MAX_STREAM_ID = (1 << 31) - 1
 
+Piece = bytes | memoryview
+"""Something to be written; a view is of bytes."""
+
 Frame = tuple[int, int, int, bytes]
 """(type, flags, stream id, payload)."""
 
@@ -125,7 +131,8 @@ _RESET = Struct(">IBII")
 _PRIORITY_SIZE = 5
 
 _pack_header = _HEADER.pack
-_unpack_header = _HEADER.unpack_from
+unpack_header: Callable[[bytes | bytearray, int], tuple[int, int, int]] = _HEADER.unpack_from
+"""(length and type, flags, stream id with its reserved bit) of the frame header at an offset."""
 
 
 class FrameReader:
@@ -143,33 +150,62 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames completed by `data`, in order; the iterator must be run to its end."""
-        if self._pending:
-            self._pending += data
-            if not self._holds_frame():
-                return
-            data = bytes(self._pending)
-            self._pending.clear()
-        position, size = 0, len(data)
+        first, position = self.complete(data)
+        if first:
+            word, flags, stream_id = unpack_header(first, 0)
+            yield word & 0xFF, flags, stream_id & MAX_STREAM_ID, first[HEADER_SIZE:]
+        size = len(data)
         while size - position >= HEADER_SIZE:
-            word, flags, stream_id = _unpack_header(data, position)
-            start = position + HEADER_SIZE
-            end = start + (word >> 8)
-            if end - start > self.max_frame_size:
-                raise _too_large(word, stream_id, self.max_frame_size)
+            word, flags, stream_id = unpack_header(data, position)
+            end = self.end(word, stream_id, position)
             if end > size:
                 break
-            yield word & 0xFF, flags, stream_id & MAX_STREAM_ID, data[start:end]
+            yield word & 0xFF, flags, stream_id & MAX_STREAM_ID, data[position + HEADER_SIZE : end]
             position = end
-        if position < size:
+        self.keep(data, position)
+
+    @property
+    def begun(self) -> int | None:
+        """The type of the frame that was begun, None when there is none or it does not say yet."""
+        return self._pending[3] if len(self._pending) > 3 else None
+
+    # ------------------------------------------------------------- for an owner that runs the loop itself
+    def complete(self, data: bytes) -> tuple[bytes, int]:
+        """The frame that was begun before, if `data` completes it, and where the next one begins in `data`.
+
+        Nothing else is copied: a read is much larger than the part of a frame that it begins with.
+        """
+        pending = self._pending
+        if not pending:
+            return b"", 0
+        missing = self._missing(data)
+        if missing > len(data):
+            pending += data
+            return b"", len(data)
+        first = b"".join((pending, data[:missing]))
+        pending.clear()
+        return first, missing
+
+    def end(self, word: int, stream_id: int, position: int) -> int:
+        """Where the frame ends whose header, at `position`, begins with `word`; it may be too large."""
+        size = word >> 8
+        if size > self.max_frame_size:
+            raise _too_large(word, stream_id, self.max_frame_size)
+        return position + HEADER_SIZE + size
+
+    def keep(self, data: bytes, position: int) -> None:
+        """`data` from `position` on holds no whole frame yet."""
+        if position < len(data):
             self._pending += data[position:] if position else data
 
-    def _holds_frame(self) -> bool:
-        if len(self._pending) < HEADER_SIZE:
-            return False
-        word, _flags, stream_id = _unpack_header(self._pending)
-        if word >> 8 > self.max_frame_size:
-            raise _too_large(word, stream_id, self.max_frame_size)
-        return bool(len(self._pending) >= HEADER_SIZE + (word >> 8))
+    def _missing(self, data: bytes) -> int:
+        """Octets to the end of the frame that was begun; more than there are when its header is not whole."""
+        pending = self._pending
+        head = pending if len(pending) >= HEADER_SIZE else pending + data[: HEADER_SIZE - len(pending)]
+        if len(head) < HEADER_SIZE:
+            return len(data) + 1
+        word, _flags, stream_id = unpack_header(head, 0)
+        return self.end(word, stream_id, 0) - len(pending)
 
 
 def _too_large(word: int, stream_id: int, limit: int) -> SessionError:
@@ -185,9 +221,9 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     return _pack_header(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
-def data_frame(stream_id: int, data: bytes | memoryview, *, end_stream: bool) -> bytes:
-    """A DATA frame without padding."""
-    return _pack_header(len(data) << 8, end_stream, stream_id) + data
+def data_frame(stream_id: int, data: Piece, *, end_stream: bool) -> tuple[Piece, Piece]:
+    """A DATA frame without padding, in two pieces: the data may be large."""
+    return _pack_header(len(data) << 8, end_stream, stream_id), data
 
 
 def header_frames(stream_id: int, block: bytes, max_frame_size: int, *, end_stream: bool) -> bytes:
@@ -201,18 +237,21 @@ def header_frames(stream_id: int, block: bytes, max_frame_size: int, *, end_stre
     return b"".join(frames)
 
 
-def message_frames(stream_id: int, block: bytes, data: bytes, trailers: bytes | None) -> bytes:
-    """A whole message in one piece: HEADERS, DATA unless `data` is empty, trailers unless None.
+def message_frames(stream_id: int, block: bytes, data: bytes, trailers: bytes | None) -> tuple[bytes, ...]:
+    """A whole message in pieces to be joined: HEADERS, DATA unless `data` is empty, trailers unless None.
 
     The caller has seen to it that each part fits one frame.
     """
-    head_flags = END_HEADERS | END_STREAM if trailers is None and not data else END_HEADERS
-    message = _pack_header(len(block) << 8 | HEADERS, head_flags, stream_id) + block
-    if data:
-        message += _pack_header(len(data) << 8, trailers is None, stream_id) + data
-    if trailers is not None:
-        message += _pack_header(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, stream_id) + trailers
-    return message
+    if trailers is None:
+        if not data:
+            return _pack_header(len(block) << 8 | HEADERS, _LAST, stream_id), block
+        head = _pack_header(len(block) << 8 | HEADERS, END_HEADERS, stream_id)
+        return head, block, _pack_header(len(data) << 8, END_STREAM, stream_id), data
+    head = _pack_header(len(block) << 8 | HEADERS, END_HEADERS, stream_id)
+    tail = _pack_header(len(trailers) << 8 | HEADERS, _LAST, stream_id)
+    if not data:
+        return head, block, tail, trailers
+    return head, block, _pack_header(len(data) << 8, 0, stream_id), data, tail, trailers
 
 
 def reset_frame(stream_id: int, code: int) -> bytes:

@@ -4,11 +4,11 @@ statuses.
 Theory of operation
 -------------------
 A relay never opens a gRPC message; where an operator bounds their size, it reads the length before each. Else
-it speaks gRPC in three places only: it recomputes ``grpc-timeout`` from
-what is left of the call's deadline, so that time spent with us is not given twice; it answers for itself with
-a trailers-only response, a single header block that carries status 200, ``grpc-status`` and ``grpc-message``;
-and it says what a reset stream or a plain HTTP status means to a client that only knows gRPC codes. The
-formats are those of the protocol description *gRPC over HTTP/2*.
+it speaks gRPC in three places only: it recomputes ``grpc-timeout`` from what is left of the call's deadline,
+so that time spent with us is not given twice; it answers for itself with a trailers-only response, a single
+header block that carries status 200, ``grpc-status`` and ``grpc-message``; and it says what a reset stream or
+a plain HTTP status means to a client that only knows gRPC codes. The formats are those of the protocol
+description *gRPC over HTTP/2*.
 
 ``grpc-timeout`` is at most eight digits and a unit. It is written with the finest unit in which the span fits
 eight digits, rounded up: a backend that gives up a moment after us is harmless, one that gives up before us
@@ -38,6 +38,7 @@ __all__ = (
 _UNITS = {b"n": 1e-9, b"u": 1e-6, b"m": 1e-3, b"S": 1.0, b"M": 60.0, b"H": 3600.0}
 _MOST = 99_999_999
 _PREFIX = 5
+_FINEST_S = 99.0  # nearly all spans: written in microseconds, without a look at the other units
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 # The mapping that gRPC's HTTP/JSON gateways use, by code in decimal.
 _HTTP_STATUSES = {
@@ -46,6 +47,8 @@ _HTTP_STATUSES = {
         (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
     )
 }
+# How servers word a RESOURCE_EXHAUSTED that is about one message's size: C core and Go, Java.
+_TOO_LARGE = (b"larger than max", b"exceeds maximum size")
 _MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 
@@ -90,6 +93,8 @@ def parse_timeout(value: bytes) -> float | None:
 
 def format_timeout(seconds: float) -> bytes:
     """The value of ``grpc-timeout`` for a span; a negative span is none left."""
+    if 0.0 < seconds < _FINEST_S:
+        return b"%du" % math.ceil(seconds * 1e6 * (1 - 1e-12))
     for unit in (b"u", b"m", b"S", b"M"):
         # A microsecond count such as 0.1 / 1e-6 may come out a hair above the integer; do not round that up.
         count = math.ceil(max(seconds, 0.0) / _UNITS[unit] * (1 - 1e-12))
@@ -107,11 +112,15 @@ def http_status(status: int, fields: Headers) -> int:
     """What an answer with HTTP `status` and these trailers means in HTTP's terms, for accounting.
 
     An answer of a gRPC server is always 200; how the call ended stands in ``grpc-status``. Without it the
-    answer is no gRPC at all, and its own status counts unless that claims success.
+    answer is no gRPC at all, and its own status counts unless that claims success. A message that is too
+    large is a 413, which gRPC has no code for.
     """
     code = field(fields, b"grpc-status")
     if code is None:
         return status if status != 200 else 502
+    if code == b"8":
+        message = field(fields, b"grpc-message") or b""
+        return 413 if any(words in message for words in _TOO_LARGE) else 429
     return _HTTP_STATUSES.get(code, 500)
 
 

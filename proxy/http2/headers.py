@@ -16,7 +16,9 @@ string would otherwise be a second request in the text of the first.
 the two must be there, since HTTP/1.1 cannot do without. Cookie crumbs are joined again (§8.2.3). Trailers
 lose the fields that would reframe or reroute a message (RFC 9110 §6.5.1).
 
-Heads are kept by the caches of `blocks` and shared between calls: they are immutable.
+Some fields have another value in each call. They are set aside before a request's head is made, so that all
+calls of one kind share one head, and what others derive from it: `RequestReader` finds it by the fields that
+remain. Heads are kept here and by the caches of `blocks`: they are immutable.
 """
 
 from __future__ import annotations
@@ -30,7 +32,14 @@ from proxy.http2.grpc import parse_timeout
 if TYPE_CHECKING:
     from proxy.exchange import Headers
 
-__all__ = ("RequestHead", "ResponseHead", "parse_request", "parse_response", "parse_trailers")
+__all__ = (
+    "RequestHead",
+    "RequestOpening",
+    "RequestReader",
+    "ResponseHead",
+    "parse_response",
+    "parse_trailers",
+)
 
 _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _is_value = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?").fullmatch
@@ -44,7 +53,9 @@ _is_status = re.compile(rb"[1-9][0-9]{2}").fullmatch
 _CONNECTION_FIELDS = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
-_FRAMING = frozenset({b"content-length", b"te", b"grpc-timeout", b"expect"})
+_FRAMING = frozenset({b"content-length", b"te", b"expect"})
+_OWN = frozenset({b"grpc-timeout", b"traceparent", b"tracestate", b"x-request-id"})
+_MOST_HEADS = 256
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
 _RESPONSE_PSEUDO = frozenset({b":status"})
 _NOT_IN_TRAILERS = frozenset({b"content-length", b"host", b"te", b"trailer", b"authorization", b"cookie"})
@@ -53,8 +64,8 @@ _NOT_IN_TRAILERS = frozenset({b"content-length", b"host", b"te", b"trailer", b"a
 class RequestHead(NamedTuple):
     """The opening of a request.
 
-    `content_length` is the declared number of body bytes; `timeout_s` the span of ``grpc-timeout``; both None
-    when not given. `headers` starts with ``host``. `expects_continue` says that the client waits for a 100.
+    `content_length` is the declared number of body bytes, None when not given. `headers` starts with
+    ``host``. `expects_continue` says that the client waits for a 100.
     """
 
     method: bytes
@@ -62,9 +73,20 @@ class RequestHead(NamedTuple):
     target: bytes
     headers: Headers
     content_length: int | None
-    timeout_s: float | None
     is_grpc: bool
     expects_continue: bool
+
+
+class RequestOpening(NamedTuple):
+    """What opens one request: the `head` that it shares with others, and what is its own.
+
+    `timeout_s` is the span of ``grpc-timeout``, None when not given. `own` are the fields, each there at most
+    once, that name the request and its trace.
+    """
+
+    head: RequestHead
+    timeout_s: float | None
+    own: Headers
 
 
 class ResponseHead(NamedTuple):
@@ -75,8 +97,49 @@ class ResponseHead(NamedTuple):
     content_length: int | None
 
 
-def parse_request(fields: Headers) -> RequestHead:
-    """The head of a request, or `StreamError`."""
+class RequestReader:
+    """Reads the field lists of one connection's requests; equal heads come out as one object."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[Headers, RequestHead] = {}
+
+    def __call__(self, fields: Headers) -> RequestOpening:
+        """The opening of a request, or `StreamError`."""
+        shared: list[tuple[bytes, bytes]] = []
+        own: list[tuple[bytes, bytes]] = []
+        timeout = None
+        for field in fields:
+            name, value = field
+            if name not in _OWN:
+                if own and name[:1] == b":":
+                    raise _malformed(f"pseudo-header {name!r} after a regular field")
+                shared.append(field)
+            elif name == b"grpc-timeout":
+                if timeout not in {None, value}:
+                    raise _malformed("grpc-timeout is given twice")
+                timeout = value
+            else:
+                _check_value(name, value)
+                own.append(field)
+        if len(own) > 1 and len({name for name, _ in own}) < len(own):
+            shared += own  # which of two counts is for whoever judges the head
+            own = []
+        timeout_s = None if timeout is None else _timeout(timeout)
+        return RequestOpening(self._head(tuple(shared)), timeout_s, tuple(own))
+
+    def _head(self, fields: Headers) -> RequestHead:
+        head = self._heads.get(fields)
+        if head is None:
+            head = _parse_request(fields)
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            self._heads[fields] = head
+        return head
+
+
+def _parse_request(fields: Headers) -> RequestHead:
     pseudo, regular = _split(fields, _REQUEST_PSEUDO)
     method = pseudo.get(b":method", b"")
     if not _is_token(method):
@@ -85,14 +148,12 @@ def parse_request(fields: Headers) -> RequestHead:
     if target == b"*" and method != b"OPTIONS":
         raise _malformed(":path is * and the method is not OPTIONS")
     regular = _with_host(regular, authority)
-    timeout = _single(regular, b"grpc-timeout")
     return RequestHead(
         method,
         scheme,
         target,
         tuple(field for field in _join_cookies(regular) if field[0] not in _FRAMING),
         _content_length(regular),
-        None if timeout is None else _timeout(timeout),
         _is_grpc(regular),
         any(name == b"expect" and value.lower() == b"100-continue" for name, value in regular),
     )
@@ -123,8 +184,7 @@ def _split(
     regular: list[tuple[bytes, bytes]] = []
     for field in fields:
         name, value = field
-        if not _is_value(value):
-            raise _malformed(f"field {name!r} holds a control character or outer white space")
+        _check_value(name, value)
         if name[:1] != b":":
             _check_regular(name, value)
             regular.append(field)
@@ -135,6 +195,11 @@ def _split(
         else:
             pseudo[name] = value
     return pseudo, regular
+
+
+def _check_value(name: bytes, value: bytes) -> None:
+    if not _is_value(value):
+        raise _malformed(f"field {name!r} holds a control character or outer white space")
 
 
 def _check_regular(name: bytes, value: bytes) -> None:

@@ -5,10 +5,10 @@ nothing by itself. Output is written once for each turn of the loop, however man
 first to call `wake` books the flush. It ends with `connection_lost`, which wakes every sender that waits for
 room; a session that is over is written out and closed.
 
-Sending a body is coupled to the peer twice. The stream's window: a sender waits in `send_body` until what it
-handed over has left the session's queue. The socket: while the transport's buffer is above its high mark
-nothing is flushed, and senders wait. A peer that takes nothing at all for `write_stall_s` loses the stream,
-not the connection.
+Sending a body is coupled to the peer twice. The stream's window: a body is held until what was handed over
+has left the session's queue. The socket: while the transport's buffer is above its high mark nothing is
+flushed, and bodies are held. A peer that takes nothing at all for `write_stall_s` loses the stream, not the
+connection.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from proxy.http2.errors import ErrorCode
+from proxy.http2.relay import BodyRelay
 from proxy.http2.session import Session
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Link(asyncio.Protocol, Generic[S]):
         self._flush_booked = False
         self._is_paused = False
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._relays: dict[int, BodyRelay] = {}
 
     # ------------------------------------------------------------- asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,7 +82,7 @@ class Link(asyncio.Protocol, Generic[S]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone: nobody waits for room any more."""
         self.is_open = False
-        for stream_id in tuple(self._waiting):
+        for stream_id in (*self._waiting, *self._relays):
             self._release(stream_id)
 
     def pause_writing(self) -> None:
@@ -94,6 +96,8 @@ class Link(asyncio.Protocol, Generic[S]):
         for stream_id in tuple(self._waiting):
             if not self.session.queued(stream_id):
                 self._release(stream_id)
+        for relay in tuple(self._relays.values()):
+            relay.resume()
 
     # ------------------------------------------------------------- for subclasses
     def _handle(self, events: list[Event]) -> None:
@@ -120,7 +124,7 @@ class Link(asyncio.Protocol, Generic[S]):
         """Write what is left, then close."""
         if self.is_open:
             self.is_open = False
-            self._transport.write(self.session.data_to_send())
+            self._transport.writelines(self.session.pieces_to_send())
             self._transport.close()
 
     def abort(self) -> None:
@@ -135,25 +139,31 @@ class Link(asyncio.Protocol, Generic[S]):
         Raises what the body raises. Whoever calls sees to it that `body` is abandoned when it was not read
         to its end.
         """
-        session = self.session
-        while data := await body.read():
-            is_last = body.is_whole
-            if is_last and body.trailers:
-                session.send_data(stream_id, data)
-                return self._send_trailers(stream_id, body.trailers)
-            if not session.send_data(stream_id, data, end=is_last):
-                return False
-            self.wake()
-            if not await self.room(stream_id) or is_last:
-                return is_last
-        if body.trailers:
-            return self._send_trailers(stream_id, body.trailers)
-        self.wake()
-        return session.send_data(stream_id, b"", end=True)
+        self._relays[stream_id] = relay = BodyRelay(self, stream_id, body, self._write_stall_s)
+        try:
+            return await relay.run()
+        finally:
+            del self._relays[stream_id]
 
-    def _send_trailers(self, stream_id: int, trailers: Headers) -> bool:
+    # ------------------------------------------------------------- for relays
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        """Where the flushes go."""
+        return self._transport
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the socket takes no more for now."""
+        return self._is_paused
+
+    def send_trailers(self, stream_id: int, trailers: Headers) -> bool:
+        """End the stream with these fields; False when it is gone."""
         self.wake()
         return self.session.send_trailers(stream_id, self.writer.trailers(trailers))
+
+    def stalled(self, body: Stream) -> None:
+        """The peer took nothing of `body` for too long: nobody reads it any more."""
+        body.abandon()
 
     async def room(self, stream_id: int) -> bool:
         """Wait until the peer has taken what was sent on the stream; False when it is gone or stalls."""
@@ -176,6 +186,9 @@ class Link(asyncio.Protocol, Generic[S]):
 
     def _release(self, stream_id: int) -> None:
         """Wake the sender that waits for room on the stream, if one does."""
+        relay = self._relays.get(stream_id)
+        if relay is not None:
+            relay.resume()
         waiter = self._waiting.get(stream_id)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -184,4 +197,8 @@ class Link(asyncio.Protocol, Generic[S]):
     def _flush(self) -> None:
         self._flush_booked = False
         if self.is_open and not self._is_paused and self.session.wants_to_send:
-            self._transport.write(self.session.data_to_send())
+            pieces = self.session.pieces_to_send()
+            if len(pieces) == 1:
+                self._transport.write(pieces[0])
+            else:
+                self._transport.writelines(pieces)

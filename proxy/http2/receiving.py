@@ -3,9 +3,11 @@
 Theory of operation
 -------------------
 A frame for a live stream is checked against the stream's state, counted against its windows and its declared
-length, and becomes an event. A frame for any other stream is stray: after a reset of ours it is what was
-still on its way and is ignored, else it ends the connection. Even then its DATA counts for the connection's
-window and its header block goes through the decoder, since both sides must keep the same books.
+length, and becomes an event. A message's first piece of body and its trailers join the event of its head when
+nothing of another stream came between them in the read, so that a small message is one event; so do frames of
+body that follow each other. A frame for any other stream is stray: after a reset of ours it is what was still
+on its way and is ignored, else it ends the connection. Even then its DATA counts for the connection's window
+and its header block goes through the decoder, since both sides must keep the same books.
 
 The connection's window is given back as DATA arrives, so that one slow stream cannot hold up the others; a
 stream's own is given back by the owner, when its consumer has taken the bytes. What one connection can make
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from proxy.http2 import frames
 from proxy.http2.connection import Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
-from proxy.http2.events import DataReceived, StreamReset, TrailersReceived
+from proxy.http2.events import DataReceived, ResponseReceived, StreamReset, TrailersReceived
 from proxy.http2.flow import grown, overrun
 from proxy.http2.limits import REFUND
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.http2.blocks import BlockReader
+    from proxy.http2.frames import Piece
     from proxy.http2.limits import Limits
     from proxy.http2.streams import Stream
 
@@ -61,8 +64,17 @@ class Receiver(Connection):
         if increment:
             self._sender.out.append(frames.window_update_frame(stream_id, increment))
 
+    def _count_data(self, size: int) -> None:
+        """A message with `size` bytes of body was taken, which both windows allowed."""
+        window = self._window
+        window.left -= size
+        increment = window.credit(size)
+        if increment:
+            self._sender.out.append(frames.window_update_frame(0, increment))
+        self._control.tokens += 2 * REFUND
+
     # ------------------------------------------------------------- handlers
-    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_data(self, flags: int, stream_id: int, payload: Piece) -> None:
         size = len(payload)
         window = self._window
         window.left -= size
@@ -91,11 +103,26 @@ class Receiver(Connection):
             count_content(stream, len(payload), is_ended=is_ended)
         if is_ended:
             self._streams.close_remote(stream)
-        self._events.append(DataReceived(stream_id, payload, is_ended))
+        self._add_data(stream_id, payload, is_ended=is_ended)
 
-    def _without_padding(self, flags: int, stream_id: int, payload: bytes) -> bytes:
+    def _add_data(self, stream_id: int, payload: Piece, *, is_ended: bool) -> None:
+        opening = self._opening
+        if opening is not None and opening.stream_id == stream_id and not opening.data:
+            opening.data = bytes(payload)
+            opening.is_ended = is_ended
+            return
+        self._opening = None
+        events = self._events
+        last = events[-1] if events else None
+        if isinstance(last, DataReceived) and last.stream_id == stream_id:
+            last.pieces.append(payload)
+            last.is_ended = is_ended
+        else:
+            events.append(DataReceived(stream_id, payload, is_ended))
+
+    def _without_padding(self, flags: int, stream_id: int, payload: Piece) -> Piece:
         """The data of a padded frame; its padding is consumed at once."""
-        data = frames.strip_padding(flags, stream_id, payload)
+        data = frames.strip_padding(flags, stream_id, bytes(payload))
         self.credit(stream_id, len(payload) - len(data))
         return data
 
@@ -180,6 +207,11 @@ class Receiver(Connection):
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
         count_content(stream, 0, is_ended=True)
         self._streams.close_remote(stream)
+        opening = self._opening
+        if isinstance(opening, ResponseReceived) and opening.stream_id == stream.id:
+            opening.trailers = fields
+            opening.is_ended = True
+            return
         self._events.append(TrailersReceived(stream.id, fields))
 
     # ------------------------------------------------------------- internals

@@ -22,11 +22,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from proxy.http2 import frames
 from proxy.http2.blocks import TABLE_SIZE_ZERO
-from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, data_frame, header_frames, message_frames
+from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, header_frames, message_frames
 from proxy.http2.limits import REFUND
 
 if TYPE_CHECKING:
+    from proxy.http2.frames import Piece
     from proxy.http2.limits import Budget
     from proxy.http2.streams import Stream, Streams
 
@@ -34,6 +36,7 @@ __all__ = ("Sender",)
 
 _LARGEST_FRAME = 64 << 10  # a larger one would keep the other streams waiting
 _CRUMB = 256
+_BULK = 4096  # from here on a copy costs more than a place in a vector of pieces
 
 
 class Sender:
@@ -45,6 +48,7 @@ class Sender:
     __slots__ = (
         "_blocked",
         "_budget",
+        "_has_bulk",
         "_owes_resize",
         "_streams",
         "frame_size",
@@ -55,7 +59,8 @@ class Sender:
     )
 
     def __init__(self, streams: Streams, budget: Budget) -> None:
-        self.out: list[bytes] = []
+        self.out: list[Piece] = []
+        self._has_bulk = False
         self.unsent = 0
         self.window_left = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
@@ -65,12 +70,13 @@ class Sender:
         self._blocked: dict[int, Stream] = {}
         self._owes_resize = True
 
-    def take(self) -> bytes:
-        """All that is to be written now."""
-        data = b"".join(self.out)
-        self.out.clear()
+    def take(self) -> list[Piece]:
+        """All that is to be written now: in one piece, or without a copy where large bodies are in it."""
+        pieces: list[Piece] = self.out if self._has_bulk else [b"".join(self.out)]
+        self.out = []
+        self._has_bulk = False
         self.unsent = 0
-        return data
+        return pieces
 
     def set_frame_size(self, size: int) -> None:
         """The peer takes frames of up to `size` bytes."""
@@ -98,7 +104,7 @@ class Sender:
                 block = TABLE_SIZE_ZERO + block
             stream.send_left -= size
             self.window_left -= size
-            self.out.append(message_frames(stream.id, block, data, trailers))
+            self.out += message_frames(stream.id, block, data, trailers)
             self._streams.close_local(stream)
             return
         self.head(stream, block, end=False)
@@ -115,7 +121,7 @@ class Sender:
         ):
             stream.send_left -= size
             self.window_left -= size
-            self.out.append(data_frame(stream.id, data, end_stream=end))
+            self._append(stream, data, end=end)
             if end:
                 self._streams.close_local(stream)
             return
@@ -196,8 +202,12 @@ class Sender:
         else:
             queue[0] = front[size:]
             self._budget.tokens += REFUND if size > _CRUMB else -1.0
-        self.out.append(data_frame(stream.id, front[:size], end_stream=not queue and stream.tail == b""))
+        self._append(stream, front[:size], end=not queue and stream.tail == b"")
         return True
+
+    def _append(self, stream: Stream, data: Piece, *, end: bool) -> None:
+        self.out += frames.data_frame(stream.id, data, end_stream=end)
+        self._has_bulk = self._has_bulk or len(data) >= _BULK
 
     def _finish(self, stream: Stream) -> None:
         """The queue is empty: END_STREAM went with the last piece, or trailers follow now."""

@@ -25,18 +25,21 @@ from proxy.http2 import frames
 from proxy.http2.blocks import BlockReader
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.events import InterimReceived, PingAcked, RequestReceived, ResponseReceived
-from proxy.http2.headers import parse_request, parse_response
+from proxy.http2.headers import RequestReader, parse_response
 from proxy.http2.limits import Budget
 from proxy.http2.receiving import Receiver, count_content
 from proxy.http2.streams import Stream
 
 if TYPE_CHECKING:
+    from proxy.http2.frames import Piece
+    from proxy.http2.headers import ResponseHead
     from proxy.http2.limits import Limits
     from proxy.http2.streams import State
 
 __all__ = ("ClientSession", "ServerSession", "Session")
 
 _DRAIN_PING = b"draining"
+_LAST = frames.END_STREAM | frames.END_HEADERS
 
 
 class Session(Receiver):
@@ -44,6 +47,10 @@ class Session(Receiver):
 
     def data_to_send(self) -> bytes:
         """Everything that is to be written now, in one piece."""
+        return b"".join(self._sender.take())
+
+    def pieces_to_send(self) -> list[Piece]:
+        """The same in pieces, so that large bodies need not be copied."""
         return self._sender.take()
 
     @property
@@ -69,12 +76,15 @@ class Session(Receiver):
         return True
 
     def send_message(self, stream_id: int, block: bytes, data: bytes, trailers: bytes | None = None) -> bool:
-        """A whole answer: its head, its body and, unless None, its trailers. False: the stream is gone."""
+        """A whole answer: its head, its body and, unless None, its trailers.
+
+        True when part of it waits for a window; nothing does where the stream is gone.
+        """
         stream = self._streams.live.get(stream_id)
         if stream is None:
             return False
         self._sender.message(stream, block, data, trailers)
-        return True
+        return stream.queued > 0
 
     def send_trailers(self, stream_id: int, block: bytes) -> bool:
         """The fields that end a body; they follow what is queued. False: the stream is gone."""
@@ -151,7 +161,7 @@ class ServerSession(Session):
     """The side that answers; `takes_streams` until GOAWAY has named the last one."""
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits, BlockReader(parse_request, limits.header_list), is_client=False)
+        super().__init__(limits, BlockReader(RequestReader(), limits.header_list), is_client=False)
         self._preface = frames.PREFACE
         self._resets = Budget(limits.reset_burst, limits.reset_rate)
         self._ended_before = 0
@@ -181,6 +191,35 @@ class ServerSession(Session):
         self._preface = missing[len(start) :]
         return data[len(start) :]
 
+    def _take_message(self, data: bytes, start: int, end: int, stream_id: int) -> int:
+        streams = self._streams
+        begin = end + frames.HEADER_SIZE
+        if begin > len(data) or stream_id <= streams.last_peer_id or stream_id & 1 == 0:
+            return 0
+        word, flags, of = frames.unpack_header(data, end)
+        size = word >> 8
+        stop = begin + size
+        if (
+            flags != frames.END_STREAM
+            or word & 0xFF
+            or of != stream_id
+            or stop > len(data)
+            or not 0 < size <= min(self._window.left, self._stream_window, self._reader.max_frame_size)
+            or not self.takes_streams
+            or len(streams.live) >= self.limits.streams
+        ):
+            return 0
+        streams.last_peer_id = stream_id
+        head, timeout_s, own = self._blocks.head(data[start:end])
+        if head.content_length not in {None, size}:
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+        self._count_data(size)
+        streams.live[stream_id] = stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
+        stream.remote_closed = True
+        event = RequestReceived(stream_id, head, True, timeout_s, own, data[begin:stop])  # noqa: FBT003 - is_ended
+        self._events.append(event)
+        return stop
+
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         stream = self._streams.live.get(stream_id)
         if stream is not None:
@@ -196,7 +235,7 @@ class ServerSession(Session):
             self._stray_block(stream_id, block)
 
     def _on_request(self, stream_id: int, block: bytes, *, end: bool) -> None:
-        head = self._blocks.head(block)
+        head, timeout_s, own = self._blocks.head(block)
         if not self.takes_streams or self.active >= self.limits.streams:
             raise StreamError(ErrorCode.REFUSED_STREAM, "draining, or too many streams at once")
         stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
@@ -205,7 +244,8 @@ class ServerSession(Session):
             count_content(stream, 0, is_ended=end)
         stream.remote_closed = end
         self._streams.live[stream_id] = stream
-        self._events.append(RequestReceived(stream_id, head, end))
+        self._opening = event = RequestReceived(stream_id, head, end, timeout_s, own)
+        self._events.append(event)
 
     def _on_wasted_stream(self) -> None:
         self._resets.tokens += self._streams.ended - self._ended_before
@@ -253,6 +293,42 @@ class ClientSession(Session):
         self._streams.live[stream_id] = stream
         return stream
 
+    def _take_message(self, data: bytes, start: int, end: int, stream_id: int) -> int:
+        stream = self._streams.live.get(stream_id)
+        begin = end + frames.HEADER_SIZE
+        if stream is None or stream.has_head or stream.is_head_request or begin > len(data):
+            return 0
+        word, flags, of = frames.unpack_header(data, end)
+        size = word >> 8
+        stop = begin + size
+        last = stop + frames.HEADER_SIZE
+        if (
+            flags
+            or word & 0xFF
+            or of != stream_id
+            or last > len(data)
+            or not 0 < size <= min(self._window.left, stream.left, self._reader.max_frame_size)
+        ):
+            return 0
+        word, flags, of = frames.unpack_header(data, stop)
+        tail = last + (word >> 8)
+        if flags != _LAST or word & 0xFF != frames.HEADERS or of != stream_id or tail > len(data):
+            return 0
+        head = self._blocks.head(data[start:end])
+        if not _is_plain(head):
+            self._on_response(stream, head, end=False)
+            return end
+        self._count_data(size)
+        try:
+            fields = self._blocks.trailers(data[last:tail])
+        except StreamError as error:
+            self._refuse(error, stream_id)
+            return tail
+        self._streams.close_remote(stream)
+        event = ResponseReceived(stream_id, head, True, data[begin:stop], fields)  # noqa: FBT003 - is_ended
+        self._events.append(event)
+        return tail
+
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         stream = self._streams.live.get(stream_id)
         if stream is None:
@@ -260,10 +336,9 @@ class ClientSession(Session):
         elif stream.has_head:
             self._on_trailers(stream, block, end=end)
         else:
-            self._on_response(stream, block, end=end)
+            self._on_response(stream, self._blocks.head(block), end=end)
 
-    def _on_response(self, stream: Stream, block: bytes, *, end: bool) -> None:
-        head = self._blocks.head(block)
+    def _on_response(self, stream: Stream, head: ResponseHead, *, end: bool) -> None:
         if head.status < 200:
             if end:
                 raise StreamError(ErrorCode.PROTOCOL_ERROR, "an interim answer ends the stream")
@@ -276,7 +351,8 @@ class ClientSession(Session):
         elif head.content_length is not None:
             stream.content_left = head.content_length
         count_content(stream, 0, is_ended=end)
-        self._events.append(ResponseReceived(stream.id, head, end))
+        self._opening = event = ResponseReceived(stream.id, head, end)
+        self._events.append(event)
         if end:
             self._streams.close_remote(stream)
 
@@ -284,3 +360,8 @@ class ClientSession(Session):
         if name == frames.SETTING_ENABLE_PUSH and value:
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "a server enables push")
         super()._apply(name, value)
+
+
+def _is_plain(head: ResponseHead) -> bool:
+    """Whether an answer is one that any body may follow."""
+    return head.status >= 200 and head.content_length is None and head.status not in {204, 304}

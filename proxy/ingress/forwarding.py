@@ -30,7 +30,17 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.ingress.policy import ForwardingPolicy
 
-__all__ = ("FORWARDED", "Hop", "Strangers", "check_loop", "forwarded_fields", "read_request_id", "read_trace")
+__all__ = (
+    "FORWARDED",
+    "Hop",
+    "Strangers",
+    "check_loop",
+    "forwarded_fields",
+    "is_request_id",
+    "read_request_id",
+    "read_trace",
+    "trace_of",
+)
 
 FORWARDED: Final = frozenset(
     (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto")
@@ -41,6 +51,7 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?"
 )
+_FOR: Final = re.compile(rb'(?i)(?:^|[;,])[ \t]*for=("\[[0-9a-f:.]+\](?=[":])|[0-9a-f.]+)')
 _UNKNOWN: Final = b"unknown"
 
 Noted = dict[bytes, list[bytes]]
@@ -90,15 +101,39 @@ class Strangers:
         """True when what `peer` says about others is believed."""
         if peer == b"unix:":
             return self._has_unix
-        if not self._networks:
-            return False
-        address = ip_address(peer.decode().partition("%")[0])
+        return bool(self._networks) and self._trusts_address(peer)
+
+    def _trusts_address(self, text: bytes) -> bool:
+        address = ip_address(text.decode("latin-1").partition("%")[0])  # ValueError for what is none
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._networks)
+
+    def client(self, noted: Noted) -> bytes:
+        """The address nearest to us that no trusted proxy has, as trusted proxies have passed it on; empty
+        when they say none. What stands before the first stranger's address is that stranger's word."""
+        chain = _tokens_of(noted.get(b"x-forwarded-for", ())) or [
+            match[1].strip(b'"[]') for match in _FOR.finditer(b",".join(noted.get(b"forwarded", ())))
+        ]
+        found = b""
+        for address in reversed(chain):
+            try:
+                is_trusted = self._trusts_address(address)
+            except ValueError:
+                return found
+            found = address
+            if not is_trusted:
+                break
+        return found
 
     def may_not_say(self, lower: bytes) -> bool:
         """True when the field `lower` is for trusted peers to send."""
         return lower in self._names or lower.startswith(self._prefixes)
+
+
+def _tokens_of(values: Iterable[bytes]) -> list[bytes]:
+    return [
+        token for token in (part.strip(b" \t") for value in values for part in value.split(b",")) if token
+    ]
 
 
 def forwarded_fields(hop: Hop, host: bytes, noted: Noted) -> Headers:
@@ -142,9 +177,14 @@ def check_loop(values: Iterable[bytes], name: bytes) -> None:
 
 def read_request_id(values: list[bytes] | None) -> bytes:
     """The client's name for its request, or empty when it gave none that is safe to repeat."""
-    if values is not None and len(values) == 1 and _REQUEST_ID.fullmatch(values[0]):
+    if values is not None and len(values) == 1 and is_request_id(values[0]):
         return values[0]
     return b""
+
+
+def is_request_id(value: bytes) -> bool:
+    """True for a name that is safe to repeat in logs and answers."""
+    return _REQUEST_ID.fullmatch(value) is not None
 
 
 def read_trace(values: list[bytes] | None) -> tuple[bytes, bytes] | None:
@@ -152,7 +192,15 @@ def read_trace(values: list[bytes] | None) -> tuple[bytes, bytes] | None:
 
     Of a later version only what version 00 knows is kept (W3C Trace Context §3.2.4).
     """
-    match = _TRACEPARENT.fullmatch(values[0]) if values is not None and len(values) == 1 else None
-    if match is None or (match[1] == b"00" and match[4]):
+    return trace_of(values[0]) if values is not None and len(values) == 1 else None
+
+
+def trace_of(value: bytes) -> tuple[bytes, bytes] | None:
+    """`read_trace` of the only value."""
+    match = _TRACEPARENT.fullmatch(value)
+    if match is None:
         return None
-    return b"00-%b-" % match[2], b"-" + match[3]
+    version, trace_id, flags, more = match.groups()
+    if more and version == b"00":
+        return None
+    return b"00-" + trace_id + b"-", b"-" + flags

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.rules import HeadRules
 
-__all__ = ("Head", "read_head", "read_http2_head")
+__all__ = ("Head", "read_head", "read_http2_head", "read_length")
 
 _ENDS_HERE: Final = FORWARDED | {
     b"traceparent",
@@ -95,6 +95,7 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 class Head:
     """A judged request head.
 
+    `client` is who sent it in the first place, where a trusted proxy says so (else empty).
     `headers` are the fields to send on, but for the request's id and span. `length` is the declared body
     length in bytes, None when there is none; `is_chunked` says that the body comes in chunks. `upgrade`
     names the protocols that the client would switch to, or is empty. `request_id` is the client's, or
@@ -102,6 +103,7 @@ class Head:
     """
 
     __slots__ = (
+        "client",
         "expects_continue",
         "headers",
         "http_version",
@@ -125,6 +127,7 @@ class Head:
         self.target = target
         self.http_version = http_version
         self.headers: Headers = ()
+        self.client = b""
         self.keep_alive = True
         self.length: int | None = None
         self.is_chunked = False
@@ -137,6 +140,28 @@ class Head:
         self.wants_trailers = False
         self.wants_debug = False
         self.timeout_wish = b""
+
+    def copy(self) -> Head:
+        """Another head that says the same."""
+        head = Head.__new__(Head)
+        head.method = self.method
+        head.target = self.target
+        head.http_version = self.http_version
+        head.headers = self.headers
+        head.client = self.client
+        head.keep_alive = self.keep_alive
+        head.length = self.length
+        head.is_chunked = self.is_chunked
+        head.is_for_us = self.is_for_us
+        head.expects_continue = self.expects_continue
+        head.upgrade = self.upgrade
+        head.identity = self.identity
+        head.request_id = self.request_id
+        head.trace = self.trace
+        head.wants_trailers = self.wants_trailers
+        head.wants_debug = self.wants_debug
+        head.timeout_wish = self.timeout_wish
+        return head
 
     @property
     def has_body(self) -> bool:
@@ -193,6 +218,8 @@ def _judge(head: Head, fields: Fields, hop: Hop, rules: HeadRules, block: bytes 
         kept = _without(kept, {b"authorization"})
     if tokens:
         kept = _without(kept, {name for name in tokens if _may_be_named_away(name)})
+    if hop.is_trusted:
+        head.client = rules.strangers.client(noted)
     _read_history(head, noted)
     if head.trace is None and b"tracestate" in noted:
         kept = _without(kept, {b"tracestate"})
@@ -305,9 +332,16 @@ def _read_framing(head: Head, noted: dict[bytes, list[bytes]], block: bytes) -> 
             raise BadRequest("white space around a transfer coding")
         head.is_chunked = True
     elif lengths is not None:
-        if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
-            raise BadRequest("malformed Content-Length")
-        head.length = int(lengths[0])
+        if len(lengths) > 1:
+            raise BadRequest("more than one Content-Length")
+        head.length = read_length(lengths[0])
+
+
+def read_length(value: bytes) -> int:
+    """The bytes that a Content-Length declares; raises `BadRequest`."""
+    if not _LENGTH.fullmatch(value):
+        raise BadRequest("malformed Content-Length")
+    return int(value)
 
 
 def _read_wishes(head: Head, noted: dict[bytes, list[bytes]], tokens: set[bytes]) -> None:

@@ -68,6 +68,8 @@ class HeadWriter:
             start += b"Date: %b\r\n" % self.date
         if request_id and not known.has_id:
             start += b"X-Request-Id: %b\r\n" % request_id
+        for pair in reply.added:
+            start += b"%b: %b\r\n" % pair
         if more:
             start += more
         if (

@@ -180,7 +180,7 @@ class ClientConnection(SupervisedConnection):
         self._request_count += 1
         self._request_in_progress = True
         call = arrival.call
-        call.peer = self._hop.peer
+        call.peer = arrival.head.client or self._hop.peer
         call.scheme = self._hop.scheme
         if call.http_version > 10:
             call.on_informational = self._inform

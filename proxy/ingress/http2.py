@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Final
 from proxy.config.addresses import Address
 from proxy.http2.blocks import BlockWriter
 from proxy.http2.limits import Limits
+from proxy.ingress.binding import UnixSocket
 from proxy.ingress.http2_link import ClientLink
 from proxy.ingress.server import new_ids
 from proxy.ingress.tls import TlsFront
 
 if TYPE_CHECKING:
     from proxy.exchange import Ledger
+    from proxy.ingress.http2_call import Service
     from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy, ServerTlsPolicy
     from proxy.ingress.rules import HeadRules
-    from proxy.ingress.server import Serve
     from proxy.timing import Clock, Timer
 
 __all__ = ("Http2Server", "session_limits")
@@ -53,7 +54,7 @@ class Http2Server:
 
     def __init__(
         self,
-        pipeline: Serve,
+        pipeline: Service,
         place: Address,
         rules: HeadRules,
         timeouts: ServerTimeoutPolicy,
@@ -76,6 +77,7 @@ class Http2Server:
         self._links: set[ClientLink] = set()
         self._empty = asyncio.Event()
         self._listener: asyncio.Server | None = None
+        self._unix: UnixSocket | None = None
         self._timer: Timer | None = None
         self._date = b""
         self._date_at = -1.0
@@ -113,8 +115,9 @@ class Http2Server:
         self._refresh()
         context = self._tls.context if self._tls is not None else None
         if place.path:
+            self._unix = UnixSocket(place.path)
             self._listener = await loop.create_unix_server(
-                self._accept, place.path, backlog=_BACKLOG, ssl=context
+                self._accept, sock=self._unix.socket, backlog=_BACKLOG, ssl=context
             )
             self.address = str(place)
             return
@@ -138,6 +141,8 @@ class Http2Server:
             self._timer.cancel()
         if self._listener is not None:
             self._listener.close()
+        if self._unix is not None:
+            self._unix.remove()
         for link in tuple(self._links):
             link.abort()
         await self._empty.wait()

@@ -1,28 +1,28 @@
-"""One call on an HTTP/2 connection: gathers its request, serves it, writes its answer.
+"""One call on an HTTP/2 connection: serves a request, writes its answer.
 
-The connection owns it, with its one task. A request whose body came whole in one read enters the pipeline as
-bytes; so does a plain one that says it is small. Any other enters at once, with a `Stream` that is fed frame
-by frame. The call is the `Flow` of that stream: its reader paces the client through the stream's window,
-since nothing is credited while the reader is paused.
+The connection owns it. A request that came whole in one read needs nothing but an answer, and where the
+pipeline can send it on at once it has no task at all: the backend's answer is written in the turn of the loop
+in which it was read. Whatever has to wait (for a channel, a batch, a cache, a retry, a body, a slow reader)
+runs as the call's one task, owned by the connection. `Upload` is the call whose body is still arriving.
 
-The task ends with the answer written, or cancelled by `break_off`. What the client still sends by then is
-refused with RST_STREAM (NO_ERROR), as RFC 9113 §8.1 has it.
+A call ends with its answer written, or by `break_off`. What the client still sends by then is refused with
+RST_STREAM (NO_ERROR), as RFC 9113 §8.1 has it.
 
 What a listener asks of HTTP/1.1 requests holds here too: the same rules judge the head, the same identifiers
-are given. A plain answer gets `Date`, `Via` and the request's id; a gRPC answer goes out as it came, since
-its fields are its caller's metadata."""
+are given.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
-from proxy.errors import BodyTooLarge, ClientGone, ProxyError, StreamReset
-from proxy.exchange import Call, Reply, Stream, field
-from proxy.http2.errors import ErrorCode
-from proxy.http2.grpc import MessageMeter, status_headers
-from proxy.ingress.headers import body_allowed, timing_fields
-from proxy.ingress.parser import Arrival
+from proxy.errors import ClientGone, ProxyError, StreamReset
+from proxy.exchange import Call, Reply, Stream
+from proxy.http2.grpc import status_headers
+from proxy.ingress.forwarding import read_request_id, read_trace
+from proxy.ingress.http2_answer import AnswerWriter, send_grpc
 from proxy.ingress.replies import error_reply
 from proxy.timing import Deadline
 
@@ -30,28 +30,37 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
-    from proxy.exchange import Body, Headers, Ledger
+    from proxy.exchange import Begun, Body, Headers, Ledger, Rest, Taker
     from proxy.http2.blocks import BlockWriter
+    from proxy.http2.events import RequestReceived
     from proxy.http2.headers import RequestHead
     from proxy.http2.session import ServerSession
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.head import Head
     from proxy.ingress.rules import HeadRules
-    from proxy.ingress.server import Serve
 
-__all__ = ("CallLink", "CallListener", "ClientCall")
+__all__ = ("CallLink", "CallListener", "ClientCall", "Service")
 
 log = logging.getLogger(__name__)
 
-# A plain body of known length that is no larger is handed over whole, so that it can be batched and cached.
-_SMALL_BODY: Final = 64 << 10
-_HIGH_WATER: Final = 256 << 10
+
+class Service(Protocol):
+    """What a call needs of the pipeline."""
+
+    async def serve(self, call: Call) -> Reply:
+        """Answer `call`; raises `ProxyError` for what Pillion answers itself."""
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send `call` on without a task; None when it has to be served with one."""
+
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        """Account for a call that was answered with `error` before it could be served."""
 
 
 class CallListener(Protocol):
     """What a call needs of its listener; `new_ids` makes a trace id and a span id."""
 
-    pipeline: Serve
+    pipeline: Service
     rules: HeadRules
     ledger: Ledger
     new_ids: Callable[[], tuple[bytes, bytes]]
@@ -75,11 +84,14 @@ class CallLink(Protocol):
     def now(self) -> float:
         """Seconds on the clock."""
 
+    def judge(self, request: RequestHead) -> Head | ProxyError:
+        """What the rules make of a head."""
+
     def wake(self) -> None:
         """Something was sent on the session."""
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """Run a call's `serve` as a task of the connection."""
+        """Run a call's work as a task of the connection."""
 
     def forget(self, stream_id: int) -> None:
         """The call is over."""
@@ -92,275 +104,194 @@ class CallLink(Protocol):
 
 
 class ClientCall:
-    """See the module's text. `verdict` is the judged head, or why it is refused."""
+    """See the module's text; implements `Taker`."""
 
-    __slots__ = (
-        "_chunks",
-        "_is_paused",
-        "_link",
-        "_meter",
-        "_request",
-        "_request_id",
-        "_size",
-        "_stream",
-        "_task",
-        "_uncredited",
-        "_verdict",
-        "stream_id",
-    )
+    __slots__ = ("_begun", "_call", "_held", "_link", "_request", "_stream", "_task", "_verdict", "stream_id")
 
-    def __init__(
-        self, link: CallLink, stream_id: int, request: RequestHead, verdict: Head | ProxyError
-    ) -> None:
-        self.stream_id = stream_id
+    def __init__(self, link: CallLink, request: RequestReceived) -> None:
+        self.stream_id = request.stream_id
         self._link = link
         self._request = request
-        self._verdict = verdict
-        self._request_id = b""
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._verdict = link.judge(request.head)
+        self._call: Call | None = None
+        self._held = 0
         self._stream: Stream | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_paused = False
-        self._uncredited = 0
-        most = link.listener.rules.limits.message
-        self._meter = MessageMeter(most) if most and request.is_grpc else None
+        self._begun: Begun | None = None
 
     @property
     def is_started(self) -> bool:
-        """Whether the call has its task."""
-        return self._task is not None
-
-    # ------------------------------------------------------------- the request comes in
-    def take(self, data: bytes, *, is_ended: bool) -> None:
-        """A piece of the body."""
-        self._size += len(data)
-        limits = self._link.listener.rules.limits
-        if not self._request.is_grpc and self._size > limits.body:
-            self._refuse(f"request body over {limits.body} bytes")
-        elif self._meter is not None and self._meter.is_over(data):
-            self._refuse(f"a message over {limits.message} bytes")
-        elif self._stream is not None:
-            self._stream.feed(data)
-            self._credit(len(data))
-            if is_ended:
-                self._stream.end()
-        elif not self.is_started:
-            self._chunks.append(data)
-            if is_ended:
-                self.start(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
-
-    def end(self, trailers: Headers) -> None:
-        """The body ended with trailers, which only a stream can carry."""
-        if not self.is_started:
-            self._start_streaming()
-        if self._stream is not None:
-            self._stream.end(self._link.listener.rules.trailers_of(self._link.hop, trailers))
-
-    def wait_for_more(self) -> None:
-        """The read that brought the head brought no end."""
-        request = self._request
-        is_small = request.content_length is not None and request.content_length <= _SMALL_BODY
-        if isinstance(self._verdict, ProxyError) or request.expects_continue or not is_small:
-            self._start_streaming()
+        """Whether the call is on its way."""
+        return self._call is not None
 
     def start(self, body: Body) -> None:
-        """Give the call its task."""
-        self._stream = None if isinstance(body, bytes) else body
-        self._chunks = []
-        if isinstance(self._verdict, ProxyError):
-            self._task = self._link.spawn(self._refuse_head(self._verdict))
-        else:
-            self._task = self._link.spawn(self.serve(self._call(self._verdict, body)))
+        """Send the call on its way: at once, or with a task of its own."""
+        verdict, link = self._verdict, self._link
+        if isinstance(body, Stream):
+            self._stream = body
+        if isinstance(verdict, ProxyError):
+            self._refuse_head(verdict)
+            return
+        self._call = call = self._make_call(verdict, body)
+        pipeline = link.listener.pipeline
+        if not isinstance(body, Stream):
+            self._held = held = len(body)
+            link.listener.ledger.used += held
+            try:
+                self._begun = pipeline.begin(call, self)
+            except ProxyError as error:
+                self.fail(error)
+                return
+            if self._begun is not None:
+                return
+        self._task = link.spawn(self._serve(call, partial(pipeline.serve, call)))
 
     def break_off(self) -> asyncio.Task[None] | None:
-        """The client has left.
+        """The client has left: nobody wants the answer, nobody sends the rest.
 
-        Nobody wants the answer, nobody sends the rest. Returns the task, cancelled.
+        Returns the task, cancelled, when there is one; else the call is over now.
         """
         if self._stream is not None:
             self._stream.fail(ClientGone())
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.cancel()
         if self._task is not None:
             self._task.cancel()
+        else:
+            self.close()
         return self._task
 
-    def _start_streaming(self) -> None:
-        stream = Stream(self, self._request.content_length, high=_HIGH_WATER)
-        stream.account(self._link.listener.ledger)
-        chunks = self._chunks
-        self.start(stream)
-        for chunk in chunks:
-            stream.feed(chunk)
-        self._credit(self._size)
+    # ------------------------------------------------------------- Taker
+    def take(self, reply: Reply) -> None:
+        """The answer to a call without a task; one that is still arriving needs one from here on."""
+        self._begun = None
+        call, body = self._call, reply.body
+        if call is None:
+            return
+        if isinstance(body, Stream):
+            self._task = self._link.spawn(self._serve(call, partial(_ready, reply)))
+            return
+        if call.is_grpc:
+            is_waiting = send_grpc(self._link, self.stream_id, reply, body)
+        else:
+            is_waiting = AnswerWriter(self._link, self.stream_id, call, self._verdict).send_whole(reply, body)
+        if is_waiting:
+            self._task = self._link.spawn(self._see_off())
+        else:
+            self.close()
 
-    def _refuse(self, why: str) -> None:
-        """More than is allowed: whoever reads the body gets the error."""
-        if self._stream is None:
-            self._start_streaming()
-        if self._stream is not None:
-            self._is_paused = True
-            self._stream.fail(BodyTooLarge(why))
+    def fail(self, error: ProxyError) -> None:
+        """There is none."""
+        if isinstance(error, StreamReset):
+            self._begun = None
+            self._link.session.reset(self.stream_id, error.code)
+            self.close()
+        elif self._call is not None:
+            self.take(_own_reply(error, self._call))
 
-    # ------------------------------------------------------------- Flow of the request body
-    def pause(self) -> None:
-        """The reader is slow: grant the client no more."""
-        self._is_paused = True
+    def go_on(self, rest: Rest) -> None:
+        """There will be one."""
+        if self._call is not None:
+            self._task = self._link.spawn(self._serve(self._call, rest))
 
-    def resume(self) -> None:
-        """The reader has caught up."""
-        self._is_paused = False
-        self._credit(0)
-
-    def abandon(self) -> None:
-        """Nobody reads any more: grant nothing; the answer's end refuses the rest."""
-        self._is_paused = True
-
-    def _credit(self, count: int) -> None:
-        self._uncredited += count
-        if not self._is_paused:
-            link = self._link
-            link.session.credit(self.stream_id, self._uncredited)
-            self._uncredited = 0
-            if link.session.wants_to_send:
-                link.wake()
-
-    # ------------------------------------------------------------- the answer goes out
-    async def serve(self, call: Call) -> None:
-        """The call's one task: from the pipeline to the last byte written."""
-        link = self._link
-        held = len(call.body) if isinstance(call.body, bytes) else 0
-        link.listener.ledger.used += held
+    # ------------------------------------------------------------- the task, where there is one
+    async def _serve(self, call: Call, answer: Rest) -> None:
+        """From the pipeline to the last byte written."""
+        self._begun = None
+        link, writer = self._link, AnswerWriter(self._link, self.stream_id, call, self._verdict)
         try:
             try:
-                reply = await link.listener.pipeline.serve(call)
+                reply = await answer()
+            except StreamReset as error:
+                if call.is_grpc:
+                    raise  # the client's own library knows what the code means
+                reply = _own_reply(error, call)
             except ProxyError as error:
-                reply = _failed_reply(error, call)
+                reply = _own_reply(error, call)
             except Exception:
                 log.exception("a call failed inside the proxy")
                 reply = _own_reply(ProxyError("internal error of the proxy"), call)
             if not isinstance(reply.body, bytes):
-                await self._send_stream(call, reply, reply.body)
-            elif self._send_whole(call, reply, reply.body):
+                await writer.send_stream(reply, reply.body)
+            elif writer.send_whole(reply, reply.body):
                 await link.room(self.stream_id)
         except StreamReset as error:
             link.session.reset(self.stream_id, error.code)
         finally:
-            link.listener.ledger.used -= held
-            self._close()
+            self.close()
 
-    async def _refuse_head(self, error: ProxyError) -> None:
-        """The task of a call that the pipeline never sees."""
-        request, link = self._request, self._link
-        call = Call(request.method, request.target, request.headers)
-        call.http_version, call.peer, call.is_grpc = 20, link.hop.peer, request.is_grpc
+    async def _see_off(self) -> None:
+        """The answer waits for a slow client."""
         try:
-            link.listener.pipeline.refuse(call, error)
-            reply = _own_reply(error, call)
-            if isinstance(reply.body, bytes) and self._send_whole(call, reply, reply.body):
-                await link.room(self.stream_id)
+            await self._link.room(self.stream_id)
         finally:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def _refuse_head(self, error: ProxyError) -> None:
+        """Answer a call that the pipeline never sees."""
+        head, link = self._request.head, self._link
+        self._call = call = Call(head.method, head.target, head.headers)
+        call.http_version, call.peer, call.is_grpc = 20, link.hop.peer, head.is_grpc
+        link.listener.pipeline.refuse(call, error)
+        self.fail(error)
+
+    def close(self) -> None:
+        """The call is over; to be called again for a task that was cancelled before its first step."""
         link = self._link
+        link.listener.ledger.used -= self._held
+        self._held = 0
         if self._stream is not None:
             self._stream.abandon()
             link.session.finish(self.stream_id)
         link.wake()
         link.forget(self.stream_id)
 
-    def _call(self, head: Head, body: Body) -> Call:
+    def _make_call(self, head: Head, body: Body) -> Call:
         request, link = self._request, self._link
-        arrival = Arrival(head, body, link.listener.new_ids)
-        self._request_id = arrival.request_id
-        call = arrival.call
+        call = Call(head.method, head.target, head.headers, body)
+        call.own = self._own_fields(head)
+        call.http_version = 20
+        call.identity = head.identity
+        call.timeout_wish = head.timeout_wish
         call.scheme = link.hop.scheme
-        call.peer = link.hop.peer
-        call.is_grpc = request.is_grpc
+        call.peer = head.client or link.hop.peer
+        call.is_grpc = is_grpc = request.head.is_grpc
         if request.timeout_s is not None:
             call.deadline = Deadline(link.now() + request.timeout_s)
-        if not request.is_grpc:
-            call.on_informational = self._interim
+        if not is_grpc:
+            call.on_informational = AnswerWriter(link, self.stream_id, call, head).send_interim
+            if head.expects_continue and not isinstance(body, bytes):
+                call.own += ((b"Expect", b"100-continue"),)
         return call
 
-    def _send_whole(self, call: Call, reply: Reply, body: bytes) -> bool:
-        """Write the answer; True when part of it waits for the client."""
-        link = self._link
-        headers = reply.headers
-        if not call.is_grpc:
-            headers = self._plain_fields(call, reply, len(body))
-            if not body_allowed(call.method, reply.status):
-                body = b""
-        trailers = link.writer.trailers(reply.trailers) if reply.trailers else None
-        link.session.send_message(self.stream_id, link.writer.response(reply.status, headers), body, trailers)
-        link.wake()
-        return link.session.queued(self.stream_id) > 0
-
-    async def _send_stream(self, call: Call, reply: Reply, body: Stream) -> None:
-        link, stream_id = self._link, self.stream_id
-        body.account(link.listener.ledger)
-        has_body = body_allowed(call.method, reply.status)
-        headers = reply.headers if call.is_grpc else self._plain_fields(call, reply, body.length)
-        try:
-            link.session.send_headers(
-                stream_id, link.writer.response(reply.status, headers), end=not has_body
-            )
-            link.wake()
-            if has_body:
-                await link.send_body(stream_id, body)
-        except ProxyError as error:
-            self._break_answer(error, call)
-        finally:
-            body.abandon()
-            link.session.finish(stream_id)
-
-    def _break_answer(self, error: ProxyError, call: Call) -> None:
-        """The answer broke off after its head: a gRPC client can still be told why."""
-        link = self._link
-        if isinstance(error, StreamReset):
-            link.session.reset(self.stream_id, error.code)
-        elif call.is_grpc:
-            status = status_headers(error.grpc_code, str(error), error.retry_after_s)[1:]
-            link.session.send_trailers(self.stream_id, link.writer.trailers(status))
-        else:
-            link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
-
-    def _plain_fields(self, call: Call, reply: Reply, length: int | None) -> Headers:
-        """The answer's fields, with what this hop adds and the length of the body where it may be said."""
-        listener, headers = self._link.listener, reply.headers
-        if not body_allowed(call.method, reply.status):
-            length = reply.declared_length
-        added = [] if field(headers, b"date") is not None else [(b"date", listener.date)]
-        if listener.rules.via:
-            added.append((b"via", b"1.1 " + listener.rules.via))
-        if self._request_id and field(headers, b"x-request-id") is None:
-            added.append((b"x-request-id", self._request_id))
-        if not isinstance(self._verdict, ProxyError) and self._verdict.wants_debug:
-            added += [_field_of(line) for line in timing_fields(call).splitlines()]
-        if length is not None:
-            added.append((b"content-length", b"%d" % length))
-        return headers + tuple(added)
-
-    def _interim(self, status: int, headers: Headers) -> None:
-        link = self._link
-        link.session.send_headers(self.stream_id, link.writer.response(status, headers))
-        link.wake()
+    def _own_fields(self, head: Head) -> Headers:
+        """The request's id and its place in its trace, the client's where it gave them."""
+        trace_id, span_id = self._link.listener.new_ids()
+        own = self._request.own
+        if not own and head.trace is None and not head.request_id:
+            return ((b"X-Request-Id", trace_id), (b"traceparent", b"00-%b-%b-00" % (trace_id, span_id)))
+        given = dict(own)
+        request_id, trace = head.request_id, head.trace
+        fields: list[tuple[bytes, bytes]] = []
+        if b"x-request-id" in given:
+            request_id = read_request_id([given[b"x-request-id"]])
+        if b"traceparent" in given:
+            trace = read_trace([given[b"traceparent"]])
+        if trace is not None and b"tracestate" in given:
+            fields.append((b"tracestate", given[b"tracestate"]))
+        if not head.request_id:
+            fields.append((b"X-Request-Id", request_id or trace_id))
+        before, after = trace or (b"00-" + trace_id + b"-", b"-00")
+        return (*fields, (b"traceparent", before + span_id + after))
 
 
-def _field_of(line: bytes) -> tuple[bytes, bytes]:
-    name, _, value = line.partition(b": ")
-    return name, value
-
-
-def _failed_reply(error: ProxyError, call: Call) -> Reply:
-    if isinstance(error, StreamReset) and call.is_grpc:
-        raise error  # the client's own library knows what the code means
-    return _own_reply(error, call)
+async def _ready(reply: Reply) -> Reply:
+    return reply
 
 
 def _own_reply(error: ProxyError, call: Call) -> Reply:
     """An answer of Pillion's own: a gRPC status in a trailers-only answer, or the route's HTTP dialect."""
     if not call.is_grpc:
         return error_reply(error, call.dialect)
-    headers = status_headers(error.grpc_code, str(error), error.retry_after_s)
-    return Reply(200, headers, source="proxy")
+    return Reply(200, status_headers(error.grpc_code, str(error), error.retry_after_s), source="proxy")

@@ -1,8 +1,10 @@
 """One client's HTTP/2 connection: gRPC calls and plain requests alike enter the pipeline here.
 
 The listener owns the connection; the connection owns its calls and one task for each that has started. It
-ends with the client (then every call is broken off), after `keepalive` without calls, or when draining: then
-it says GOAWAY in two steps (see `session`) and closes behind its last answer.
+ends with the client (then every call is broken off), after `keepalive` without calls, when the client owes
+the rest of a header block for longer than `header`, when it is silent with calls in progress and answers no
+PING (see `pulse`), or when draining: then it says GOAWAY in two steps (see `session`) and closes behind its
+last answer.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final, Protocol
 
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, ReaderStalled
 from proxy.http2.errors import ErrorCode
 from proxy.http2.events import (
     DataReceived,
@@ -28,12 +30,14 @@ from proxy.http2.session import ServerSession
 from proxy.ingress.forwarding import Hop
 from proxy.ingress.head import read_http2_head
 from proxy.ingress.http2_call import CallListener, ClientCall
+from proxy.ingress.http2_upload import Upload
 from proxy.ingress.tls import server_name_of
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
+    from proxy.exchange import Stream
     from proxy.http2.blocks import BlockWriter
     from proxy.http2.events import Event
     from proxy.http2.headers import RequestHead
@@ -83,7 +87,9 @@ class ClientLink(Link[ServerSession]):
         self._calls: dict[int, ClientCall] = {}
         self._idle_since = clock.now()
         self._pulse = Pulse(listener.timeouts.ping)
-        self._idle_timer: Timer | None = None
+        self._mid_head_since: float | None = self._idle_since
+        self._timer: Timer | None = None
+        self._armed_for = math.inf
 
     # ------------------------------------------------------------- asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -101,15 +107,25 @@ class ClientLink(Link[ServerSession]):
         if self.listener.is_crowded:
             self.session.close(ErrorCode.ENHANCE_YOUR_CALM, "too many connections")
             self.hang_up()
-        self._watch_idleness()
+        timeouts = self.listener.timeouts
+        self._arm(self._idle_since + min(timeouts.header, timeouts.keepalive, timeouts.ping or math.inf))
+
+    def data_received(self, data: bytes) -> None:
+        """A read; notes when a head begins that it does not end."""
+        super().data_received(data)
+        if not self.session.is_mid_head:
+            self._mid_head_since = None
+        elif self._mid_head_since is None:
+            self._mid_head_since = now = self.now()
+            self._arm(now + self.listener.timeouts.header)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, and with it every call of its."""
         super().connection_lost(exc)
         for stream_id in tuple(self._calls):
             self._break_off(stream_id)
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self.listener.left(self)
 
     # ------------------------------------------------------------- for the listener
@@ -137,6 +153,10 @@ class ClientLink(Link[ServerSession]):
         self._verdicts[id(request)] = request, verdict
         return verdict
 
+    def stalled(self, body: Stream) -> None:
+        """The client reads nothing: it, and not the backend, ends the answer."""
+        body.abandon(ReaderStalled())
+
     def forget(self, stream_id: int) -> None:
         """The call is over."""
         self._calls.pop(stream_id, None)
@@ -148,33 +168,39 @@ class ClientLink(Link[ServerSession]):
     # ------------------------------------------------------------- events
     def _handle(self, events: list[Event]) -> None:
         calls = self._calls
-        fresh: list[ClientCall] = []
+        fresh: list[Upload] = []
+        limits = self.listener.rules.limits
+        most, most_grpc = limits.body, limits.message or math.inf
         for event in events:
             if isinstance(event, RequestReceived):
-                calls[event.stream_id] = call = ClientCall(
-                    self, event.stream_id, event.head, self.judge(event.head)
-                )
-                if event.is_ended:
-                    call.start(b"")
+                if event.is_ended and len(event.data) <= (most_grpc if event.head.is_grpc else most):
+                    calls[event.stream_id] = call = ClientCall(self, event)
+                    call.start(event.data)
                 else:
-                    fresh.append(call)
+                    calls[event.stream_id] = upload = Upload(self, event)
+                    fresh.append(upload)
+                    if event.data:
+                        upload.receive(event.data, is_ended=event.is_ended)
             elif isinstance(event, DataReceived):
                 known = calls.get(event.stream_id)
-                if known is not None:
-                    known.take(event.data, is_ended=event.is_ended)
+                if isinstance(known, Upload):
+                    known.receive(event.data, is_ended=event.is_ended)
             else:
                 self._handle_rare(event)
-        for call in fresh:
-            if not call.is_started:
-                call.wait_for_more()
+        for upload in fresh:
+            if not upload.is_started:
+                upload.wait_for_more()
+            if not upload.is_patient:
+                self._arm(self.now() + self.listener.timeouts.body_stall)
 
     def _handle_rare(self, event: Event) -> None:
         match event:
             case SendQueueDrained():
                 self._release(event.stream_id)
             case TrailersReceived():
-                if event.stream_id in self._calls:
-                    self._calls[event.stream_id].end(event.headers)
+                upload = self._calls.get(event.stream_id)
+                if isinstance(upload, Upload):
+                    upload.end(event.headers)
             case StreamReset():
                 if not event.by_peer:
                     log.info("%s: stream %d refused: %s", self.hop.peer.decode(), event.stream_id, event.why)
@@ -190,28 +216,46 @@ class ClientLink(Link[ServerSession]):
         if call is None:
             return
         task = call.break_off()
-        if task is None:
-            self.forget(stream_id)
-        else:  # a task that is cancelled before its first step never gets to its `finally`
-            task.add_done_callback(lambda _task: self.forget(stream_id))
+        if task is not None:  # one that is cancelled before its first step never gets to its `finally`
+            task.add_done_callback(lambda _task: call.close())
 
     # ------------------------------------------------------------- ends
-    def _watch_idleness(self) -> None:
-        self._idle_timer = None
+    def _arm(self, when: float) -> None:
+        """Look at the client's silence at `when` at the latest."""
+        if when >= self._armed_for or not self.is_open:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = when
+        self._timer = self.listener.clock.call_at(when, self._watch)
+
+    def _watch(self) -> None:
+        """Part with a client that owes the rest of a head, or is idle; refuse a body that stalls."""
+        self._timer, self._armed_for = None, math.inf
         if not self.is_open:
             return
-        clock = self.listener.clock
-        now = clock.now()
+        now, timeouts = self.now(), self.listener.timeouts
         if self._calls:
             self._idle_since = now
-        due = self._idle_since + self.listener.timeouts.keepalive
+        due = self._idle_since + timeouts.keepalive
+        if self._mid_head_since is not None:
+            head_due = self._mid_head_since + timeouts.header
+            if now >= head_due:
+                self._part(ErrorCode.ENHANCE_YOUR_CALM, "a head that does not end")
+                return
+            due = min(due, head_due)
         if now >= due:
-            self.session.close(why="idle")
-            self.hang_up()
+            self._part(ErrorCode.NO_ERROR, "idle")
             return
-        look_at = self.feel(self._pulse) if self._calls else now + (self.listener.timeouts.ping or math.inf)
+        look_at = self.feel(self._pulse) if self._calls else now + (timeouts.ping or math.inf)
         if look_at is None:
             log.info("%s: gives no sign of life", self.hop.peer.decode())
             self.abort()
-        else:
-            self._idle_timer = clock.call_at(min(due, look_at), self._watch_idleness)
+            return
+        due = min(due, look_at)
+        uploads = [call for call in self._calls.values() if isinstance(call, Upload)]
+        self._arm(min(due, min([upload.expire(now, timeouts.body_stall) for upload in uploads], default=due)))
+
+    def _part(self, code: ErrorCode, why: str) -> None:
+        self.session.close(code, why)
+        self.hang_up()

@@ -28,6 +28,7 @@ from proxy.exchange import Call, Stream
 from proxy.ingress.chunks import ChunkDecoder
 from proxy.ingress.grammar import check_beginning
 from proxy.ingress.head import Head, read_head
+from proxy.ingress.variation import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,8 @@ __all__ = ("Arrival", "RequestParser")
 
 # A longer head is not worth remembering for each idle connection.
 _MAX_REMEMBERED: Final = 2048
+# A connection whose heads have nothing in common is spared the comparison after so many in a row.
+_MOST_SURPRISES: Final = 8
 
 
 class Arrival:
@@ -85,10 +88,12 @@ class RequestParser:
         "_ledger",
         "_left",
         "_new_ids",
+        "_pattern",
         "_pending",
         "_rules",
         "_seen",
         "_stream",
+        "_surprises",
         "_trailers",
         "fault",
         "received",
@@ -120,6 +125,8 @@ class RequestParser:
         self._trailers: Headers = ()
         self._known: Head | None = None
         self._known_bytes = b""
+        self._pattern: Pattern | None = None  # of the last head that was judged by itself
+        self._surprises = 0
         self.received = 0
 
     @property
@@ -138,17 +145,15 @@ class RequestParser:
         `fault` then says how; requests before it are good and to be answered first.
         """
         known = self._known
-        if (
-            known is not None
-            and self._head is None
-            and not self._pending
-            and data.startswith(self._known_bytes)
-        ):
-            body = data[len(self._known_bytes) :]
-            if len(body) == (known.length or 0) and self.fault is None:
-                arrival = Arrival(known, body, self._new_ids)
-                arrival.call.head = known
-                return [arrival]
+        if known is not None and self._head is None and not self._pending and self.fault is None:
+            if data.startswith(self._known_bytes):
+                body = data[len(self._known_bytes) :]
+                if len(body) == (known.length or 0):
+                    arrival = Arrival(known, body, self._new_ids)
+                    arrival.call.head = known
+                    return [arrival]
+            elif (varied := self._read_varied(known, data)) is not None:
+                return [varied]
         arrivals: list[Arrival] = []
         if self.fault is None:
             try:
@@ -183,6 +188,24 @@ class RequestParser:
         return self.feed(data) if data else []
 
     # ------------------------------------------------------------- internals
+    def _read_varied(self, known: Head, data: bytes) -> Arrival | None:
+        """The request in `data` when it is whole and its head is the `known` one but for what may differ."""
+        end = data.find(b"\r\n\r\n") + 4
+        if not 4 <= end <= _MAX_REMEMBERED or self._surprises > _MOST_SURPRISES:
+            return None
+        if self._pattern is None:
+            self._pattern = Pattern(known, self._known_bytes, self._rules)
+        block = data[:end]
+        head = self._pattern.head_of(block)
+        if head is None:
+            self._surprises += 1
+            return None
+        self._surprises = 0
+        if len(data) - end != (head.length or 0):
+            return None
+        self._known, self._known_bytes = head, block
+        return Arrival(head, data[end:], self._new_ids)
+
     def _run(self, data: bytes, arrivals: list[Arrival]) -> None:
         self._seen = len(self._pending)
         if self._pending:
@@ -232,8 +255,8 @@ class RequestParser:
         if len(block) <= _MAX_REMEMBERED and not (
             head.is_chunked or head.upgrade or head.expects_continue or head.is_for_us
         ):
-            self._known = head
-            self._known_bytes = block
+            self._known, self._known_bytes = head, block
+            self._pattern = None
 
     def _read_counted(self, data: bytes, pos: int) -> int:
         piece = data[pos : pos + self._left]

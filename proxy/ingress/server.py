@@ -19,6 +19,7 @@ from aiohttp.web import Server
 
 from proxy.config.addresses import Address
 from proxy.exchange import Call, Ledger
+from proxy.ingress.binding import UnixSocket
 from proxy.ingress.headers import HeadWriter
 from proxy.ingress.http import ClientConnection
 from proxy.ingress.presence import PeerProbe
@@ -97,6 +98,7 @@ class HttpServer(Server):
         self._errors = ErrorLog(log, self._loop.time)
         self._probe = PeerProbe()
         self._listener: asyncio.Server | None = None
+        self._unix: UnixSocket | None = None
         self._watched: set[ClientConnection] = set()
         self._looks = 0
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -117,7 +119,10 @@ class HttpServer(Server):
         self._scan()
         context = self._tls.context if self._tls is not None else None
         if place.path:
-            self._listener = await loop.create_unix_server(self, place.path, backlog=_BACKLOG, ssl=context)
+            self._unix = UnixSocket(place.path)
+            self._listener = await loop.create_unix_server(
+                self, sock=self._unix.socket, backlog=_BACKLOG, ssl=context
+            )
             self.address = str(place)
             return
         self._listener = await loop.create_server(
@@ -141,6 +146,8 @@ class HttpServer(Server):
         """Close what is left."""
         if self._listener is not None:
             self._listener.close()
+        if self._unix is not None:
+            self._unix.remove()
         await self.shutdown(0)
         for timer in (self._scan_timer, self._watch_timer):
             if timer is not None:

@@ -8,7 +8,9 @@ Each method is one event. It corrects the slots, answers whoever waited for what
 A load that failed holds no memory. Running out of memory is the size's fault: the waiting stay, the size is
 raised, and one more model makes room; but only once in a row. A model that the backend does not know, or
 that failed three times, is FAILED for a quarter of an hour, half of that while it is being asked for; else
-the pause doubles from a second to a minute. That nobody could be reached says nothing about the model.
+the pause doubles from a second to a minute. That nobody could be reached says nothing about the model, nor
+whether it is loaded: only the reply may have been lost. So the first time the waiting stay until the next
+listing has told; they are refused when there is none either.
 
 An unload that failed leaves the memory taken. If the backend refused, the model stays for good; if it kept
 silent or could not be reached, it is asked again later."""
@@ -63,17 +65,32 @@ class Backend:
         """`model` could not be loaded, and holds no memory."""
         state = self._state
         slot = state.manage(model, now)
-        state.score(state.ledger.gone(model), now)
         slot.detail = failure.detail or failure.kind
         state.ledger.note(now, model, "failed", f"{failure.kind}: {slot.detail}")
-        pause = state.strike(slot, failure.kind, now)
+        pause_s = state.strike(slot, failure.kind, now)
+        if failure.kind == "unreachable" and slot.failures == 1:
+            slot.cause = "foreign"
+            slot.is_in_doubt = True
+            return
+        state.score(state.ledger.gone(model), now)
         state.residency.move(slot, _away(slot), now)
         if failure.kind == "memory":
             slot.cost.too_small()
             if slot.failures == 1:
                 slot.retry_at = now
                 return
-        state.settled += [Refuse(ticket, "failed", pause, slot.detail) for ticket in state.queue.take(model)]
+        self._refuse_all(slot, pause_s)
+
+    def silent(self, now: float) -> None:
+        """The backend does not list its models either: what was in doubt has failed."""
+        for slot in list(self._state.residency.loading.values()):
+            if slot.is_in_doubt:
+                self._reconciler.lose(slot, now, "nobody answers")
+                self._refuse_all(slot, max(0.0, slot.retry_at - now))
+
+    def _refuse_all(self, slot: Slot, after_s: float) -> None:
+        tickets = self._state.queue.take(slot.name)
+        self._state.settled += [Refuse(ticket, "failed", after_s, slot.detail) for ticket in tickets]
 
     def unloaded(self, model: str, now: float) -> None:
         """`model` holds no memory any more."""

@@ -60,6 +60,11 @@ class LoadCost:
         return bool(self._declared_size or self._reported)
 
     @property
+    def is_guess(self) -> bool:
+        """Whether nothing is known about how long a load takes."""
+        return not self.samples and self._declared_s is None and not self.is_size_known
+
+    @property
     def seconds(self) -> float:
         """Expected span of one load."""
         if self.samples:

@@ -140,7 +140,7 @@ class DemandScheduler:
         if slot.is_given_up and slot.retry_at > now:
             return Refuse(ticket, "failed", slot.retry_at - now, slot.detail)
         is_closed = slot.state is State.READY
-        if not is_closed and now + eta > ticket.deadline:
+        if not is_closed and now + eta > ticket.deadline and self._is_sure(slot, now):
             return Refuse(ticket, "loading", eta, slot.detail)
         return None
 
@@ -180,6 +180,12 @@ class DemandScheduler:
             return order[: order.index(slot.name)]
         score = slot.policy.priority / max(slot.cost.seconds, 1e-3)
         return [m for m in order if self.state.queue.is_aged(m, now) or self._score(m) >= score]
+
+    def _is_sure(self, slot: Slot, now: float) -> bool:
+        """Whether the expected span is more than a guess: what was never loaded may be there in a moment."""
+        ahead = (self.state.residency.slots[name] for name in self._before(slot, now))
+        involved = (slot, *self.state.residency.loading.values(), *ahead)
+        return not any(each.cost.is_guess for each in involved)
 
     def _score(self, model: str) -> float:
         slot = self.state.residency.slots[model]

@@ -21,6 +21,8 @@ import msgspec
 from proxy.errors import LoadFailed, ModelLoading, Shed
 from proxy.exchange import Reply, Stream, field
 from proxy.http2.grpc import http_status
+from proxy.protobuf.framing import frame, message_at
+from proxy.protobuf.message import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,8 +44,8 @@ _BODY_BYTES = 8 << 20
 class Models(Protocol):
     """What the gate needs of a loader."""
 
-    def is_managed(self, model: str) -> bool:
-        """Whether anything is known of `model`."""
+    def find(self, model: str) -> str:
+        """The managed model that requests mean by `model`; empty when there is none."""
 
     def is_loaded(self, model: str) -> bool:
         """Whether `model` is known to be ready."""
@@ -94,17 +96,26 @@ class Gate:
         self._now = clock.now
         self._session_header = session_header
 
-    async def serve(self, call: Call, model: str, forward: Forward) -> Reply:
-        """The answer to `call`, which is for `model` (empty: its body says); raises `ProxyError`."""
+    def is_cold(self, model: str) -> bool:
+        """Whether a call for `model` would have to wait for it."""
+        known = self._models.find(model)
+        return bool(known) and not self._models.is_loaded(known)
+
+    async def serve(self, call: Call, model: str, forward: Forward, model_at: tuple[int, ...] = ()) -> Reply:
+        """The answer to `call`, which is for `model` (empty: its JSON says); raises `ProxyError`.
+
+        `model_at` leads to the model's name in a gRPC message.
+        """
         models = self._models
         if not model:
             model = await _model_in_body(call)
-        if not models.is_managed(model):
+        known = models.find(model)
+        if not known:
             return await forward(call)
         try:
-            return await self._serve_by(call, model, forward)
+            return await self._serve_by(call, known, forward)
         except (ModelLoading, LoadFailed) as error:
-            other = self._fallback(call, model)
+            other = self._fallback(call, model, model_at)
             if other is None:
                 raise
             _logger.debug("%s answers for %s: %s", other, model, error)
@@ -116,7 +127,7 @@ class Gate:
     def explain(self, call: Call, model: str) -> dict[str, object]:
         """Whether `call`, for `model` (empty: its body says), would wait, as JSON values. Changes nothing."""
         model = model or _named_in(call)
-        prospect = self._models.prospect(model, call.deadline)
+        prospect = self._models.prospect(self._models.find(model) or model, call.deadline)
         if prospect is None:
             return {"model": model, "managed": False}
         found: dict[str, object] = {
@@ -159,10 +170,10 @@ class Gate:
     def _finish(self, model: str, began: float) -> None:
         self._models.finished(model, self._now() - began)
 
-    def _fallback(self, call: Call, model: str) -> str | None:
+    def _fallback(self, call: Call, model: str, model_at: tuple[int, ...]) -> str | None:
         """The model that `call` was redirected to; None when none is ready."""
         for other in self._fallbacks(model):
-            if other != model and self._models.is_loaded(other) and _redirect(call, model, other):
+            if other != model and self._models.is_loaded(other) and _redirect(call, model, other, model_at):
                 return other
         return None
 
@@ -203,9 +214,9 @@ async def _words(call: Call, reply: Reply) -> bytes:
 
 
 async def _model_in_body(call: Call) -> str:
-    """The model that a JSON body (OpenAI, Ollama) or a gRPC inference message names; empty when none does."""
-    if _is_nameless(call):
-        return ""
+    """The model that a JSON body (OpenAI, Ollama) names; empty when it names none."""
+    if call.is_grpc:
+        return ""  # no JSON, and a two-way stream must not be waited for
     if isinstance(call.body, Stream):
         call.claim_body()
         whole = await call.body.gather(_BODY_BYTES)
@@ -215,32 +226,20 @@ async def _model_in_body(call: Call) -> str:
     return _named_in(call)
 
 
-def _is_nameless(call: Call) -> bool:
-    """Other gRPC messages name no model, and a two-way stream must not be waited for."""
-    return call.is_grpc and not call.target.endswith(b"/ModelInfer")
-
-
 def _named_in(call: Call) -> str:
-    """The model that a body in hand names; empty when none does."""
-    if isinstance(call.body, Stream) or _is_nameless(call):
+    """The model that a JSON body in hand names; empty when none does."""
+    if call.is_grpc or isinstance(call.body, Stream):
         return ""
-    if call.is_grpc:
-        return _model_in_message(call.body)
     try:
         return _decode_name(call.body).model
     except msgspec.DecodeError:
         return ""
 
 
-def _model_in_message(frame: bytes) -> str:
-    """Field 1 of a ``ModelInferRequest`` in its frame: the model's name, if it comes first as usual."""
-    if len(frame) < 7 or frame[0] or frame[5] != 0x0A or frame[6] > 0x7F:
-        return ""
-    return frame[7 : 7 + frame[6]].decode(errors="replace")
-
-
-def _redirect(call: Call, model: str, other: str) -> bool:
+def _redirect(call: Call, model: str, other: str, model_at: tuple[int, ...]) -> bool:
     """Make `call` ask for `other` in place of `model`; False when it cannot be done."""
+    if call.is_grpc:
+        return _redirect_message(call, other, model_at)
     path, mark, query = call.target.partition(b"?")
     segments = path.split(b"/")
     for index, segment in enumerate(segments):
@@ -249,7 +248,7 @@ def _redirect(call: Call, model: str, other: str) -> bool:
             segments[index] = quote(other, safe="").encode() + colon + verb
             call.target = b"/".join(segments) + mark + query
             return True
-    if isinstance(call.body, Stream) or call.is_grpc:
+    if isinstance(call.body, Stream):
         return False
     try:
         document: Any = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
@@ -257,4 +256,15 @@ def _redirect(call: Call, model: str, other: str) -> bool:
         return False
     document["model"] = other
     call.body = msgspec.json.encode(document)
+    return True
+
+
+def _redirect_message(call: Call, other: str, model_at: tuple[int, ...]) -> bool:
+    """The same for a gRPC message."""
+    if isinstance(call.body, Stream) or not model_at:
+        return False
+    try:
+        call.body = frame(replaced(call.body[message_at(call.body) :], model_at, other.encode()))
+    except ValueError:
+        return False
     return True

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,11 +81,19 @@ def read_history(path: str, history: History) -> str:
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Replace the file at `path` by `data`, so that a crash leaves the old or the new one whole. OSError."""
-    draft = Path(f"{path}.new")
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    with draft.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(path)
+    """Replace the file at `path` by `data`, so that a crash leaves the old or the new one whole. OSError.
+
+    Each draft has a name of its own: a write that was given up at exit may still run beside the last one.
+    """
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(prefix=f"{Path(path).name}.", suffix=".new", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(draft).replace(path)
+    except OSError:
+        Path(draft).unlink(missing_ok=True)
+        raise

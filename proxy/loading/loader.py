@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading, ProxyError, QueueFull
 from proxy.loading.actions import Cancel, Load, Refuse, Release, Unload
 from proxy.loading.control.base import ControlError
+from proxy.loading.control.ollama import full_name
 from proxy.loading.executor import Executor
 from proxy.loading.history_file import HistoryKeeper
 from proxy.loading.planner import Planner
@@ -116,6 +117,14 @@ class Loader:
     def is_managed(self, model: str) -> bool:
         """Whether the backend or the configuration knows `model`."""
         return model in self.planner.state.residency.slots
+
+    def find(self, model: str) -> str:
+        """The managed model that requests mean by `model`; empty when there is none."""
+        slots = self.planner.state.residency.slots
+        if model in slots:
+            return model
+        full = full_name(model) if model and self.protocol == "ollama" else ""
+        return full if full in slots else ""
 
     def is_loaded(self, model: str) -> bool:
         """Whether `model` is known to be ready."""
@@ -264,6 +273,8 @@ class Loader:
                 await self._reconcile()
             except (ControlError, TimeoutError) as error:
                 _logger.info("models not listed: %s", error or "no answer")
+                self.planner.backend.silent(self._now())
+                self._turn()
             foreign = any(s.cause == "foreign" for s in self.planner.state.residency.loading.values())
             await _either(self._look, self._clock, _SOON_S if foreign else self._policy.control.every)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ("PlanState",)
 
+_UNDECLARED = ModelLoadPolicy()  # one for all: a model has no memory to waste
 _BACKOFF_MOST_S = 60.0
 _STRIKES = 3
 _FAILED_S, _FAILED_WANTED_S = 900.0, 450.0
@@ -63,7 +64,7 @@ class PlanState:
         slots = self.residency.slots
         slot = slots.get(model)
         if slot is None:
-            policy = self.policy.models.get(model) or ModelLoadPolicy()
+            policy = self.policy.models.get(model, _UNDECLARED)
             cost = self.history.of(model, now).cost
             cost.declare(policy.load_time, policy.size)
             slot = slots[model] = Slot(model, policy, cost, is_pinned=policy.pin)

@@ -94,6 +94,8 @@ class Planner:
             self.history.follow(model, session, now)
         state.residency.eviction.touched(slot, past, now)
         is_ready = slot.state is State.READY
+        if state.forecasts and (missed := state.forecasts.pop(model, None)) is not None:
+            state.ledger.open(missed, now, slot.cost.seconds, "no room in time")
         if state.ledger.is_open(model):
             state.score(state.ledger.arrived(model, now, is_ready=is_ready), now)
         triggered = state.ahead.arrived(model, now)

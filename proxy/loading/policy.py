@@ -106,7 +106,7 @@ class LoadingPolicy(Policy):
     preload: tuple[str, ...] = ()
     """Models that are always loaded at start, in this order, before any other."""
     may_evict: bool = False
-    """Whether a prediction may evict; off, it only ever uses free memory."""
+    """Whether a prediction may evict what is worth less than it; off, it only ever uses free memory."""
     max_share: Share = 0.10
     """Share of wall time that loads nobody has used yet may take together."""
     min_precision: Share = 0.30

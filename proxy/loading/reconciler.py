@@ -71,7 +71,7 @@ class Reconciler:
                 pass  # ours, and not over yet
             case "ready" if slot.state is not State.READY:
                 slot.cause = "foreign"
-                slot.is_theirs = self._is_listed
+                slot.is_theirs = self._is_listed and not slot.is_in_doubt
                 self.state.became_ready(slot, now, report.size)
             case "ready" if report.size:
                 slot.cost.reported(report.size)
@@ -86,6 +86,9 @@ class Reconciler:
 
     def _plan_boot(self, now: float) -> None:
         """What belongs in memory: the configured models, then by value density while memory lasts."""
+        for slot in self.state.residency.slots.values():
+            if slot.in_flight == 0 and self.state.history.of(slot.name, now).is_used:
+                self.state.ahead.ended(slot.name, now)  # a rhythm goes on, whoever was restarted
         boot = self.state.boot
         boot.clear()
         if not self.state.acts:

@@ -89,6 +89,8 @@ class Slot:
     retry_at: float = -inf
     detail: str = ""
     """Why the last load failed."""
+    is_in_doubt: bool = False
+    """Whether we asked for the load and never heard how it ended: the next listing tells."""
     is_cancelled: bool = False
     """Whether the load that is being undone never ended."""
     stuck_until: float = -inf
@@ -135,6 +137,7 @@ class Residency:
         """Change a slot's state; memory is reserved or given back with it."""
         before, was_resident = slot.state, slot.is_resident
         slot.state = state
+        slot.is_in_doubt = False
         slot.changed_at = now
         self.changes += 1
         slot.change = self.changes

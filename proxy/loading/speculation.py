@@ -121,8 +121,11 @@ class Speculator:
                 continue  # it gave way to somebody, and is tried again
             refusal = self._refusal(slot, forecast, now)
             if refusal is None:
-                self._speculate(slot, forecast, now, actions)
-            elif refusal:
+                refusal = self._speculate(slot, forecast, now, actions)
+                if refusal and now < forecast.at:  # room may come in time
+                    self.state.wake(forecast.at, now)
+                    refusal = ""
+            if refusal:
                 del self.state.forecasts[forecast.model]
                 self.state.ledger.open(forecast, now, slot.cost.seconds, refusal)
                 self.state.ledger.note(
@@ -148,25 +151,23 @@ class Speculator:
             or not self.state.has_loader()
         ):
             return ""
-        if self.state.residency.fits(slot, self.state.residency.reserve()) or self.state.policy.may_evict:
-            return None
-        return "no free memory"
+        return None
 
-    def _speculate(self, slot: Slot, forecast: Forecast, now: float, actions: list[Action]) -> None:
+    def _speculate(self, slot: Slot, forecast: Forecast, now: float, actions: list[Action]) -> str:
+        """Load, or make room for that; why there is none, or empty."""
         if not self.state.residency.fits(slot, self.state.residency.reserve()):
+            if not self.state.policy.may_evict:
+                return "no free memory"
             room = self._room_for_guess(slot, forecast, now)
             for victim in room.victims:
                 self.state.unload(victim, now, f"makes room for {slot.name}, expected", actions)
-            if room.why:
-                del self.state.forecasts[slot.name]
-                self.state.ledger.open(forecast, now, slot.cost.seconds, room.why)
             if not room.fits:
-                return
-        del self.state.forecasts[slot.name]
+                return room.why
         self.state.ledger.open(forecast, now, slot.cost.seconds)
         self.state.governor.began(slot.cost.seconds, now)
         why = f"{forecast.cause} forecast, p {forecast.probability:.2f}, due in {forecast.at - now:.1f} s"
         self.state.load(slot, forecast.cause, now, why, actions)
+        return ""
 
     def _room_for_guess(self, slot: Slot, forecast: Forecast, now: float) -> Room:
         def may_go(victim: Slot) -> bool:

@@ -1,6 +1,6 @@
 """One HTTP/2 connection to a backend, carrying many calls at once.
 
-Owned by a channel pool. `send` writes a call and returns its `Exchange`, whose future gets the `Reply`;
+Owned by a channel pool. `send` writes a call and returns its `ChannelCall`, whose `answer` gets the `Reply`;
 nothing here awaits but a request body that is still arriving, which has its own task, owned by its exchange.
 An answer that comes whole in one read is delivered whole; any other at its head, with a `Stream` fed frame by
 frame. The exchange is the `Flow` of that stream: while its consumer is slow nothing is credited and the
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Call, Stream
     from proxy.http2.blocks import BlockWriter
     from proxy.pooling.alarm import Alarm
+    from proxy.pooling.channel_call import Answer
     from proxy.pooling.policy import TimeoutPolicy
     from proxy.timing import Clock
 
@@ -96,6 +97,8 @@ class Channel(Link[ClientSession]):
         self.load = self.uses = 0
         self.born_at = self.idle_since = owner.clock.now()
         self._pulse = Pulse(owner.ping_s)
+        self._ping_s = owner.ping_s or math.inf
+        self._patience_s = min(self._timeouts.first_byte, self._ping_s)
         self._is_lost = False
         self._poll = select.poll()
 
@@ -109,9 +112,9 @@ class Channel(Link[ClientSession]):
         """True when the kernel knows that the backend has closed; 0.3 us."""
         return bool(self._poll.poll(0))
 
-    def send(self, call: Call, now: float) -> ChannelCall:
-        """Write `call`; whoever stops waiting for its reply says so with `forsake`."""
-        exchange = ChannelCall(self, call, self._loop.create_future(), now)
+    def send(self, call: Call, now: float, answer: Answer) -> ChannelCall:
+        """Write `call`; whoever waits for the `answer` no longer says so with `forsake`."""
+        exchange = ChannelCall(self, call, answer, now)
         block = self._request_block(call, now)
         body = call.body
         is_head = call.method == b"HEAD"
@@ -126,10 +129,10 @@ class Channel(Link[ClientSession]):
             self.heard_at = now  # the silence of an idle backend means nothing
         self.load += 1
         self.uses += 1
-        self.wake()
-        due_at = min(exchange.overdue_at(self._timeouts), now + (self._owner.ping_s or math.inf))
-        if due_at < self._alarm.armed_for:
-            self._alarm.arm(due_at)
+        if not self._flush_booked:
+            self.wake()
+        if now + self._patience_s < self._alarm.armed_for or call.deadline < self._alarm.armed_for:
+            self._alarm.arm(min(exchange.overdue_at(self._timeouts), now + self._ping_s))
         return exchange
 
     def credit(self, stream_id: int, count: int) -> None:
@@ -195,7 +198,7 @@ class Channel(Link[ClientSession]):
             exchange = self.exchanges.get(event.stream_id)
             if exchange is None:
                 continue
-            if exchange.take(event, now):
+            if exchange.receive(event, now):
                 self._conclude(exchange)
             elif isinstance(event, h2.ResponseReceived):
                 begun.append(exchange)
@@ -231,10 +234,10 @@ class Channel(Link[ClientSession]):
 
     # ------------------------------------------------------------- requests
     def _request_block(self, call: Call, now: float) -> bytes:
-        headers = call.headers
+        headers = call.shared
         if not headers or (headers[0][0] != b"host" and call.header(b"host") is None):
             headers = ((b"host", self._owner.authority), *headers)
-        block = self.writer.request(call.method, self._owner.scheme, call.target, headers)
+        block = self.writer.request(call.method, self._owner.scheme, call.target, headers, call.own)
         if call.deadline == NEVER:
             return block
         return block + timeout_field(call.deadline - now)

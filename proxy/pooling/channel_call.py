@@ -2,7 +2,8 @@
 
 Owned by its channel. An answer that comes whole in one read is delivered whole; any other at its head, with a
 `Stream` fed frame by frame. The call is the `Flow` of that stream: while its consumer is slow nothing is
-credited and the backend stops. It waits for nothing by itself: whoever exchanges the call awaits `reply`.
+credited and the backend stops. It waits for nothing by itself: whoever exchanges the call awaits `reply`, or
+is told by it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,22 @@ if TYPE_CHECKING:
     from proxy.http2.headers import ResponseHead
     from proxy.pooling.policy import TimeoutPolicy
 
-__all__ = ("CallOwner", "ChannelCall")
+__all__ = ("Answer", "CallOwner", "ChannelCall")
 
 _HIGH_WATER: Final = 256 << 10
+
+
+class Answer(Protocol):
+    """Where an outcome goes: a future, or whoever takes it at once."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it (any more)."""
+
+    def set_result(self, reply: Reply, /) -> None:
+        """The answer, or its head."""
+
+    def set_exception(self, error: ProxyError, /) -> None:
+        """There is no answer."""
 
 
 class CallOwner(Protocol):
@@ -40,7 +54,10 @@ class CallOwner(Protocol):
 
 
 class ChannelCall:
-    """See the module's text; `reply` gets the answer or a `ProxyError`, `upload` sends a streamed request."""
+    """See the module's text; `reply` gets the answer or a `ProxyError`, `upload` sends a streamed request.
+
+    `sent_at` and `heard_at` are instants.
+    """
 
     __slots__ = (
         "_channel",
@@ -52,15 +69,16 @@ class ChannelCall:
         "call",
         "heard_at",
         "reply",
+        "sent_at",
         "stream_id",
         "upload",
     )
 
-    def __init__(self, channel: CallOwner, call: Call, reply: asyncio.Future[Reply], now: float) -> None:
+    def __init__(self, channel: CallOwner, call: Call, reply: Answer, now: float) -> None:
         self.call = call
         self.reply = reply
         self.stream_id = 0
-        self.heard_at = now
+        self.sent_at = self.heard_at = now
         self.upload: asyncio.Task[None] | None = None
         self._channel = channel
         self._head: ResponseHead | None = None
@@ -70,26 +88,31 @@ class ChannelCall:
         self._uncredited = 0
 
     # ------------------------------------------------------------- the answer comes in
-    def take(self, part: MessagePart, now: float) -> bool:
+    def receive(self, part: MessagePart, now: float) -> bool:
         """A part of the answer; True when it was the last."""
-        if isinstance(part, DataReceived):
+        trailers: Headers = ()
+        is_ended = True
+        if isinstance(part, ResponseReceived):
+            self._head = part.head
+            is_ended, trailers = part.is_ended, part.trailers
+            if is_ended:
+                self._deliver(part.data, trailers)
+                return True
+            if part.data:
+                self._chunks.append(part.data)
+        elif isinstance(part, DataReceived):
             self._take_data(part.data)
             is_ended = part.is_ended
-        elif isinstance(part, ResponseReceived):
-            self._head = part.head
-            is_ended = part.is_ended
-        else:
-            is_ended = True
+        elif isinstance(part, TrailersReceived):
+            trailers = part.headers
         if not is_ended:
             self.heard_at = now
-            return False
-        trailers = part.headers if isinstance(part, TrailersReceived) else ()
-        if self._stream is not None:
+        elif self._stream is not None:
             self._stream.end(trailers)
         else:
             chunks = self._chunks
             self._deliver(chunks[0] if len(chunks) == 1 else b"".join(chunks), trailers)
-        return True
+        return is_ended
 
     def open_stream(self) -> None:
         """The read that brought the head did not bring the end: hand over what there is."""

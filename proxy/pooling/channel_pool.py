@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from proxy.errors import UpstreamError
     from proxy.exchange import Call, Reply
+    from proxy.pooling.channel_call import Answer, ChannelCall
     from proxy.pooling.dial import Dialer
     from proxy.pooling.endpoint import Endpoint
     from proxy.pooling.events import PoolEvents
@@ -80,27 +81,51 @@ class ChannelPool:
         Raises QueueFull, LeaseTimeout, ConnectFailed, ConnectTimeout, Reset, StreamReset, StreamRefused,
         ReadTimeout, BadReply or DeadlineExceeded. A body of which nothing was taken yet is left to the
         caller."""
-        repeats_left = _REPEATS
+        try:
+            return await self._try(call)
+        except (StreamRefused, Reset) as error:
+            return await self.repeat(call, error)
+
+    async def repeat(self, call: Call, error: UpstreamError) -> Reply:
+        """Send `call` again where that is harmless after `error`; raises as `exchange` does."""
+        repeats = 0
         while True:
-            channel = self._take() or await self._wait(call)
-            sent_at = self._now()
-            exchange = channel.send(call, sent_at)
-            if channel.load >= self._policy.streams:
-                self._dial_as_needed()
+            if repeats == _REPEATS or not self._may_repeat(call, error, is_first=not repeats):
+                self._raise(call, error)
+            repeats += 1
+            self._events.stale()
             try:
-                reply = await exchange.reply
-            except (StreamRefused, Reset) as error:
-                if not repeats_left or not self._may_repeat(call, error, is_first=repeats_left == _REPEATS):
-                    self._raise(call, error)
-                repeats_left -= 1
-                self._events.stale()
-            except asyncio.CancelledError:
-                channel.forsake(exchange)
-                raise
-            else:
-                call.upstream_s = span_s = self._now() - sent_at
-                self._events.answered(reply.status, span_s)
-                return reply
+                return await self._try(call)
+            except (StreamRefused, Reset) as again:
+                error = again
+
+    def begin(self, call: Call, answer: Answer) -> ChannelCall | None:
+        """Send `call` if a channel has room now; the `answer` gets what a first try comes to."""
+        channel = self._take()
+        return None if channel is None else self._send(channel, call, answer)
+
+    def answered(self, call: Call, reply: Reply, sent_at: float) -> None:
+        """`call`, sent at the instant `sent_at`, has got `reply`."""
+        call.upstream_s = span_s = self._now() - sent_at
+        self._events.answered(reply.status, span_s)
+
+    async def _try(self, call: Call) -> Reply:
+        channel = self._take() or await self._wait(call)
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        sent = self._send(channel, call, answer)
+        try:
+            reply = await answer
+        except asyncio.CancelledError:
+            channel.forsake(sent)
+            raise
+        self.answered(call, reply, sent.sent_at)
+        return reply
+
+    def _send(self, channel: Channel, call: Call, answer: Answer) -> ChannelCall:
+        sent = channel.send(call, self._now(), answer)
+        if channel.load >= self._policy.streams:
+            self._dial_as_needed()
+        return sent
 
     @property
     def load(self) -> int:
@@ -168,6 +193,8 @@ class ChannelPool:
     def has_room(self, channel: Channel) -> None:
         """A call is over, or the peer's limit moved: serve whoever waits."""
         waiting = self._core.waiting
+        if not waiting:
+            return
         for _ in range(min(len(waiting), channel.capacity)):
             claim = waiting.popleft().claim
             if not claim.done():

@@ -23,8 +23,11 @@ from proxy.errors import (
 )
 from proxy.exchange import Reply
 from proxy.pooling.alarm import sleep
+from proxy.pooling.attempt import Attempt
 from proxy.pooling.balancing import choose
+from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.ejection import is_failure_status
+from proxy.pooling.events import unobserved
 from proxy.pooling.hedging import Hedger
 from proxy.pooling.member import Member, Outcome, discard
 from proxy.pooling.retry import (
@@ -40,9 +43,9 @@ from proxy.pooling.tls import client_context
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from proxy.exchange import Call
+    from proxy.exchange import Begun, Call, Taker
     from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.events import PoolEvents, Sightings
     from proxy.pooling.policy import UpstreamPolicy
     from proxy.timing import Clock
 
@@ -58,7 +61,8 @@ class Cluster:
 
     The protocol ``grpc`` means HTTP/2 channels, ``l4`` a byte stream for each call, any other HTTP/1.1
     connections.
-    Raises OSError (ssl.SSLError included) for an unusable TLS file. `random` draws from [0, 1).
+    Raises OSError (ssl.SSLError included) for an unusable TLS file. `random` draws from [0, 1). `seen` is
+    told what probes see.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Cluster:
         events: PoolEvents,
         protocol: str = "generic",
         random: Callable[[], float] = system_random.random,  # noqa: S311 - spreads load, keeps no secret
+        seen: Sightings = unobserved,
     ) -> None:
         self.name = name
         self._policy = policy
@@ -96,6 +101,8 @@ class Cluster:
             )
             for endpoint in endpoints
         ]
+        for member in self._members:
+            member.seen = seen
         self._refresh()
 
     # ------------------------------------------------------------- lifecycle
@@ -133,6 +140,22 @@ class Cluster:
         if member.ejection.failures:
             member.succeeded()
         return reply
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send `call` without a task where that takes no waiting: see `PromptUpstream`."""
+        if self._needs_care:
+            return None
+        plain = self._plain
+        member = plain[0] if len(plain) == 1 else choose(plain, self._clock.now(), self._random)
+        pool = member.pool
+        if not isinstance(pool, ChannelPool):
+            return None
+        attempt = Attempt(call, taker, member, pool, self._settle)
+        attempt.sent = pool.begin(call, attempt)
+        if attempt.sent is None:
+            return None
+        self._budget.calls += 1
+        return attempt
 
     # ------------------------------------------------------------- for operators
     def readiness(self) -> tuple[bool, str]:

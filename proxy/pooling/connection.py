@@ -17,7 +17,15 @@ import math
 import select
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
-from proxy.errors import BadReply, DeadlineExceeded, ProxyError, ReadTimeout, Reset
+from proxy.errors import (
+    BadReply,
+    DeadlineExceeded,
+    ProxyError,
+    ReaderStalled,
+    ReadTimeout,
+    RequestTimeout,
+    Reset,
+)
 from proxy.exchange import Body, Call, Reply, Stream
 from proxy.pooling.download import Download
 from proxy.pooling.reply_reader import ReplyReader
@@ -75,6 +83,9 @@ class Owner(Protocol):
 
     def streaming(self, connection: Connection) -> None:
         """The exchange in hand turned into a stream."""
+
+    def held_up(self, connection: Connection) -> None:
+        """The reader of the answer in hand takes nothing more for the time being."""
 
     def released(self, connection: Connection) -> None:
         """The exchange is over and was clean: the connection may carry another."""
@@ -150,7 +161,7 @@ class Connection(Aged, Uploading):
         if not isinstance(body, bytes):
             self._transport.write(head)
             if not call.upgrade:
-                self._upload = Upload(body, self._transport, self._upload_ended)
+                self._upload = Upload(body, self._transport, self._upload_ended, now=self._owner.clock.now)
                 self._upload.start()
         elif len(body) <= _SMALL_BODY:
             self._transport.write(head + body)
@@ -183,6 +194,23 @@ class Connection(Aged, Uploading):
     def expire(self, now: float) -> None:
         """End the overdue exchange."""
         self._break(_overdue(self._call, now), "timeout")
+
+    @property
+    def held_up_since(self) -> float:
+        """Since when the client has not taken of its answer, or sent of its request; inf when it keeps up."""
+        download, upload = self._download, self._upload
+        if download is not None:
+            return download.paused_at
+        return upload.fed_at if upload is not None and upload.is_starved else math.inf
+
+    def make_way(self) -> None:
+        """End the exchange in hand, whose client holds others up."""
+        if self._download is None:
+            error: ProxyError = RequestTimeout("the client sent nothing of its request while others waited")
+        else:
+            error = ReaderStalled("the client took nothing of its answer while others waited")
+            self._download.stream.break_off(error)
+        self._break(error, "abandoned")
 
     def close(self, why: Ended) -> None:
         """Close now; an exchange in hand ends with `Reset`."""
@@ -296,6 +324,10 @@ class Connection(Aged, Uploading):
         """The backend's silence counts from now."""
         self._heard_at = self._owner.clock.now()
         self._alarm.arm(self.overdue_at())
+
+    def held_up(self) -> None:
+        """The reader of the answer takes nothing more for the time being."""
+        self._owner.held_up(self)
 
     def _upload_ended(self, error: ProxyError | None) -> None:
         self._upload = None

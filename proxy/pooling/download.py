@@ -33,15 +33,18 @@ class Receiver(Protocol):
     def heard(self) -> None:
         """The backend's silence counts from now."""
 
+    def held_up(self) -> None:
+        """The consumer takes nothing more for the time being."""
+
     def close(self, why: Literal["abandoned"]) -> None:
         """The rest of the answer is not wanted."""
 
 
 class Download:
     """Feeds `stream` from `reader`. `leave_at` is when an abandoned answer must be over; inf while it is
-    read."""
+    read. `paused_at` is since when the consumer has taken nothing; inf while it keeps up."""
 
-    __slots__ = ("_now", "_reader", "_receiver", "_transport", "is_paused", "leave_at", "stream")
+    __slots__ = ("_now", "_reader", "_receiver", "_transport", "leave_at", "paused_at", "stream")
 
     def __init__(
         self, reader: ReplyReader, transport: asyncio.ReadTransport, clock: Clock, receiver: Receiver
@@ -50,10 +53,15 @@ class Download:
         self._transport = transport
         self._now = clock.now
         self._receiver = receiver
-        self.is_paused = False
+        self.paused_at = math.inf
         self.leave_at = math.inf
         bound_receiving(transport)
         self.stream = Stream(self, reader.head.length if reader.head is not None else None)
+
+    @property
+    def is_paused(self) -> bool:
+        """True while the consumer is slow."""
+        return self.paused_at < math.inf
 
     def pump(self) -> None:
         """Pass on what the reader has."""
@@ -65,7 +73,7 @@ class Download:
         if reader.is_complete:
             self.stream.end(reader.trailers)
             if self.is_paused:
-                self.is_paused = False
+                self.paused_at = math.inf
                 self._transport.resume_reading()
 
     def fail(self, error: ProxyError) -> None:
@@ -75,12 +83,13 @@ class Download:
     # ------------------------------------------------------------- Flow
     def pause(self) -> None:
         """The consumer is slow."""
-        self.is_paused = True
+        self.paused_at = self._now()
         self._transport.pause_reading()
+        self._receiver.held_up()
 
     def resume(self) -> None:
         """The consumer has caught up."""
-        self.is_paused = False
+        self.paused_at = math.inf
         self._transport.resume_reading()
         self._receiver.heard()
 
@@ -92,6 +101,6 @@ class Download:
             return
         self.leave_at = self._now() + _LEAVE_S
         if self.is_paused:
-            self.is_paused = False
+            self.paused_at = math.inf
             self._transport.resume_reading()
         self._receiver.heard()

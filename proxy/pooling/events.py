@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ("PoolEvents",)
+__all__ = ("PoolEvents", "Sightings", "unobserved")
 
 
 class PoolEvents(Protocol):
@@ -42,3 +42,17 @@ class PoolEvents(Protocol):
 
     def ejected(self) -> None:
         """An endpoint was taken out of use because calls to it failed."""
+
+
+class Sightings(Protocol):
+    """Told after each health probe; must not fail."""
+
+    def __call__(self, endpoint: str, /, *, is_alive: bool) -> None:
+        """The endpoint (its URL) answered as it should, or could not be reached or did not.
+
+        One that only was too busy to answer in time is not spoken of.
+        """
+
+
+def unobserved(_endpoint: str, /, *, is_alive: bool) -> None:
+    """Nobody listens."""

@@ -7,6 +7,7 @@ speaks gRPC counts as healthy: it answered. With the path ``tcp`` a connection i
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from proxy.exchange import Call, Stream, field
@@ -59,7 +60,9 @@ class GrpcProber(Prober):
         headers = ((b"host", self.authority), (b"content-type", b"application/grpc"))
         now = self.clock.now()
         call = Call(b"POST", path, headers, _EMPTY_MESSAGE, deadline=Deadline(now + self._health.timeout_s))
-        return await channel.send(call, now).reply
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        channel.send(call, now, answer)
+        return await answer
 
     # ------------------------------------------------------------- Owner of the probe's channel
     def has_room(self, channel: Channel) -> None:

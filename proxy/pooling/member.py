@@ -1,7 +1,7 @@
 """One endpoint of a cluster: its pool, its probes, its circuit, and whether calls should go to it.
 
 Owned by a cluster. It joins what the prober sees to what calls experience; `is_plain` says that calls may be
-sent without reserve, and `on_change` runs when that may have changed.
+sent without reserve, and `on_change` runs when that may have changed. `seen` is told what probes see.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from proxy.pooling.balancing import ramp
 from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.dial import Dialer
 from proxy.pooling.ejection import Ejection
+from proxy.pooling.events import unobserved
 from proxy.pooling.grpc_prober import GrpcProber
 from proxy.pooling.health import Health
 from proxy.pooling.http_pool import HttpPool
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Call
     from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.events import PoolEvents
+    from proxy.pooling.events import PoolEvents, Sightings
     from proxy.pooling.policy import UpstreamPolicy
     from proxy.timing import Clock
 
@@ -87,6 +88,7 @@ class Member:
         self._random = random
         self._events = events
         self._on_change = on_change
+        self.seen: Sightings = unobserved
         self._was_away = False
         self._was_usable = True
         self._was_busy = False
@@ -190,6 +192,8 @@ class Member:
 
     # ------------------------------------------------------------- what probes see
     def _probed(self) -> None:
+        if not self.prober.is_late:
+            self.seen(self.endpoint.url, is_alive=not self.prober.why)
         if self.health.state == "up":
             self.pool.keep_warm()
         if self.is_busy != self._was_busy:

@@ -42,6 +42,9 @@ class HttpPoolPolicy(Policy):
     """Span allowed for one dial, TLS included."""
     wait: Duration = 3.0
     """Span a call may wait for a connection to become free."""
+    stall: Duration = 0.5
+    """Span in which a client takes nothing of its answer, or sends nothing of its request, before its
+    connection may be taken from it for a call that finds all `max` in use; the slowest loses it first."""
     queue: int = Field(default=1024, ge=0)
     """Calls that may wait for a connection at once."""
     warm_with: str = Field(default="", pattern=r"^(/\S*)?$")

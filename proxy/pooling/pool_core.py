@@ -48,6 +48,10 @@ class Pooled(Protocol):
     idle_since: float
     uses: int
 
+    @property
+    def held_up_since(self) -> float:
+        """Since when its client has neither taken nor sent what it should; inf when it keeps up."""
+
 
 C = TypeVar("C", bound=Pooled)
 W = TypeVar("W")
@@ -183,6 +187,24 @@ class PoolCore(Generic[C, W]):
         for ticket in over:
             self.waiting.remove(ticket)
         return over
+
+    # ------------------------------------------------------------- slow clients
+    @property
+    def held_up_since(self) -> float:
+        """Since when the slowest client has held up a ticket that nothing else can serve; inf: none does."""
+        is_full = self.total >= self.max or len(self.leased) + self.dialing >= self.lease_limit
+        if not is_full or len(self.waiting) <= self.dialing:
+            return math.inf
+        return min([connection.held_up_since for connection in self.leased], default=math.inf)
+
+    def in_the_way(self, since: float) -> list[C]:
+        """The exchanges to break off, slowest client first: held up since `since`, one for each ticket that
+        waits for more than a dial under way."""
+        if self.held_up_since > since:
+            return []
+        slow = [connection for connection in self.leased if connection.held_up_since <= since]
+        slow.sort(key=lambda connection: connection.held_up_since)
+        return slow[: len(self.waiting) - self.dialing]
 
     # ------------------------------------------------------------- dials
     def make_room(self) -> C | None:

@@ -151,6 +151,9 @@ class Prober:
     def streaming(self, connection: Connection) -> None:
         """Of no interest: only the status counts."""
 
+    def held_up(self, connection: Connection) -> None:
+        """Of no interest: nobody waits for this connection."""
+
     def released(self, connection: Connection) -> None:
         """Of no interest: `_ask` closes it."""
 

@@ -162,6 +162,11 @@ class Stock:
         """A lease will last."""
         self.core.streams.add(connection)
 
+    def held_up(self, connection: Connection) -> None:
+        """A stream is not read; that matters when somebody waits."""
+        if self.core.waiting:
+            self.alarm.arm(self._now() + self._policy.stall)
+
     def released(self, connection: Connection) -> None:
         """A clean connection comes back."""
         now = self._now()
@@ -231,11 +236,20 @@ class Stock:
         coldest = core.make_room()
         if coldest is not None:
             coldest.close("room")
+        self._make_way(now)
         self._start_dials(core.dials_wanted(now))
         if core.dial_at > now:
             self.alarm.arm(core.dial_at)
         if core.must_rest:
             self.alarm.arm(self.upkeep.next_at(now))
+
+    def _make_way(self, now: float) -> None:
+        """Break off what is not read and keeps tickets waiting."""
+        self._is_serving = True
+        for connection in self.core.in_the_way(now - self._policy.stall):
+            connection.make_way()
+        self._is_serving = False
+        self.alarm.arm(self.core.held_up_since + self._policy.stall)
 
     def _start_dials(self, count: int, *, is_spare: bool = False) -> None:
         self.core.dialing += count
@@ -247,6 +261,7 @@ class Stock:
         if wants_warming and not self.core.waiting:
             return True
         self._place(connection)
+        self._dial_for_waiting(self._now())  # more wait than may be dialed for at once
         return False
 
     def _dial_failed(self, error: UpstreamError | None) -> None:
@@ -273,7 +288,7 @@ class Stock:
             connection.close(why)
         self._start_dials(chores.dials, is_spare=True)
         self.serve_waiting()
-        instants = [self.upkeep.next_at(now)]
+        instants = [self.upkeep.next_at(now), core.held_up_since + self._policy.stall]
         instants += [ticket.give_up_at for ticket in core.waiting]
         instants += [connection.overdue_at() for connection in core.leased]
         return min(instants)

@@ -15,7 +15,7 @@ from proxy.errors import RouteNotFound
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from proxy.exchange import Call, Reply
+    from proxy.exchange import Begun, Call, Reply, Taker
     from proxy.pooling.cluster import Cluster
 
 __all__ = ("Transports",)
@@ -49,6 +49,11 @@ class Transports:
         if cluster is None:
             raise RouteNotFound(f"this upstream has no {'gRPC' if call.is_grpc else 'HTTP'} endpoint")
         return cluster.exchange(call)
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send a gRPC `call` without a task where that takes no waiting: see `PromptUpstream`."""
+        cluster = self._grpc if call.is_grpc else None
+        return None if cluster is None else cluster.begin(call, taker)
 
     async def start(self) -> None:
         """Begin to probe the endpoints; does not wait for them."""

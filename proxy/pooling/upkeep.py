@@ -54,6 +54,11 @@ class Aged:
         self.retire_at = math.inf
         self.uses = 0
 
+    @property
+    def held_up_since(self) -> float:
+        """Since when its client has neither taken nor sent what it should; inf when it keeps up."""
+        return math.inf
+
 
 C = TypeVar("C", bound=Aged)
 W = TypeVar("W")

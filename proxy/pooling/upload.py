@@ -10,6 +10,7 @@ everything.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from proxy.kernel_buffers import bound_sending
@@ -24,14 +25,19 @@ if TYPE_CHECKING:
 __all__ = ("Upload", "Uploading")
 
 
+def _never() -> float:
+    return math.inf
+
+
 class Upload:
     """Passes `body` to `transport`: in chunks when its length is unknown, without framing when `is_raw`.
 
     `sent` counts the bytes that were taken from the body: then it cannot be sent again. `is_starved` says
-    that the client, not the backend, is the one to wait for.
+    that the client, not the backend, is the one to wait for; `fed_at` is when it sent something last (inf
+    without a clock).
     """
 
-    __slots__ = ("_body", "_is_chunked", "_on_end", "_transport", "is_starved", "sent")
+    __slots__ = ("_body", "_is_chunked", "_now", "_on_end", "_transport", "fed_at", "is_starved", "sent")
 
     def __init__(
         self,
@@ -40,11 +46,14 @@ class Upload:
         on_end: Callable[[ProxyError | None], None],
         *,
         is_raw: bool = False,
+        now: Callable[[], float] = _never,
     ) -> None:
         self._body = body
         self._transport = transport
         self._is_chunked = body.length is None and not is_raw
         self._on_end = on_end
+        self._now = now
+        self.fed_at = now()
         self.sent = 0
         self.is_starved = True
 
@@ -77,6 +86,7 @@ class Upload:
     # ------------------------------------------------------------- Sink of the body
     def write(self, data: bytes) -> None:
         """Send `data`; to nobody when the connection is about to say that it is lost."""
+        self.fed_at = self._now()
         self.sent += len(data)
         if not self._transport.is_closing():
             self._transport.write(encode_chunk(data) if self._is_chunked else data)

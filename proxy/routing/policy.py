@@ -17,10 +17,36 @@ from pydantic import AfterValidator, Field
 
 from proxy.config.fields import Duration, Policy
 
-__all__ = ("Kind", "PathPattern", "Route", "RouteMatchPolicy", "RoutePolicy", "Rule", "check_pattern")
+__all__ = (
+    "CodecName",
+    "Kind",
+    "PathPattern",
+    "Route",
+    "RouteMatchPolicy",
+    "RoutePolicy",
+    "Rule",
+    "check_pattern",
+)
 
 Kind = Literal["infer", "stream", "metadata", "health", "control", "other"]
 """What a call is for: it decides what may be done with it (batched, cached, retried, shed first)."""
+
+CodecName = Literal[
+    "auto",
+    "off",
+    "kserve_v1",
+    "open_inference",
+    "tf_serving",
+    "tf_serving_examples",
+    "torchserve",
+    "mlflow",
+    "openai_embeddings",
+    "openai_completions",
+    "tei_embed",
+    "tei_predict",
+    "tei_rerank",
+]
+"""What an operator may say of a route's bodies; names of codecs (`batching.codecs`)."""
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -40,8 +66,9 @@ class Route:
 
     `rules` must all match: an operator's rule says where a call goes, its protocol's says what it is.
     `name` is the metric label. `codec` names the batching codec, None when calls of this route are never
-    merged. `idempotent` says that sending a call twice does no harm. `timeout_s` is the longest a call may
-    take in all (infinite: the upstream's own timeouts decide).
+    merged. `model_at` is set where a gRPC message names the model: the field numbers that lead to its name,
+    outermost first. `idempotent` says that sending a call twice does no harm. `timeout_s` is the longest a
+    call may take in all (infinite: the upstream's own timeouts decide).
     """
 
     name: str
@@ -50,6 +77,7 @@ class Route:
     kind: Kind
     rules: tuple[Rule, ...]
     codec: str | None = None
+    model_at: tuple[int, ...] = ()
     idempotent: bool = False
     timeout_s: float = math.inf
 
@@ -104,3 +132,7 @@ class RoutePolicy(Policy):
     timeout: Duration | None = None
     """Longest span per call, from its first byte in to its last byte out; none: the upstream's timeouts
     decide."""
+    codec: CodecName = "auto"
+    """How POSTs of this route are merged: `auto` as the upstream's protocol says, `off` not at all, or by the
+    form of their bodies, for paths of one's own. `openai_completions` is never chosen by itself: a server
+    that samples may draw other texts for a batch."""

@@ -24,5 +24,8 @@ class StreamPolicy(Policy):
     """`on`: encode streamed text (zstd, br or gzip, as the client accepts) that is not encoded already."""
     heartbeat: Duration = 0.0
     """Silence after which an event stream gets a comment that keeps its connection alive; 0s: never."""
+    loading_heartbeat: Duration = 0.0
+    """Wait for a model's load after which an event stream's reader is told 200 and gets comments at this rate
+    until the answer begins; an error then comes as a last event. 0s: never, the status tells the truth."""
     error_event: bool = False
     """Tell the reader of an event stream in a last event why it breaks off; its connection is then closed."""

@@ -17,9 +17,9 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ReaderStalled
-from proxy.kernel_buffers import bound_sending, unacknowledged
+from proxy.kernel_buffers import FOR_ALL, FOR_THE_FAST, bound_sending, unacknowledged
+from proxy.stall import StallJudge
 from proxy.streaming.chunking import ChunkSizer
-from proxy.streaming.flow import StallJudge
 
 if TYPE_CHECKING:
     from proxy.errors import ProxyError
@@ -30,6 +30,7 @@ __all__ = ("Relay",)
 
 # Above this size the copy that joins a chunk and its frame costs more than a gathering write.
 _ONE_BUFFER: Final = 16 * 1024
+_FAST: Final = 200e6  # bytes per second; such a reader may have more in the kernel
 
 
 class Relay:
@@ -45,6 +46,7 @@ class Relay:
         "_held",
         "_held_at",
         "_is_chunked",
+        "_is_fast",
         "_is_finished",
         "_judge",
         "_sizer",
@@ -72,6 +74,7 @@ class Relay:
         self._is_chunked = is_chunked
         self._takes_trailers = takes_trailers
         self._stall_s = min(stall_s, body.stall_s)
+        self._is_fast = False
         self._is_finished = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sizer: ChunkSizer | None = None
@@ -144,6 +147,9 @@ class Relay:
             self._sizer = ChunkSizer(body.chunk)
         self._sizer.taken(self._held, self._clock.now() - self._held_at)
         body.chunk = self._sizer.size
+        if self._is_fast != (self._sizer.bandwidth > _FAST):
+            self._is_fast = not self._is_fast
+            bound_sending(self._transport, FOR_THE_FAST if self._is_fast else FOR_ALL)
         self._held = 0
         if not self._is_finished:
             body.go_on()

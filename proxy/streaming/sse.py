@@ -9,7 +9,7 @@ that. A scanner only counts the events that are complete, and knows whether the 
 events: the one place where a comment or an error event of our own may stand without tearing another one
 apart.
 
-Nearly every piece of a real model's stream is one whole event with LF line ends. That case is two
+Nearly every piece of a real model's stream is one whole event with LF line ends. That case is three
 comparisons and a count. In all others the last three bytes of the previous piece are looked at again,
 because the two line ends of an empty line may be in two pieces. CR LF is one line end also when it is
 split.
@@ -23,9 +23,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from proxy.exchange import Headers
+    from proxy.exchange import Call, Headers
 
-__all__ = ("COMMENT", "LineScanner", "Scanner", "SseScanner", "error_event", "media_type", "scanner_for")
+__all__ = (
+    "COMMENT",
+    "LineScanner",
+    "Scanner",
+    "SseScanner",
+    "asks_for_events",
+    "error_event",
+    "media_type",
+    "scanner_for",
+)
 
 COMMENT: Final = b": waiting\n\n"
 """Says that the connection lives; no client shows it to anybody."""
@@ -58,6 +67,8 @@ class SseScanner:
 
     def feed(self, data: bytes) -> int:
         """The number of events that end in `data` (not empty)."""
+        if self.is_between and not self._ends_with_cr and data.endswith(b"\n\n") and b"\r" not in data:
+            return data.count(b"\n\n")
         if self._ends_with_cr and data.startswith(b"\n"):
             data = data[1:]
         text = self._tail + data if self._tail else data
@@ -100,6 +111,26 @@ def scanner_for(media: bytes) -> Scanner | None:
     if media == b"text/event-stream":
         return SseScanner()
     return LineScanner() if media in _LINES else None
+
+
+class _Wish(msgspec.Struct):
+    stream: bool = False
+
+
+_wish: Final = msgspec.json.Decoder(_Wish).decode
+
+
+def asks_for_events(call: Call) -> bool:
+    """Whether `call` wants an event stream: it accepts one, or its JSON body says ``"stream": true``."""
+    accept = call.header(b"accept")
+    if accept is not None and b"text/event-stream" in accept.lower():
+        return True
+    if not isinstance(call.body, bytes):
+        return False
+    try:
+        return _wish(call.body).stream
+    except msgspec.DecodeError:
+        return False
 
 
 def error_event(reason: str, message: str) -> bytes:

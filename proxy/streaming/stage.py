@@ -67,8 +67,27 @@ class Stage:
         self._source = source
         self.out.stall_s = source.stall_s
         self.out.chunk = source.chunk
-        self._arm()
+        if self._timer is None:
+            self._arm()
+        if self.out.is_paused:
+            source.hold(1)
         source.attach(self)
+
+    def wait(self) -> None:
+        """There will be a source; until then only heartbeats pass."""
+        self._feed(COMMENT)
+        self._arm()
+
+    def say(self, data: bytes) -> None:
+        """There will be no source, because `data` is all there is."""
+        self._cancel_timer()
+        self._feed(data)
+        self.out.end()
+
+    def give_up(self, error: ProxyError) -> None:
+        """There will be no source, because of `error`."""
+        self._cancel_timer()
+        self._end(error)
 
     # ------------------------------------------------------------- Sink of the source
     def write(self, data: bytes) -> None:
@@ -90,12 +109,7 @@ class Stage:
             self.out.end(source.trailers)
             return
         source.abandon()
-        if self._tells and self._scanner is not None:
-            # An event that was torn in two ends here: an empty line keeps its half from swallowing ours.
-            self._feed((b"" if self._scanner.is_between else b"\n\n") + error_event(error.reason, str(error)))
-            self._feed_rest()
-            self.out.has_last_word = True
-        self.out.fail(error)
+        self._end(error)
 
     # ------------------------------------------------------------- Flow of `out`
     def pause(self) -> None:
@@ -116,6 +130,14 @@ class Stage:
             source.abandon(self.out.left_because)
 
     # ------------------------------------------------------------- internals
+    def _end(self, error: ProxyError) -> None:
+        if self._tells and self._scanner is not None:
+            # An event that was torn in two ends here: an empty line keeps its half from swallowing ours.
+            self._feed((b"" if self._scanner.is_between else b"\n\n") + error_event(error.reason, str(error)))
+            self._feed_rest()
+            self.out.has_last_word = True
+        self.out.fail(error)
+
     def _feed(self, data: bytes) -> None:
         self.out.feed(data if self._encoder is None else self._encoder.feed(data))
 

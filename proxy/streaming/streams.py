@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.exchange import Stream
 from proxy.streaming.compression import choose_coding, encoded_headers, encoder, may_encode
+from proxy.streaming.early import EarlyAnswer
 from proxy.streaming.flow import high_water
 from proxy.streaming.meter import EventMeter, Meter
-from proxy.streaming.sse import SseScanner, media_type, scanner_for
+from proxy.streaming.sse import SseScanner, asks_for_events, media_type, scanner_for
 from proxy.streaming.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterable
 
-    from proxy.exchange import Call, Ledger, Reply, Stream
+    from proxy.exchange import Call, Ledger, Reply
     from proxy.streaming.policy import StreamPolicy
     from proxy.telemetry.metrics import StreamRecorder
     from proxy.timing import Clock
@@ -31,7 +34,7 @@ _NO_BUFFERING = (b"X-Accel-Buffering", b"no")
 class Streams:
     """Opens bodies under `policy` (by model name) and within the budget of `ledger`."""
 
-    __slots__ = ("_clock", "_ledger", "_open", "_policy", "_record")
+    __slots__ = ("_awaited", "_clock", "_ledger", "_open", "_policy", "_record")
 
     def __init__(
         self, policy: Callable[[str], StreamPolicy], record: StreamRecorder, clock: Clock, ledger: Ledger
@@ -41,6 +44,7 @@ class Streams:
         self._clock = clock
         self._ledger = ledger
         self._open: set[Meter] = set()
+        self._awaited: set[asyncio.Task[Reply]] = set()
 
     # ------------------------------------------------------------- for the pipeline
     def request(self, body: Stream, model: str) -> None:
@@ -52,12 +56,7 @@ class Streams:
         """`reply`, to `call`, is to be passed on as it comes: may change its headers and its body."""
         policy = self._policy(model)
         media = media_type(reply.headers)
-        meter = EventMeter(body, self._record, self._closed, self._clock.now)
-        meter.begin(model, call.started_at, scanner_for(media))
-        self._meter(meter)
-        self._bound(body, policy)
-        body.stall_s = policy.stall
-        body.chunk = policy.chunk
+        self._measure(call, model, body, media)
         is_events = media == b"text/event-stream"
         if is_events and reply.header(b"x-accel-buffering") is None:
             reply.headers = (*reply.headers, _NO_BUFFERING)
@@ -80,6 +79,26 @@ class Streams:
             reply.body = stage.out
             stage.start(body)
 
+    def may_begin_early(self, call: Call, model: str) -> bool:
+        """Whether the answer to `call` may begin while `model` is being loaded."""
+        return self._policy(model).loading_heartbeat > 0 and asks_for_events(call)
+
+    async def begin_early(self, call: Call, model: str, work: Coroutine[None, None, Reply]) -> Reply:
+        """The answer that `work` brings, or one that begins before it; raises what `work` raises by then."""
+        policy, clock = self._policy(model), self._clock
+        span_s = policy.loading_heartbeat
+        stage = Stage(clock, scanner=SseScanner(), heartbeat_s=span_s, tells_errors=True)
+        self._bound(stage.out, policy)
+        stage.out.stall_s = policy.stall
+
+        def begun(reply: Reply, body: Stream) -> None:
+            self._measure(call, model, body, media_type(reply.headers))
+
+        reply = await EarlyAnswer(work, stage, begun, self._awaited).reply(clock, span_s)
+        if isinstance(reply.body, Stream) and reply.body is not stage.out:
+            self.reply(call, model, reply, reply.body)
+        return reply
+
     # ------------------------------------------------------------- for the metrics
     def paused(self) -> Iterable[tuple[tuple[str], float]]:
         """The number of producers that wait, by direction."""
@@ -88,6 +107,15 @@ class Streams:
             yield (direction,), len(waiting)
 
     # ------------------------------------------------------------- internals
+    def _measure(self, call: Call, model: str, body: Stream, media: bytes) -> None:
+        policy = self._policy(model)
+        meter = EventMeter(body, self._record, self._closed, self._clock.now)
+        meter.begin(model, call.started_at, scanner_for(media))
+        self._meter(meter)
+        self._bound(body, policy)
+        body.stall_s = policy.stall
+        body.chunk = policy.chunk
+
     def _bound(self, body: Stream, policy: StreamPolicy) -> None:
         high = high_water(policy.high_water, self._ledger.limit, len(self._open) + 1)
         body.limit(high, high // 4)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ("BatchRecorder", "LoadRecorder", "Metrics", "PoolRecorder", "Sampler", "StreamRecorder")
 
+_CODES = {status: str(status) for status in range(100, 600)}
+
 Labels = tuple[str, ...]
 Sampler = Callable[[], Iterable[tuple[Labels, float]]]
 """Reads a gauge at every scrape: (label values in catalogue order, value) pairs; equal labels add up."""
@@ -133,7 +135,7 @@ class PoolRecorder:
 
     def answered(self, status: int, span_s: float) -> None:
         """The upstream answered `status` in `span_s` seconds (to the head, for a stream)."""
-        self._series.codes[str(status) if 100 <= status <= 599 else OTHER] += 1
+        self._series.codes[_CODES.get(status, OTHER)] += 1
         self._series.duration.observe(span_s)
 
 

@@ -77,6 +77,36 @@ async def stopped(admin: str, http: aiohttp.ClientSession) -> None:
         assert reply.status == 202
 
 
+async def test_a_restarted_backend_is_asked_again_although_nobody_called_it_meanwhile(
+    backend: DemoServer, config: str
+) -> None:
+    probes = "upstreams.model.health.every=50ms"
+    async with aiohttp.ClientSession() as http, pillion("-c", config, "--set", probes) as sidecar:
+        await became(http, sidecar.admin, 200)
+        await predict(http, sidecar.url, IMAGES[0])
+        assert (await predict(http, sidecar.url, IMAGES[0]))[0].startswith("pillion; hit")
+        port = int(backend.url.rpartition(":")[2])
+        await backend.close()
+        await became(http, sidecar.admin, 503)
+        assert (await predict(http, sidecar.url, IMAGES[0]))[0].startswith("pillion; hit")
+        restarted = await start(DemoOptions(), "127.0.0.1", port)
+        try:
+            await became(http, sidecar.admin, 200)
+            assert "fwd=uri-miss" in (await predict(http, sidecar.url, IMAGES[0]))[0]
+        finally:
+            await restarted.close()
+
+
+async def became(http: aiohttp.ClientSession, admin: str, status: int) -> None:
+    """Return once the proxy's readiness is answered with `status`."""
+    for _ in range(500):
+        async with http.get(f"{admin}/readyz") as reply:
+            if reply.status == status:
+                return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"readiness never became {status}")
+
+
 async def test_operators_see_and_purge(backend: DemoServer, config: str) -> None:
     async with aiohttp.ClientSession() as http, pillion("-c", config) as sidecar:
         for _ in range(3):

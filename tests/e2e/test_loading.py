@@ -25,13 +25,15 @@ BODY = {"instances": [[1, 2]]}
 
 
 @asynccontextmanager
-async def served(path: Path, loading: str, rest: str = "") -> AsyncIterator[tuple[DemoServer, Sidecar]]:
+async def served(
+    path: Path, loading: str, rest: str = "", protocol: str = "kserve-v1"
+) -> AsyncIterator[tuple[DemoServer, Sidecar]]:
     """A demo server with three cold models, and a proxy with this `loading` section in front of it."""
     backend = await start(DemoOptions(models=MODELS))
     config = path / "pillion.yaml"
     config.write_text(
         f"version: 1\n"
-        f"upstreams: {{model: {{protocol: kserve-v1, http: ['{backend.url}']}}}}\n"
+        f"upstreams: {{model: {{protocol: {protocol}, http: ['{backend.url}']}}}}\n"
         f"loading: {{{loading}, control: {{every: 50ms}}}}\n{rest}"
     )
     try:
@@ -90,6 +92,19 @@ async def test_who_cannot_be_served_in_time_is_told_when_or_gets_a_fallback(tmp_
         assert (late.status, late.headers["Retry-After"]) == (503, "60")
         instead = await ask(client, sidecar, "c", **{"X-Request-Timeout": "5s"})
         assert (instead.status, instead.headers["X-Model-Fallback"]) == (200, "a")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "path"),
+    [("openai", "/v1/chat/completions"), ("ollama", "/v1/completions"), ("ollama", "/api/chat")],
+)
+async def test_a_model_named_in_the_body_is_loaded(tmp_path: Path, protocol: str, path: str) -> None:
+    async with served(tmp_path, "mode: demand", protocol=protocol) as (backend, sidecar):
+        async with aiohttp.ClientSession() as client:
+            asked = {"model": "a", "messages": []}
+            async with client.post(f"{sidecar.url}{path}", json=asked) as answer:
+                await answer.read()
+        assert backend.service.repository.slots["a"].state == "READY", "whatever it answered"
 
 
 async def test_a_restarted_backend_is_noticed_by_its_answers(tmp_path: Path) -> None:

@@ -221,3 +221,82 @@ def test_an_item_is_the_same_question_alone_unless_company_changes_its_type(aske
             assert item.keys == [key]
         else:
             assert item.keys != [key]
+
+
+# ------------------------------------------------------------- what is remembered
+PIECES = [
+    b'"id":"a"',
+    b'"id" : "b"',
+    b'"id":""',
+    b'"id":7',
+    b'"id":"\\u0041"',
+    b'"i\\u0064":"a"',
+    b'"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1]}]',
+    b'"inputs":[{"name":"x","shape":[2,1],"datatype":"FP32","data":[1,2]}]',
+    b'"inputs":[{"name":"id","shape":[1,1],"datatype":"BYTES","data":["id"]}]',
+    b'"parameters":{"id":"a"}',
+    b'"parameters":{"a":"}"}',
+    b'"outputs":[]',
+    b'"',
+    b"{",
+    b"",
+]
+
+
+@st.composite
+def hostile_bodies(draw: DrawFn) -> bytes:
+    """Bodies that are documents or nearly so, ids in all places."""
+    joint = draw(st.sampled_from([b",", b", ", b" ,"]))
+    opening, closing = draw(st.sampled_from([(b"{", b"}"), (b"{ ", b" }"), (b"", b"}"), (b"{", b"")]))
+    pieces = draw(st.lists(st.sampled_from(PIECES), max_size=4))
+    return opening + joint.join(pieces) + closing
+
+
+def outcome_of(interpreter: Interpreter, body: bytes, head: object = None) -> tuple[list[bytes], bytes] | str:
+    call = Call(b"POST", b"/v2/models/m/infer", (), body)
+    call.head = head
+    try:
+        found = interpreter.read(call, body, SUBJECT, POLICY, b"")
+    except MergeRefused as refusal:
+        return refusal.why
+    interpreter.note(call, SUBJECT, POLICY, found)
+    return found.keys, found.ident
+
+
+SUBJECT = Match(Route("r", "u", "open-inference", "infer", (), "open_inference"), "m")
+POLICY = policy()
+
+
+@given(st.lists(hostile_bodies(), min_size=1, max_size=8))
+def test_what_was_understood_before_changes_nothing(bodies: list[bytes]) -> None:
+    experienced, head = an_interpreter(), object()
+    for body in bodies:
+        fresh = Interpreter(field_rules, CODECS, {})  # echoes no id, so it cuts none off
+        expected = outcome_of(fresh, body)
+        assert outcome_of(experienced, body, head) == expected
+        call = Call(b"POST", b"/v2/models/m/infer", (), body)
+        call.head = head
+        again = experienced.again(call, body, SUBJECT, POLICY, b"")
+        if again is not None:
+            assert (again.keys, again.ident) == expected
+
+
+@given(PAIRS)
+def test_a_repeated_head_is_held_to_everything_else(pair: tuple[Asked, Asked]) -> None:
+    one = pair[0]
+    interpreter, head = an_interpreter(), object()
+    body, their_body = (msgspec.json.encode(asked[_DOCUMENT]) for asked in pair)
+    match = Match(Route("r", "u", one[0], "infer", (), one[0]), one[1], one[2])
+    call = Call(b"POST", b"/p", (), body)
+    call.head = head
+    try:
+        found = interpreter.read(call, body, match, POLICY, one[-1])
+    except MergeRefused:
+        assume(condition=False)
+    interpreter.note(call, match, POLICY, found)
+    assert interpreter.again(call, body, match, POLICY, one[-1]) is found
+    assert interpreter.again(call, body, Match(match.route, one[1], one[2]), POLICY, one[-1]) is None
+    assert interpreter.again(call, body, match, policy(ttl=1.0), one[-1]) is None
+    assert interpreter.again(call, body, match, POLICY, b"another") is None
+    if body != their_body:
+        assert interpreter.again(call, their_body, match, POLICY, one[-1]) is None

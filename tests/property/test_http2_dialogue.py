@@ -17,6 +17,7 @@ from proxy.http2 import events as ours
 from proxy.http2.blocks import BlockWriter
 from proxy.http2.limits import Limits
 from proxy.http2.session import ClientSession, ServerSession, Session
+from tests.support.http2_events import apart
 
 WRITER = BlockWriter()
 HOST = ((b"host", b"a"),)
@@ -73,7 +74,7 @@ class H2Side:
 def _take(session: Session, data: bytes, bodies: dict[int, bytes]) -> list[int]:
     """Collect bodies and give their windows back; the streams that ended with the trailers."""
     ended = []
-    for event in session.receive(data, now=0.0):
+    for event in apart(session.receive(data, now=0.0)):
         if isinstance(event, ours.DataReceived):
             bodies[event.stream_id] = bodies.get(event.stream_id, b"") + event.data
             session.credit(event.stream_id, len(event.data))

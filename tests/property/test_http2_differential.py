@@ -21,6 +21,7 @@ from proxy.http2 import events as ours
 from proxy.http2 import frames as f
 from proxy.http2.limits import Limits
 from proxy.http2.session import ServerSession
+from tests.support.http2_events import apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -156,7 +157,7 @@ def _theirs(connection: h2.connection.H2Connection, wire: bytes) -> list[Fact]:
 
 def _ours(session: ServerSession, wire: bytes) -> list[Fact]:
     facts: list[Fact] = []
-    for event in session.receive(wire, now=0.0):
+    for event in apart(session.receive(wire, now=0.0)):
         match event:
             case ours.RequestReceived():
                 facts.append(("request", event.stream_id))

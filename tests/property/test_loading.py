@@ -119,7 +119,39 @@ class PlannerMachine(RuleBasedStateMachine):
             self.planner.backend.loaded(name, self.now, seconds)
             self.act()
 
-    @rule(name=models, kind=st.sampled_from(["refused", "missing", "memory", "unreachable"]))
+    @rule(name=models, is_loaded=st.booleans(), is_listed=st.booleans())
+    def reply_is_lost(self, name: str, is_loaded: bool, is_listed: bool) -> None:
+        """Whether the load was done, and whether the backend lists its models, is anybody's guess."""
+        if self.backend[name] == "loading":
+            self.backend[name] = "ready" if is_loaded and is_listed else "unloaded"
+            self.planner.backend.load_failed(name, self.now, Failure("unreachable"))
+            if is_listed:
+                self.reconcile()
+            else:
+                self.planner.backend.silent(self.now)
+                self.act()
+
+    @rule(name=models, is_loaded=st.booleans())
+    def unload_fails(self, name: str, is_loaded: bool) -> None:
+        """A load that was given up may have come to its end meanwhile; the next listing tells."""
+        if self.backend[name] == "unloading":
+            is_cancelled = self.planner.state.slot(name).is_cancelled
+            self.backend[name] = "ready" if is_loaded or not is_cancelled else "unloaded"
+            self.planner.backend.unload_failed(name, self.now, "busy", is_final=False)
+            self.reconcile()
+
+    @rule(name=models, is_load=st.booleans())
+    def someone_else_acts(self, name: str, is_load: bool) -> None:
+        """Loads what fits, or unloads what is not in use."""
+        held = sum(SIZES[each] for each, state in self.backend.items() if state != "unloaded")
+        is_alone = name not in "ab" or self.backend["b" if name == "a" else "a"] == "unloaded"
+        if is_load and self.backend[name] == "unloaded" and held + SIZES[name] <= BUDGET and is_alone:
+            self.backend[name] = "ready"
+        elif not is_load and self.backend[name] == "ready" and not self.running[name]:
+            self.backend[name] = "unloaded"
+        self.reconcile()
+
+    @rule(name=models, kind=st.sampled_from(["refused", "missing", "memory"]))
     def load_fails(self, name: str, kind: Any) -> None:  # noqa: ANN401 - one of a literal
         if self.backend[name] == "loading":
             self.backend[name] = "unloaded"
@@ -154,7 +186,7 @@ class PlannerMachine(RuleBasedStateMachine):
         for name in NAMES:
             if self.backend[name] == "loading":
                 self.backend[name] = "unloaded"
-                self.planner.backend.load_failed(name, self.now, Failure("unreachable"))
+                self.planner.backend.load_failed(name, self.now, Failure("refused"))
             if self.backend[name] == "ready":
                 self.backend[name] = "unloaded"
                 self.running[name] = 0

@@ -4,57 +4,31 @@ One MLServer with its two models serves the whole module; each request goes stra
 ``pillion serve`` process, from 64 clients at once, so that most of what Pillion sends are merged batches.
 """
 
-import json
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
+from tritonclient.http import InferInput, InferRequestedOutput
+from tritonclient.http.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
-from proxy.demo.client import get, post
+from proxy.demo.client import get
 from proxy.demo.models import sample_images
 from proxy.demo.run import drive
 from tests.support.mlserver import FOREST, LOGISTIC, infer_body, mlserver, train
+from tests.support.parity import Call, Pair
 from tests.support.sidecar import pillion
 
 if TYPE_CHECKING:
     from pathlib import Path
-from typing import Any
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
-Call = tuple[str, bytes]
-"""Path and body of a POST."""
-
 CLIENTS = 64
 IMAGES = [image for image, _ in sample_images()]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The server's own URL and the proxy's."""
-
-    direct: str
-    proxied: str
-
-    async def answers(self, calls: list[Call]) -> list[tuple[int, Any]]:
-        """The answers to these POSTs through the proxy, each of which equals the direct one."""
-        direct = []
-        for path, body in calls:  # on fresh connections: after a 500 the server closes without a word
-            direct += (await drive(self.direct, [post(self.direct, path, body)], 1)).answers
-        through = await drive(self.proxied, [post(self.proxied, *call) for call in calls], CLIENTS)
-        proxied = [(status, document(body)) for status, body in through.answers]
-        assert proxied == [(status, document(body)) for status, body in direct]
-        return proxied
-
-
-def document(body: bytes) -> object:
-    """The answer's content, each number as it is written."""
-    try:
-        return json.loads(body, parse_float=str, parse_int=str)
-    except ValueError:
-        return body
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -65,7 +39,7 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
         mlserver(train(folder)) as server,
         pillion("--upstream", server.url, "--protocol", "open-inference") as proxied,
     ):
-        yield Pair(server.url, proxied.url)
+        yield Pair(server.url, proxied.url, CLIENTS)
 
 
 def infer(model: str, rows: list[list[int]], identity: str) -> Call:
@@ -113,3 +87,43 @@ async def test_what_is_not_inference_is_passed_through(pair: Pair, path: str) ->
     answers = [(await drive(url, [get(url, path)], 1)).answers for url in (pair.direct, pair.proxied)]
     assert answers[0] == answers[1]
     assert answers[0][0][0] == 200
+
+
+async def test_tritons_own_client_in_json(pair: Pair) -> None:
+    direct = [await infer_one(pair.direct, number) for number in range(8)]
+    async with InferenceServerClient(pair.proxied.removeprefix("http://"), conn_limit=200) as client:
+        proxied = await asyncio.gather(*(ask_with(client, number) for number in range(200)))
+    assert proxied[:8] == direct
+    assert [ident for ident, _ in proxied] == [f"call-{number}" for number in range(200)]
+
+
+async def test_tritons_own_client_with_binary_tensors_gets_the_servers_refusal(pair: Pair) -> None:
+    refusals = []
+    for url in (pair.direct, pair.proxied):
+        with pytest.raises(InferenceServerException) as refusal:
+            await infer_one(url, 1, binary=True)
+        refusals.append(str(refusal.value))
+    assert refusals[0] == refusals[1]
+
+
+async def infer_one(url: str, number: int, *, binary: bool = False) -> tuple[str, list[Any]]:
+    async with InferenceServerClient(url.removeprefix("http://")) as client:
+        return await ask_with(client, number, binary=binary)
+
+
+async def ask_with(
+    client: InferenceServerClient, number: int, *, binary: bool = False
+) -> tuple[str, list[Any]]:
+    """The id and the labels of one call's answer, for one to three rows."""
+    rows = np.array(IMAGES[number % 90 : number % 90 + 1 + number % 3], dtype=np.float32)
+    tensor = InferInput("image", list(rows.shape), "FP32")
+    tensor.set_data_from_numpy(rows, binary_data=binary)
+    outputs = [InferRequestedOutput("predict", binary_data=binary)]
+    # MLServer reads no JSON without its media type, and the client no error that is compressed.
+    fields = {"Accept-Encoding": "identity"} | ({} if binary else {"Content-Type": "application/json"})
+    found = await client.infer(
+        LOGISTIC, [tensor], outputs=outputs, request_id=f"call-{number}", headers=fields
+    )
+    labels = found.as_numpy("predict")
+    assert labels is not None
+    return found.get_response()["id"], labels.tolist()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from typing import TYPE_CHECKING
 
 import aiohttp
+import grpc
 import pytest
 import pytest_asyncio
+from grpc import aio
 
 from proxy.demo.models import sample_images
+from proxy.loading.control.protobuf import encode
 from tests.support.mlserver import FOREST, LOGISTIC, MLServer, infer_body, mlserver, train
 from tests.support.sidecar import pillion
 
@@ -109,3 +113,45 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
             return
         await asyncio.sleep(0.1)
     raise TimeoutError
+
+
+def infer_message(model: str) -> bytes:
+    """A ModelInferRequest for one image."""
+    image = ROWS[0]
+    pixels = encode((6, struct.pack(f"<{len(image)}f", *image)))
+    tensor = encode((1, "image"), (2, "FP32"), (3, bytes((1, len(image)))), (5, pixels))
+    return encode((1, model), (5, tensor))
+
+
+async def test_grpc_calls_wait_for_their_model_too(server: MLServer, tmp_path: Path) -> None:
+    config = tmp_path / "pillion.yaml"
+    config.write_text(
+        "version: 1\n"
+        "server: {grpc: {listen: '127.0.0.1:0'}}\n"
+        f"upstreams: {{model: {{protocol: open-inference, http: ['{server.url}'], grpc: ['{server.grpc}']}}}}\n"
+        f"loading: {{mode: demand, control: {{every: 200ms}}, models: {{{LOGISTIC}: {{load_time: 60s}}}}}}\n"
+    )
+    method = "/inference.GRPCInferenceService/ModelInfer"
+    async with aiohttp.ClientSession() as client, pillion("-c", str(config)) as sidecar:
+        await until_managed(client, sidecar.admin)
+        for model in (FOREST, LOGISTIC):
+            async with client.post(f"{sidecar.admin}/models/{model}/unload") as answer:
+                await answer.read()
+        await until_unloaded(client, server)
+        async with aio.insecure_channel(sidecar.grpc) as channel:
+            infer = channel.unary_unary(method)
+            assert await infer(infer_message(FOREST))
+            with pytest.raises(aio.AioRpcError) as caught:
+                await infer(infer_message(LOGISTIC), timeout=5)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            trailers = dict(caught.value.trailing_metadata() or ())
+            assert trailers["grpc-retry-pushback-ms"] == "60000"
+            await until(lambda: _is_loaded(client, server, LOGISTIC))
+            assert await infer(infer_message(LOGISTIC)), "the load went on"
+            async with client.post(f"{server.url}/v2/repository/models/{FOREST}/unload") as answer:
+                assert answer.status == 200
+            assert await infer(infer_message(FOREST)), "somebody unloaded it behind our back"
+
+
+async def _is_loaded(client: aiohttp.ClientSession, server: MLServer, model: str) -> bool:
+    return (await states(client, server))[model] == "READY"

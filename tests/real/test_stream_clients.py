@@ -14,6 +14,7 @@ from proxy.demo.options import DemoOptions
 from proxy.demo.server import start
 from tests.support.backend import backend
 from tests.support.stage import stage
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +29,15 @@ pytestmark = [
 
 WORDS = "a caf\u00e9 \u2603 streams its tokens one by one"
 CHAT = {"model": "parrot", "messages": [{"role": "user", "content": WORDS}], "stream": True}
+NODE_LEAVES = """
+const controller = new AbortController();
+const answer = await fetch(process.argv[1], {method: "POST", body: process.argv[2], signal: controller.signal});
+await answer.body.getReader().read();
+controller.abort();
+console.log("left");
+await new Promise((resolve) => process.stdin.on("data", resolve));  // still running: the connection is what ended
+process.exit(0);
+"""
 NODE = """
 const answer = await fetch(process.argv[1], {method: "POST", headers: {"Content-Type": "application/json"},
   body: process.argv[2]});
@@ -77,6 +87,37 @@ async def breaking(**stream: object) -> AsyncIterator[Stage]:
         yield front
 
 
+@asynccontextmanager
+async def endless(**stream: object) -> AsyncIterator[tuple[Stage, asyncio.Event]]:
+    """A stream that goes on until its reader leaves; the event says that the backend has lost its client."""
+    event = b'data: {"id":"x","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}\n\n'
+    is_over = asyncio.Event()
+
+    async def go_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        try:
+            while True:
+                writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+                await writer.drain()
+                await asyncio.sleep(0)
+        finally:
+            is_over.set()
+
+    async with backend(go_on) as url, stage(url, protocol="openai", stream=stream) as front:
+        yield front, is_over
+
+
+async def backend_is_free(front: Stage, is_over: asyncio.Event) -> None:
+    """The backend hears that its client has left, and nobody is taken for the culprit but the client."""
+    async with asyncio.timeout(10):
+        await is_over.wait()
+    await until(lambda: front.is_at_rest)
+    assert [ended.ended_by for ended in front.telemetry.ended] == ["client"]
+
+
 def said(text: str) -> str:
     """What the tokens of an event stream say together."""
     events = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
@@ -124,6 +165,62 @@ async def test_openai_hears_why_a_stream_broke_off() -> None:
             answer = await client.chat.completions.create(**CHAT)
             with pytest.raises(openai.APIError, match="closed the connection"):
                 [chunk async for chunk in answer]
+
+
+async def test_openai_sees_that_a_stream_is_not_whole() -> None:
+    openai, httpx = pytest.importorskip("openai"), pytest.importorskip("httpx")
+    async with breaking() as front:
+        client = openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0)
+        async with client:
+            answer = await client.chat.completions.create(**CHAT)
+            with pytest.raises((openai.APIConnectionError, httpx.TransportError)):
+                [chunk async for chunk in answer]
+
+
+async def test_openai_leaves() -> None:
+    openai = pytest.importorskip("openai")
+    async with (
+        endless() as (front, is_over),
+        openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        answer = await client.chat.completions.create(**CHAT)
+        async for _ in answer:
+            break
+        await answer.close()
+        await backend_is_free(front, is_over)
+
+
+async def test_httpx_leaves() -> None:
+    httpx = pytest.importorskip("httpx")
+    async with endless() as (front, is_over), httpx.AsyncClient() as client:
+        async with client.stream("POST", f"{front.url}/v1/chat/completions", json=CHAT) as answer:
+            async for _ in answer.aiter_bytes():
+                break
+        await backend_is_free(front, is_over)
+
+
+@pytest.mark.parametrize("who", ["curl", "node"])
+async def test_a_program_leaves(who: str) -> None:
+    async with endless() as (front, is_over):
+        url, body = f"{front.url}/v1/chat/completions", json.dumps(CHAT)
+        commands = {
+            "curl": ("-sN", "-d", body, url),
+            "node": ("--input-type=module", "-e", NODE_LEAVES, url, body),
+        }
+        process = await asyncio.create_subprocess_exec(
+            program(who),
+            *commands[who],
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            assert await process.stdout.read(4)
+        if who == "curl":
+            process.terminate()
+        await backend_is_free(front, is_over)
+        await process.communicate(b"enough")
 
 
 async def test_httpx() -> None:

@@ -7,6 +7,7 @@ async with backend(handler) as url:       # handler(reader, writer) serves one c
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,13 @@ __all__ = ("backend",)
 @asynccontextmanager
 async def backend(
     handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    *,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[str]:
-    """The URL of a server whose connections are served by `handler`; a peer that hangs up is no error."""
+    """The URL of a server whose connections are served by `handler`; a peer that hangs up is no error.
+
+    It listens on a free port of this machine, or on `listener`.
+    """
     tasks: set[asyncio.Task[None]] = set()
     writers: set[asyncio.StreamWriter] = set()
 
@@ -34,9 +40,11 @@ async def backend(
             await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
+    server = await asyncio.start_server(serve, sock=listener)
+    host, port = listener.getsockname()
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://{host}:{port}"
     finally:
         server.close()
         await server.wait_closed()

@@ -27,6 +27,7 @@ class ClusterRig:
     def __init__(self, *backends: RawBackend | str, protocol: str = "openai", **policy: object) -> None:
         self.clock = FakeClock()
         self.events = RecordedEvents()
+        self.sightings: list[bool] = []
         urls = [backend if isinstance(backend, str) else backend.url for backend in backends]
         self.cluster = Cluster(
             "model",
@@ -36,6 +37,7 @@ class ClusterRig:
             events=self.events,
             protocol=protocol,
             random=Random(11).random,
+            seen=lambda _endpoint, /, *, is_alive: self.sightings.append(is_alive),
         )
 
     async def __aenter__(self) -> Self:

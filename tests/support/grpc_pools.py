@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from proxy.exchange import Reply, Stream
+from proxy.pooling.attempt import Attempt
 from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.dial import Dialer
+from proxy.pooling.ejection import Ejection
 from proxy.pooling.endpoint import parse_endpoint
-from proxy.pooling.policy import UpstreamPolicy
+from proxy.pooling.policy import EjectPolicy, UpstreamPolicy
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ("DeafEvents", "channel_pool")
+    from proxy.exchange import Begun, Call, Taker
+    from proxy.pooling.member import Member, Outcome
+
+__all__ = ("DeafEvents", "begin_on", "channel_pool")
 
 
 class DeafEvents:
@@ -41,6 +47,30 @@ class DeafEvents:
     def probed(self, result: str) -> None: ...
 
     def ejected(self) -> None: ...
+
+
+class _Healthy:
+    """The member of a cluster that knows of no failure."""
+
+    def __init__(self) -> None:
+        self.ejection = Ejection(EjectPolicy())
+
+    def succeeded(self) -> None: ...
+
+
+def begin_on(pool: ChannelPool, call: Call, taker: Taker) -> Begun | None:
+    """Send `call` without a task, as a cluster of this one pool would that never tries again."""
+
+    async def settle(_call: Call, _member: object, outcome: Outcome) -> Reply:
+        if isinstance(outcome, Reply):
+            return outcome
+        raise outcome
+
+    if isinstance(call.body, Stream):
+        return None
+    attempt = Attempt(call, taker, cast("Member", _Healthy()), pool, settle)
+    attempt.sent = pool.begin(call, attempt)
+    return None if attempt.sent is None else attempt
 
 
 @asynccontextmanager

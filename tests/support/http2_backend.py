@@ -12,6 +12,7 @@ from proxy.http2.events import DataReceived, RequestReceived, StreamReset, Trail
 from proxy.http2.limits import Limits
 from proxy.http2.link import Link
 from proxy.http2.session import ServerSession
+from tests.support.http2_events import apart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -38,7 +39,7 @@ class Connection(Link[ServerSession]):
         backend.connections.append(self)
 
     def _handle(self, events: list[Event]) -> None:
-        for event in events:
+        for event in apart(events):
             is_ended = False
             match event:
                 case RequestReceived():

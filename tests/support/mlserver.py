@@ -27,6 +27,8 @@ __all__ = ("FOREST", "LOGISTIC", "MLServer", "infer_body", "mlserver", "train")
 FOREST = "forest"
 LOGISTIC = "logistic"
 START_S = 90.0
+RUNTIME = "mlserver_sklearn.SKLearnModel"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +69,48 @@ def infer_body(rows: Sequence[Sequence[float]], identity: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def mlserver(
-    models: Path, *, batch: dict[str, float] | None = None, core: int | None = None
+    models: Path,
+    *,
+    batch: dict[str, float] | None = None,
+    core: int | None = None,
+    is_empty: bool = False,
+    ports: tuple[int, int] | None = None,
+    runtime: str = RUNTIME,
 ) -> AsyncIterator[MLServer]:
-    """Start ``mlserver start`` on the folder that `train` filled; ends it with the block.
+    """Start ``mlserver start`` on a folder with a model in each of its folders; ends it with the block.
 
-    `batch`: ``{"max_batch_size": 100, "max_batch_time": 0.01}`` switches on MLServer's own batching.
+    `batch`: ``{"max_batch_size": 100, "max_batch_time": 0.01}`` switches on MLServer's own batching. With
+    `is_empty`, nothing is loaded at first. `ports` are those of REST and gRPC; None: free ones. `runtime` is the
+    class that loads and predicts.
     """
-    http, grpc, metrics = (free_port() for _ in range(3))
-    for name in (LOGISTIC, FOREST):
-        settings: dict[str, Any] = {
-            "name": name,
-            "implementation": "mlserver_sklearn.SKLearnModel",
-            "parameters": {"uri": "./model.joblib", "version": "v1"},
-            **(batch or {}),
-        }
-        (models / name / "model-settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    http, grpc = ports or (free_port(), free_port())
+    names = _write_settings(models, runtime, batch or {})
     environment = {
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_HTTP_PORT": str(http),
         "MLSERVER_GRPC_PORT": str(grpc),
-        "MLSERVER_METRICS_PORT": str(metrics),
+        "MLSERVER_METRICS_PORT": str(free_port()),
         "MLSERVER_PARALLEL_WORKERS": "0",
         "MLSERVER_DEBUG": "false",
+        "MLSERVER_LOAD_MODELS_AT_STARTUP": "false" if is_empty else "true",
+        "PYTHONPATH": str(ROOT),
     }
-    signs = {
-        f"Loaded model '{LOGISTIC}'",
-        f"Loaded model '{FOREST}'",
-        f"Uvicorn running on http://127.0.0.1:{http} ",
-    }
+    signs = {f"Uvicorn running on http://127.0.0.1:{http} "}
+    if not is_empty:
+        signs |= {f"Loaded model '{name}'" for name in names}
     command = (str(Path(sys.executable).with_name("mlserver")), "start", str(models))
     async with child(command, _Said(signs), core=core, environment=environment, start_s=START_S) as server:
         yield MLServer(f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}", server.pid)
+
+
+def _write_settings(models: Path, runtime: str, more: dict[str, Any]) -> list[str]:
+    """Tell the server what is in each of its folders; the models' names."""
+    names = sorted(path.parent.name for path in models.glob("*/model.joblib"))
+    for name in names:
+        parameters = {"uri": "./model.joblib", "version": "v1"}
+        settings = {"name": name, "implementation": runtime, "parameters": parameters, **more}
+        (models / name / "model-settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    return names
 
 
 class _Said:

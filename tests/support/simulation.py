@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from proxy.batching.former import Batch, Trigger
     from proxy.batching.policy import BatchPolicy
 
-__all__ = ("Backend", "Traffic", "simulate")
+__all__ = ("Backend", "Traffic", "simulate", "simulate_crowd")
 
 MOST_WAITING = 1024
 """What the listener admits at once."""
@@ -77,6 +77,7 @@ class _World:
         self.free = backend.parallelism
         self.queue: deque[Journey] = deque()
         self.wakes_at = math.inf
+        self.thinks_s: float | None = None
 
     def arrive(self, rate: float, until: float) -> None:
         """One call comes, and the next is on its way."""
@@ -87,7 +88,11 @@ class _World:
         if self.former.waiting >= MOST_WAITING:
             self.traffic.turned_away += 1
             return
-        self.former.add(Ticket(self.lane, 1, 100, now))
+        self.ask()
+
+    def ask(self) -> None:
+        """One call comes."""
+        self.former.add(Ticket(self.lane, 1, 100, self.clock.now()))
         self.pump("idle")
 
     def pump(self, cause: Trigger) -> None:
@@ -139,6 +144,8 @@ class _World:
         for ticket in batch.members:
             arrived_at = ticket.arrived_at
             self.traffic.calls.append((arrived_at, now - arrived_at, batch.sent_at - arrived_at))
+            if self.thinks_s is not None:
+                self.clock.call_at(now + self.chance.uniform(0.0, self.thinks_s), self.ask)
         self.pump("slot_free")
 
 
@@ -147,4 +154,21 @@ def simulate(policy: BatchPolicy, backend: Backend, rate: float, seconds: float,
     world = _World(policy, backend, seed)
     world.clock.call_at(world.chance.expovariate(rate), lambda: world.arrive(rate, seconds))
     world.clock.advance_to(seconds + 60)
+    return world.traffic
+
+
+def simulate_crowd(
+    policy: BatchPolicy,
+    backend: Backend,
+    callers: int,
+    seconds: float,
+    thinks_s: float = 0.002,
+    seed: int = 1,
+) -> Traffic:
+    """So many callers who ask again within `thinks_s` of each answer, for that many seconds."""
+    world = _World(policy, backend, seed)
+    world.thinks_s = thinks_s
+    for _ in range(callers):
+        world.clock.call_at(world.chance.uniform(0.0, thinks_s), world.ask)
+    world.clock.advance_to(seconds)
     return world.traffic

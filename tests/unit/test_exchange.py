@@ -136,6 +136,9 @@ def test_fields_are_found_whatever_their_case() -> None:
     assert field(headers, b"x-no") is None
     assert Call(b"GET", b"/", headers).header(b"accept") == b"a"
     assert Reply(200, headers).header(b"x-id") == b"1"
+    reply = Reply(200, headers)
+    reply.added = ((b"Age", b"7"), (b"X-Id", b"2"))
+    assert (reply.header(b"age"), reply.header(b"x-id"), reply.header(b"x")) == (b"7", b"1", None)
 
 
 async def test_a_ledger_counts_what_waits() -> None:

@@ -39,6 +39,7 @@ ROUTES = RouteTable(
             idempotent=True,
             timeout_s=30.0,
         ),
+        Route("chat", "model", "openai", "stream", (Rule(("POST",), "/v1/chat/completions"),)),
         Route("pass", "model", "openai", "other", (Rule((), "/pass*"),), timeout_s=5.0),
     ]
 )
@@ -93,6 +94,7 @@ class Bench:
         self.upstream = Upstream(answer)
         self.recorder = Recorder()
         self.admission = Admission(limit)
+        self.streamed: list[str] = []  # the models whose streaming policy was asked for
         clock = LoopClock()
         batcher = Batcher(self.upstream, clock, self.recorder)
         service = Service(self.upstream, batcher, lambda _model: policy, cache, lambda _model: DETERMINISTIC)
@@ -100,10 +102,14 @@ class Bench:
             ROUTES,
             {"model": service},
             admission=self.admission,
-            streams=Streams(lambda _model: StreamPolicy(), Metrics("0").stream, clock, Ledger(1 << 30)),
+            streams=Streams(self._policy, Metrics("0").stream, clock, Ledger(1 << 30)),
             telemetry=self.recorder,
             clock=clock,
         )
+
+    def _policy(self, model: str) -> StreamPolicy:
+        self.streamed.append(model)
+        return StreamPolicy()
 
     @property
     def last(self) -> Ended:
@@ -297,3 +303,30 @@ async def test_with_batching_off_a_stream_is_not_gathered() -> None:
     body = arriving(b"{}")
     await bench.pipeline.serve(predict(body))
     assert bench.upstream.calls[0].body is body
+
+
+@pytest.mark.parametrize("is_arriving", [False, True])
+async def test_the_model_that_a_body_names_chooses_the_policy_and_is_recorded(*, is_arriving: bool) -> None:
+    async def answer(call: Call) -> Reply:
+        return Reply(200, (), Stream(None))
+
+    bench = Bench(answer)
+    body = b'{"messages": [], "model": "parrot"}'
+    call = Call(b"POST", b"/v1/chat/completions", ())
+    call.body = arriving(body[:9], body[9:], length=len(body)) if is_arriving else body
+    reply = await bench.pipeline.serve(call)
+    assert set(bench.streamed) == {"parrot"}
+    assert bench.upstream.calls[0].body == body
+    assert isinstance(reply.body, Stream)
+    reply.body.end()
+    assert await reply.body.read() == b""
+    assert (bench.last.model, bench.last.route) == ("parrot", "chat")
+
+
+async def test_a_body_of_unknown_length_is_passed_on_and_names_nothing() -> None:
+    bench = Bench(fine)
+    call = Call(b"POST", b"/v1/chat/completions", ())
+    call.body = arriving(b'{"model": "parrot"}')
+    await bench.pipeline.serve(call)
+    assert isinstance(bench.upstream.calls[0].body, Stream)
+    assert bench.last.model == ""

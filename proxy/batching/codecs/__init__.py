@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
 from proxy.batching.codecs.mlflow import Mlflow
+from proxy.batching.codecs.open_inference_grpc import OpenInferenceGrpc
 from proxy.batching.codecs.open_inference_rest import OpenInference
 from proxy.batching.codecs.openai import OpenAiCompletions, OpenAiEmbeddings
 from proxy.batching.codecs.tei import TeiEmbed, TeiPredict, TeiRerank
 from proxy.batching.codecs.tf_serving import TfServing, TfServingExamples
+from proxy.batching.codecs.tf_serving_grpc import TfServingGrpc
 from proxy.batching.codecs.torchserve import TorchServe
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ __all__ = ("CODECS",)
 _ALL: Final[tuple[Codec, ...]] = (
     KServeV1(),
     OpenInference(),
+    OpenInferenceGrpc(),
     TfServing(),
     TfServingExamples(),
+    TfServingGrpc(),
     TorchServe(),
     Mlflow(),
     OpenAiEmbeddings(),

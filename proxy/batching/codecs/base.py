@@ -18,14 +18,14 @@ binary tensor extension has one). Everything else about headers is the lane's bu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from proxy.exchange import Headers
 
-__all__ = ("Codec", "Cutter", "Part", "Prepared")
+__all__ = ("Codec", "Cutter", "Part", "Prepared", "Reader")
 
 Part = tuple[bytes, "Headers"]
 """A body and the header fields that belong to it alone (they replace fields of the same name)."""
@@ -91,3 +91,11 @@ class Cutter(Codec, Protocol):
 
     def join(self, answers: Sequence[bytes]) -> bytes:
         """One answer, without an id, from answers to one item each; raises `SplitMismatch`."""
+
+
+@runtime_checkable
+class Reader(Codec, Protocol):
+    """A codec whose answers are no JSON: it says what they say, so that two can be compared."""
+
+    def read(self, body: bytes) -> object:
+        """The answer `body` as dicts, lists, numbers and bytes, without an id; `body` if it is none."""

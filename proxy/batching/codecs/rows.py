@@ -16,8 +16,7 @@ dictionary.
 
 from __future__ import annotations
 
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
@@ -54,6 +53,10 @@ __all__ = ("RowCodec",)
 _rows = msgspec.json.Decoder(list[Raw]).decode
 
 
+class _Plain(msgspec.Struct, gc=False):
+    rows: list[Raw]
+
+
 class RowCodec:
     """``{ask: […]}`` in, ``{answer: […]}`` out, for the first of `answers` that the backend uses.
 
@@ -73,7 +76,7 @@ class RowCodec:
     def prepare(self, body: bytes, headers: Headers) -> Prepared:
         """Rows and their signature; see `Codec.prepare`."""
         try:
-            rows, rest = self._plain_request(body), b""
+            rows, rest = self._plain_request(body).rows, b""
         except msgspec.ValidationError:
             return self._prepare_unusual(body)
         except NOT_JSON:
@@ -130,7 +133,7 @@ class RowCodec:
     def _read_answer(self, body: bytes) -> tuple[list[Raw], bytes, bytes]:
         """The rows of an answer, and what goes before and after them; raises one of `NOT_JSON`."""
         try:
-            return self._plain_answer(body), b'{"%b":[' % self._answers[0].encode(), b"]}"
+            return self._plain_answer(body).rows, b'{"%b":[' % self._answers[0].encode(), b"]}"
         except msgspec.ValidationError:
             fields = read_answer(body)
         name = next((name for name in self._answers if name in fields), None)
@@ -143,8 +146,10 @@ class RowCodec:
         return array(fields[name]), opening, b"]%b}" % after
 
 
-def _plain_decoder(name: str) -> Callable[[bytes], list[Raw]]:
+def _plain_decoder(name: str) -> Callable[[bytes], _Plain]:
     """Reads an object whose only field is the list `name`; anything else is a ValidationError."""
-    kind = msgspec.defstruct("Plain", [(name, list[Raw])], forbid_unknown_fields=True, gc=False)
-    decode, get = msgspec.json.Decoder(kind).decode, attrgetter(name)
-    return lambda body: get(decode(body))
+    kind: Any = msgspec.defstruct(
+        "Plain", [], bases=(_Plain,), rename={"rows": name}, forbid_unknown_fields=True
+    )
+    decoder: msgspec.json.Decoder[_Plain] = msgspec.json.Decoder(kind)
+    return decoder.decode

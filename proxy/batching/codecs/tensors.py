@@ -30,6 +30,7 @@ from msgspec import Raw
 
 from proxy.batching.codecs.json_bytes import has_empty, pieces, quotes, skeleton
 from proxy.errors import MergeRefused, SplitMismatch
+from proxy.protobuf.datatypes import WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,23 +61,6 @@ _WORDS = re.compile(rb'"(?:[^"\\]|\\.)*"|true|false', re.DOTALL)
 _NESTED = re.compile(rb"\[[ \t\r\n]*\[")
 _MOST_DIMENSIONS = 16
 
-_WIDTHS = {
-    "BOOL": 1,
-    "UINT8": 1,
-    "INT8": 1,
-    "UINT16": 2,
-    "INT16": 2,
-    "FP16": 2,
-    "BF16": 2,
-    "UINT32": 4,
-    "INT32": 4,
-    "FP32": 4,
-    "UINT64": 8,
-    "INT64": 8,
-    "FP64": 8,
-}
-"""Bytes of one element."""
-
 _length_at = struct.Struct("<I").unpack_from
 
 _rows = msgspec.json.Decoder(list[Raw]).decode
@@ -92,7 +76,7 @@ def check_parameters(parameters: bytes, *, may_be_binary: bool = False) -> bytes
     return parameters
 
 
-def check_shape(shape: list[int], items: int) -> None:
+def check_shape(shape: Sequence[int], items: int) -> None:
     """Refuse a tensor that does not have `items` rows, at least one, of at least one element."""
     if not shape or shape[0] != items or min(shape) < 1 or len(shape) > _MOST_DIMENSIONS:
         raise MergeRefused("batch_dimension")
@@ -166,7 +150,7 @@ def cut_json(data: bytes, shape: list[int], members: Sequence[Prepared]) -> list
 # ------------------------------------------------------------------------ bytes
 def is_whole(data: bytes, datatype: str, count: int) -> bool:
     """Whether `data` is exactly `count` elements of `datatype`."""
-    width = _WIDTHS.get(datatype)
+    width = WIDTHS.get(datatype)
     if width is not None:
         return len(data) == count * width
     return datatype == "BYTES" and _walk(data, 0, count) == len(data)
@@ -174,7 +158,7 @@ def is_whole(data: bytes, datatype: str, count: int) -> bool:
 
 def cut_bytes(data: bytes, datatype: str, stride: int, members: Sequence[Prepared]) -> list[bytes]:
     """The rows of each member in `data`, rows of `stride` elements of `datatype`; raises `SplitMismatch`."""
-    width = _WIDTHS.get(datatype)
+    width = WIDTHS.get(datatype)
     if width is None and datatype != "BYTES":
         raise SplitMismatch(f"unknown datatype {datatype}")
     parts = []

@@ -4,9 +4,11 @@ everywhere."""
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy.loading.actions import Report
+from proxy.loading.control.base import ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -39,8 +41,13 @@ class FanOut:
         return merged
 
     async def load(self, model: str) -> int:
-        """Load everywhere; what is loaded already is no work."""
-        return max(await _all([control.load(model) for control in self._controls]))
+        """Load everywhere, or nowhere; what is loaded already is no work."""
+        try:
+            return max(await _all([control.load(model) for control in self._controls]))
+        except ControlError:  # a part of the backends would hold memory for nothing
+            with suppress(ControlError):
+                await self.unload(model)
+            raise
 
     async def unload(self, model: str) -> None:
         """Unload everywhere."""

@@ -16,7 +16,12 @@ from proxy.loading.control.base import ControlError, poll
 if TYPE_CHECKING:
     from proxy.loading.control.base import Answer, ControlHttp
 
-__all__ = ("OllamaControl",)
+__all__ = ("OllamaControl", "full_name")
+
+
+def full_name(model: str) -> str:
+    """What the server lists a model as: a name without a tag means the latest."""
+    return model if ":" in model else f"{model}:latest"
 
 
 class OllamaControl:

@@ -15,14 +15,14 @@ from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
 from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
 from tests.integration.grpc.service import UNLIMITED, Service, running
-from tests.support.grpc_pools import channel_pool
+from tests.support.grpc_pools import begin_on, channel_pool
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from proxy.errors import ProxyError
-    from proxy.exchange import Call, Reply
+    from proxy.exchange import Begun, Call, Reply, Taker
     from proxy.pooling.channel_pool import ChannelPool
 
 
@@ -34,6 +34,9 @@ class Relay:
 
     async def serve(self, call: Call) -> Reply:
         return await self.pool.exchange(call)
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        return begin_on(self.pool, call, taker)
 
     def refuse(self, call: Call, error: ProxyError) -> None:
         raise AssertionError(error)

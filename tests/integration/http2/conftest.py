@@ -17,6 +17,7 @@ from proxy.ingress.http2 import Http2Server
 from proxy.ingress.policy import AuthPolicy, LimitPolicy, ServerTimeoutPolicy
 from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
+from tests.support.http2_events import apart
 from tests.unit.http2.peers import WRITER
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class Stage:
     async def serve(self, call: Call) -> Reply:
         self.calls.append(call)
         return await self.answer(call)
+
+    def begin(self, call: Call, taker: object) -> None:
+        """Every call has a task here."""
 
     def refuse(self, call: Call, error: ProxyError) -> None:
         self.refused.append(error)
@@ -95,7 +99,7 @@ class Client:
                         return seen
                 data = await self.reader.read(65_536)
                 assert data, f"the connection ended after {seen}"
-                self.events += self.session.receive(data, now=0.0)
+                self.events += apart(self.session.receive(data, now=0.0))
                 for event in self.events:
                     if isinstance(event, DataReceived):
                         self.session.credit(event.stream_id, len(event.data))

@@ -69,3 +69,14 @@ async def test_a_message_over_the_limit_is_refused(listen: Listen) -> None:
         over = within + bytes(3) + b"\x04\x01"
         fields = (await client.answer(client.request(b"POST", b"/t.T/M", (grpc,), over)))[1]
         assert (fields[b"grpc-status"], fields[b"grpc-message"]) == (b"8", b"a message over 1024 bytes")
+
+
+async def test_a_refused_head_with_too_large_a_body_leaves_nothing_behind(listen: Listen) -> None:
+    stage = await listen(limits={"body": "1KiB", "headers": 1})
+    async with stage.connect() as client:
+        await until(lambda: bool(stage.listener._links))
+        (link,) = stage.listener._links
+        fields = ((b"a", b"1"), (b"b", b"2"), (b"c", b"3"))
+        status = (await client.answer(client.request(b"POST", b"/", fields, bytes(2048))))[0]
+        assert status == 431
+        await until(lambda: not link._calls)

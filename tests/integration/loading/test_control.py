@@ -432,6 +432,14 @@ class TestFanOut:
             both = FanOut([OpenInferenceControl(http1), OpenInferenceControl(http2)])
             assert (await fails(both, "a"))[0] == "missing"
 
+    async def test_a_load_that_fails_somewhere_is_undone_everywhere(self) -> None:
+        first, second = Triton("a"), Triton("a")
+        second.fail["POST /v2/repository/models/a/load"] = (500, {"error": "bad weights"})
+        async with running(first) as (http1, _), running(second) as (http2, _):
+            both = FanOut([OpenInferenceControl(http1), OpenInferenceControl(http2)])
+            assert (await fails(both, "a"))[0] == "refused"
+            assert first.states["a"] == "unloaded"
+
 
 # ------------------------------------------------------------------ gRPC
 class Grpc:

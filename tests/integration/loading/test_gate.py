@@ -13,6 +13,7 @@ from proxy.loading.actions import Prospect, Refuse
 from proxy.loading.control.protobuf import encode
 from proxy.loading.gate import Gate
 from proxy.loading.queue import Ticket
+from proxy.protobuf.framing import frame
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
 
@@ -28,8 +29,8 @@ class Fleet:
         self.cold_answers = 0
         self.statuses: list[int] = []
 
-    def is_managed(self, model: str) -> bool:
-        return model in self.states
+    def find(self, model: str) -> str:
+        return next((name for name in (model, f"{model}:latest") if name in self.states), "")
 
     def is_loaded(self, model: str) -> bool:
         return self.states.get(model) == "ready"
@@ -225,25 +226,19 @@ class TestModelInTheBody:
         await gate(Fleet(a="cold")).serve(call(body, b"/v1/chat/completions"), "", upstream)
         assert upstream.bodies == [body]
 
+    async def test_a_name_may_be_short_for_what_the_server_lists(self) -> None:
+        fleet = Fleet(**{"a:latest": "cold"})
+        upstream = Upstream()
+        await gate(fleet).serve(call(self.BODY, b"/api/chat"), "", upstream)
+        assert fleet.states["a:latest"] == "ready"
+        assert upstream.bodies == [self.BODY]
+
 
 class TestGrpc:
     def grpc(self, message: bytes, method: bytes = b"ModelInfer") -> Call:
-        made = call(
-            b"\0" + len(message).to_bytes(4, "big") + message, b"/inference.GRPCInferenceService/" + method
-        )
+        made = call(frame(message), b"/inference.GRPCInferenceService/" + method)
         made.is_grpc = True
         return made
-
-    async def test_the_message_names_the_model(self) -> None:
-        fleet = Fleet(a="cold")
-        await gate(fleet).serve(self.grpc(encode((1, "a"), (2, "1"), (5, b"tensor"))), "", Upstream())
-        assert fleet.states["a"] == "ready"
-
-    @pytest.mark.parametrize("message", [b"", b"\x12\x01x", encode((1, "a" * 200))])
-    async def test_or_none(self, message: bytes) -> None:
-        fleet = Fleet(a="cold")
-        await gate(fleet).serve(self.grpc(message), "", Upstream())
-        assert fleet.states["a"] == "cold"
 
     async def test_a_two_way_stream_is_not_read(self) -> None:
         request = self.grpc(b"", b"ModelStreamInfer")
@@ -260,7 +255,7 @@ class TestGrpc:
         fine = Reply(200, (), b"fine")
         fine.trailers = ((b"grpc-status", b"0"),)
         upstream = Upstream(gone, fine)
-        reply = await gate(fleet).serve(self.grpc(encode((1, "a"))), "", upstream)
+        reply = await gate(fleet).serve(self.grpc(encode((1, "a"))), "a", upstream)
         assert (reply.body, fleet.cold_answers) == (b"fine", 1)
         assert fleet.statuses == [404]
 
@@ -269,14 +264,30 @@ class TestGrpc:
         bad = Reply(200, ((b"grpc-status", b"13"),))
         coming = Reply(200, (), Stream(None))
         for reply in (bad, coming):
-            await gate(fleet).serve(self.grpc(encode((1, "a"))), "", Upstream(reply))
+            await gate(fleet).serve(self.grpc(encode((1, "a"))), "a", Upstream(reply))
         assert fleet.statuses == [500, 200]
 
-    async def test_has_no_fallback(self) -> None:
+    async def test_a_fallback_answers_to_the_same_message(self) -> None:
         fleet = Fleet(a="cold", b="ready")
         fleet.refusal = ModelLoading("later")
+        upstream = Upstream()
+        request = self.grpc(encode((5, b"tensor"), (1, "a"), (2, "7")))
+        await gate(fleet, "b").serve(request, "a", upstream, (1,))
+        assert upstream.bodies == [frame(encode((1, "b"), (5, b"tensor"), (2, "7")))]
+
+    @pytest.mark.parametrize(
+        ("body", "model_at"),
+        [(b"\1\0\0\0\0", (1,)), (frame(b"\x0a\x05"), (1,)), (frame(b"\x0a\1a"), ()), (Stream(None), (1,))],
+    )
+    async def test_what_cannot_be_rewritten_has_no_fallback(
+        self, body: bytes | Stream, model_at: tuple[int, ...]
+    ) -> None:
+        fleet = Fleet(a="cold", b="ready")
+        fleet.refusal = ModelLoading("later")
+        request = self.grpc(b"")
+        request.body = body
         with pytest.raises(ModelLoading):
-            await gate(fleet, "b").serve(self.grpc(encode((1, "a"))), "", Upstream())
+            await gate(fleet, "b").serve(request, "a", Upstream(), model_at)
 
 
 class TestFallback:
@@ -345,3 +356,8 @@ def test_an_explanation_tells_who_is_refused_and_who_would_answer() -> None:
 
 def test_an_explanation_does_not_wait_for_a_body() -> None:
     assert gate(Fleet()).explain(call(Stream(None)), "") == {"model": "", "managed": False}
+
+
+async def test_a_call_for_a_managed_model_that_is_not_there_would_wait() -> None:
+    gate = Gate(Fleet(warm="ready", cold="unloaded"), lambda _model: (), FakeClock())
+    assert [gate.is_cold(model) for model in ("warm", "cold", "unknown")] == [False, True, False]

@@ -267,6 +267,15 @@ async def test_what_was_there_before_us_is_not_new() -> None:
     await home.loader.stop()
 
 
+async def test_a_name_without_a_tag_is_the_latest_to_ollama(house: Open) -> None:
+    home = await house("llama3:latest", "llama3:8b")
+    assert home.loader.find("llama3") == ""
+    home.loader.protocol = "ollama"
+    assert [home.loader.find(name) for name in ("llama3", "llama3:8b", "qwen", "")] == [
+        "llama3:latest", "llama3:8b", "", "",
+    ]  # fmt: skip
+
+
 async def test_evicts_then_loads(house: Open) -> None:
     home = await house(places=1)
     await home.make_ready("a")

@@ -12,6 +12,7 @@ from proxy.errors import NoHealthyEndpoint
 from proxy.exchange import Call
 from proxy.pooling.cluster import Cluster
 from proxy.pooling.endpoint import parse_endpoint
+from proxy.pooling.events import unobserved
 from proxy.pooling.policy import UpstreamPolicy
 from proxy.telemetry.metrics import Metrics
 from proxy.timing import LoopClock
@@ -19,6 +20,8 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from proxy.pooling.events import Sightings
 
 
 async def only_inference(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +38,7 @@ async def only_inference(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 
 @asynccontextmanager
-async def cluster_before(port: int) -> AsyncIterator[Cluster]:
+async def cluster_before(port: int, seen: Sightings = unobserved) -> AsyncIterator[Cluster]:
     policy = UpstreamPolicy.model_validate(
         {"health": {"timeout": "100ms", "fall": 1}, "pool": {"http": {"min": 0}}}
     )
@@ -46,6 +49,7 @@ async def cluster_before(port: int) -> AsyncIterator[Cluster]:
         LoopClock(),
         events=Metrics("test").pool("model"),
         protocol="open-inference",
+        seen=seen,
     )
     await cluster.start()
     try:
@@ -56,12 +60,18 @@ async def cluster_before(port: int) -> AsyncIterator[Cluster]:
 
 async def test_calls_go_on_while_only_probes_are_late() -> None:
     server = await asyncio.start_server(only_inference, "127.0.0.1", 0)
-    async with cluster_before(server.sockets[0].getsockname()[1]) as cluster:
+    sightings: list[bool] = []
+
+    def seen(_endpoint: str, /, *, is_alive: bool) -> None:
+        sightings.append(is_alive)
+
+    async with cluster_before(server.sockets[0].getsockname()[1], seen) as cluster:
         await until(lambda: "in time" in cluster.readiness()[1])
         calls = [Call(b"POST", b"/v2/models/m/infer", ((b"Host", b"h"),), b"{}") for _ in range(40)]
         replies = await asyncio.gather(*map(cluster.exchange, calls))
         assert [(reply.status, reply.body) for reply in replies] == [(200, b"ok")] * 40
         assert not cluster.readiness()[0], "and readiness goes on saying that probes fail"
+        assert not sightings, "and nobody takes it for dead"
     server.close()
 
 

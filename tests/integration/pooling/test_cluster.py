@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,6 +128,8 @@ async def test_a_restart_of_the_only_endpoint_is_reported_clearly_and_survived()
         await backend.start()
         await rig.up()
         assert not failures(await rig.calls(20))
+        alive = [is_alive for is_alive, _ in groupby(rig.sightings)]
+        assert alive[-3:] == [True, False, True], "whoever wants to know hears of a restart"
 
 
 async def test_a_down_endpoint_gets_one_call_at_a_time() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import random
 import socket
 import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,8 +17,11 @@ from tests.support.raw_client import RawClient
 from tests.support.stage import stage
 from tests.support.waiting import until
 
-Handler = "Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]"
+if TYPE_CHECKING:
+    from tests.support.stage import Stage
+
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+GET_ONCE = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = b'data: {"token": "caf\xc3\xa9"}\n\n'
 RESET = struct.pack("ii", 1, 0)
@@ -80,6 +85,10 @@ async def test_a_backend_that_dies_anywhere_is_never_a_whole_answer(how: str, fr
 
 async def stream_for_ever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
+    await go_on_for_ever(writer)
+
+
+async def go_on_for_ever(writer: asyncio.StreamWriter) -> None:
     writer.write(SSE)
     while True:
         writer.write(chunk(EVENT))
@@ -117,11 +126,11 @@ async def test_a_client_that_leaves_stops_the_model(how: str) -> None:
         assert ended.bytes_out >= len(EVENT)
 
 
-async def test_aborted_streams_leave_nothing_behind() -> None:
-    count = 200
+@pytest.mark.parametrize("count", [200, pytest.param(5_000, marks=pytest.mark.slow)])  # on each event loop
+async def test_aborted_streams_leave_nothing_behind(count: int) -> None:
     async with (
         backend(stream_for_ever) as url,
-        stage(url, pool={"pool": {"http": {"min": 0, "max": 20}}}) as front,
+        stage(url, pool={"pool": {"http": {"min": 0, "max": 20, "wait": "60s", "connect": "60s"}}}) as front,
     ):
         before = len(asyncio.all_tasks())
 
@@ -139,8 +148,50 @@ async def test_aborted_streams_leave_nothing_behind() -> None:
         assert {ended.ended_by for ended in front.telemetry.ended} == {"client"}
         metrics = front.telemetry.metrics
         assert metrics.streaming.active == 0
-        # Only the backend's handlers, which have not noticed yet, may be left of it all.
-        await until(lambda: len(asyncio.all_tasks()) <= before + 1)
+        # What may be left: connections that were opened for clients who had left by then, each with its handler.
+        (pool,) = front.pool.snapshot()
+        await until(lambda: len(asyncio.all_tasks()) <= before + int(str(pool["idle"])))
+        assert (metrics.streaming.active, front.ledger.used) == (0, 0)
+
+
+async def test_a_storm_of_reconnections_leaves_nothing_behind() -> None:
+    clients, rounds = 50, 10
+    writers: set[asyncio.StreamWriter] = set()
+    most = 0
+
+    async def model(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most
+        await reader.readuntil(b"\r\n\r\n")
+        writers.add(writer)
+        most = max(most, len(writers))
+        await go_on_for_ever(writer)
+
+    async def listen_again_and_again(front: Stage) -> None:
+        for _ in range(rounds):
+            async with RawClient(front.url) as client:
+                await client.send(GET_ONCE)  # a stream that dies before its first byte is answered 502
+                with suppress(ConnectionResetError):
+                    while await client.read_some():
+                        pass
+
+    async with (
+        backend(model) as url,
+        stage(
+            url, pool={"pool": {"http": {"min": 0, "max": clients, "wait": "60s", "connect": "60s"}}}
+        ) as front,
+        asyncio.TaskGroup() as group,
+    ):
+        listening = [group.create_task(listen_again_and_again(front)) for _ in range(clients)]
+        while not all(task.done() for task in listening):
+            await until(lambda: len(writers) == sum(not task.done() for task in listening))
+            dying = tuple(writers)
+            writers.clear()
+            for writer in dying:  # all of them lose their streams at once, and all come back at once
+                reset(writer)
+        await until(lambda: front.is_at_rest)
+        assert len(front.telemetry.ended) == clients * rounds
+        assert {ended.ended_by for ended in front.telemetry.ended} == {"upstream"}
+        assert (most, front.telemetry.metrics.streaming.active) == (clients, 0)
 
 
 async def test_a_reader_that_takes_nothing_is_given_up() -> None:

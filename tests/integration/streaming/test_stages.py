@@ -17,7 +17,7 @@ from tests.support.stage import stage
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 EVENTS = [b'data: {"token": "w%d"}\n\n' % number for number in range(40)]
@@ -32,14 +32,23 @@ def head(*fields: bytes, media: bytes = b"text/event-stream") -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(head(b'ETag: "a"'))
-    for event in EVENTS:
-        writer.write(chunk(event))
-        await writer.drain()
-        await asyncio.sleep(0)
-    writer.write(b"0\r\n\r\n")
+def teller(
+    is_passed_on: Callable[[], bool],
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]:
+    """Tells the first event, and the others once the answer is being passed on: an answer that comes whole
+    in one read is no stream."""
+
+    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head(b'ETag: "a"') + chunk(EVENTS[0]))
+        await until(is_passed_on)
+        for event in EVENTS[1:]:
+            writer.write(chunk(event))
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(b"0\r\n\r\n")
+
+    return tell
 
 
 def decoder(coding: bytes) -> Callable[[bytes], bytes]:
@@ -54,7 +63,7 @@ def decoder(coding: bytes) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize("coding", [b"gzip", b"br", b"zstd"])
 async def test_a_stream_is_encoded_for_whoever_asks(coding: bytes) -> None:
     async with (
-        backend(tell) as url,
+        backend(teller(lambda: front.telemetry.metrics.streaming.active > 0)) as url,
         stage(url, stream={"compress": "on"}) as front,
         RawClient(front.url) as client,
     ):
@@ -70,7 +79,11 @@ async def test_a_stream_is_encoded_for_whoever_asks(coding: bytes) -> None:
 
 
 async def test_it_is_off_by_default() -> None:
-    async with backend(tell) as url, stage(url) as front, RawClient(front.url) as client:
+    async with (
+        backend(teller(lambda: front.telemetry.metrics.streaming.active > 0)) as url,
+        stage(url) as front,
+        RawClient(front.url) as client,
+    ):
         answer = await client.ask(b"GET", b"/x", b"", b"Accept-Encoding: gzip")
         assert (answer.header(b"content-encoding"), answer.header(b"vary")) == (None, None)
         assert answer.body == b"".join(EVENTS)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 
 from proxy.batching.declared import ask_batch_limit
-from proxy.exchange import Call, Reply, Stream
+from proxy.exchange import Call, Headers, Reply, Stream
+from proxy.protobuf.framing import frame
+from tests.support.inference_messages import inference
 
 
 class Backend:
     """Gives one answer; remembers what it was asked."""
 
     def __init__(self, status: int, body: bytes | Stream) -> None:
-        self._reply = Reply(status, (), body)
+        self.reply = Reply(status, (), body)
         self.asked: list[Call] = []
 
     async def exchange(self, call: Call) -> Reply:
         self.asked.append(call)
-        return self._reply
+        return self.reply
 
 
 def infer(target: bytes = b"/v2/models/m/versions/3/infer?x=1") -> Call:
@@ -65,4 +67,62 @@ async def test_other_paths_and_transports_are_not_asked_about() -> None:
     grpc = infer()
     grpc.is_grpc = True
     assert await ask_batch_limit(backend, grpc) is None
+    assert backend.asked == []
+
+
+OK = ((b"grpc-status", b"0"),)
+MESSAGE = frame(b"\x0a\x01m\x12\x013")
+
+
+def model_infer(body: bytes | Stream = MESSAGE) -> Call:
+    call = Call(
+        b"POST", b"/inference.GRPCInferenceService/ModelInfer", ((b"host", b"h"), (b"te", b"trailers")), body
+    )
+    call.is_grpc = True
+    return call
+
+
+def config(items: int) -> bytes:
+    answer = inference.ModelConfigResponse(config={"name": "m", "max_batch_size": items})
+    return frame(answer.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("body", "trailers", "limit"),
+    [
+        (config(8), OK, 8),
+        (config(0), OK, 0),
+        (frame(b""), OK, None),
+        (frame(b"\x0a"), OK, None),
+        (b"", ((b"grpc-status", b"12"),), None),
+        (config(8), (), None),
+    ],
+)
+async def test_what_the_configuration_says_over_grpc(
+    body: bytes, trailers: Headers, limit: int | None
+) -> None:
+    for answer in (body, streamed(body, trailers)):
+        backend = Backend(200, answer)
+        backend.reply.trailers = trailers
+        assert await ask_batch_limit(backend, model_infer()) == limit
+        (question,) = backend.asked
+        assert question.is_grpc
+        assert (question.method, question.target) == (b"POST", b"/inference.GRPCInferenceService/ModelConfig")
+        assert question.headers == ((b"host", b"h"), (b"content-type", b"application/grpc"))
+        assert question.body == MESSAGE
+
+
+def streamed(body: bytes, trailers: Headers) -> Stream:
+    stream = Stream(None)
+    stream.feed(body)
+    stream.end(trailers)
+    return stream
+
+
+async def test_other_methods_and_streams_have_no_configuration() -> None:
+    backend = Backend(200, b"")
+    other = model_infer()
+    other.target = b"/tensorflow.serving.PredictionService/Predict"
+    assert await ask_batch_limit(backend, other) is None
+    assert await ask_batch_limit(backend, model_infer(Stream(None))) is None
     assert backend.asked == []

@@ -371,3 +371,68 @@ def test_ten_thousand_lanes_each_get_their_turn() -> None:
     assert len(served) == 10_000
     assert former.waiting == 0
     assert former.next_wakeup(0.010) == math.inf
+
+
+def returning(limit: float = 1, *, cap: int = 10) -> tuple[Former, Lane]:
+    """A backend of 10 ms a call, and a lane whose callers come back within a millisecond; four were answered
+    at 100.0."""
+    former = eager(limit)
+    lane = Lane("a", WINDOW, Profile(lambda: ItemCap(cap, cap, cap)), tenant="a")
+    for size in (4, 8) * 8:
+        lane.profile.model.observe(size, 0.010, was_alone=True)
+    lane.profile.service_s = 0.010
+    for now in range(4):
+        lane.answered(4, float(now))
+        for _ in range(4):
+            lane.returns.came(1, now + 0.001)
+    lane.answered(4, 100.0)
+    return former, lane
+
+
+def test_a_lane_waits_for_callers_who_come_straight_back() -> None:
+    former, lane = returning()
+    for _ in range(3):
+        put(former, lane, 100.0005)
+        assert former.next_batch(100.0005) is None
+    assert former.next_wakeup(100.0005) == pytest.approx(100.00125)
+    put(former, lane, 100.001)
+    batch = leave(former, 100.001)
+    assert (batch.items, batch.trigger) == (4, "slot_free")
+
+
+def test_a_lane_waits_no_longer_than_its_callers_usually_take() -> None:
+    former, lane = returning()
+    put(former, lane, 100.0005)
+    assert former.next_batch(100.0005) is None
+    assert leave(former, former.next_wakeup(100.0005)).items == 1
+    assert former.next_wakeup(100.002) == math.inf
+
+
+def test_a_lane_that_is_full_or_due_waits_for_nobody() -> None:
+    former, lane = returning(cap=3)
+    put(former, lane, 100.0005, items=3)
+    assert leave(former, 100.0005).trigger == "full"
+    former, lane = returning()
+    put(former, lane, 100.0005, deadline=100.010)
+    assert leave(former, 100.0005).items == 1
+
+
+def test_other_lanes_do_not_wait_for_somebody_elses_callers() -> None:
+    former, lane = returning()
+    put(former, lane, 100.0005)
+    other = make_lane("b")
+    put(former, other, 100.0005)
+    assert leave(former, 100.0005).lane is other
+    former.finished(next(iter(former.in_flight)))
+    assert former.next_batch(100.0006) is None
+    assert leave(former, 100.002).lane is lane
+
+
+def test_nobody_is_waited_for_with_several_slots_or_when_draining() -> None:
+    former, lane = returning(limit=2)
+    put(former, lane, 100.0005)
+    assert leave(former, 100.0005).items == 1
+    former, lane = returning()
+    put(former, lane, 100.0005)
+    former.drain()
+    assert leave(former, 100.0005).trigger == "drain"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.batching.policy import BatchPolicy
-from tests.support.simulation import Backend, simulate
+from tests.support.simulation import Backend, simulate, simulate_crowd
 
 pytestmark = pytest.mark.slow
 
@@ -49,3 +49,17 @@ def test_nobody_waits_for_an_idle_backend(parallelism: int) -> None:
         free_at = max(free_at, arrived_at + latency)
     assert len(waits) > 0.8 * len(traffic.calls)
     assert set(waits) == {0.0}
+
+
+@pytest.mark.parametrize("callers", [8, 64])
+def test_a_crowd_that_comes_straight_back_is_not_split(callers: int) -> None:
+    crowd = simulate_crowd(BatchPolicy(), Backend(1), callers, 6)
+    whole_s = 0.005 + 0.000_15 * callers
+    assert len(crowd.after(3)) / 3 >= 0.8 * callers / (whole_s + 0.004)
+    assert crowd.quantile(0.50, 3) <= 1.1 * (whole_s + 0.003)
+
+
+def test_a_crowd_does_not_hide_that_the_backend_can_do_more() -> None:
+    known = simulate_crowd(BatchPolicy(inflight=4), Backend(4), 64, 6)
+    learned = simulate_crowd(BatchPolicy(), Backend(4), 64, 6)
+    assert len(learned.after(3)) >= 0.9 * len(known.after(3))

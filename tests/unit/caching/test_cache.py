@@ -96,6 +96,63 @@ async def test_what_was_answered_is_not_asked_again() -> None:
     assert bench.cache.results == {"miss": 1, "hit": 1}
 
 
+def repeated(*instances: object, headers: Headers = JSON_FIELDS) -> Call:
+    """A call of a connection that repeats its head."""
+    call = predict_call(*instances, headers=headers)
+    call.head = headers
+    return call
+
+
+async def test_a_repetition_is_answered_without_being_read_again() -> None:
+    bench = Bench()
+    assert bench.cache.kept(repeated(1.5), PREDICT, bench.rule) is None
+    first = await bench.ask(repeated(1.5))
+    reply = bench.cache.kept(repeated(1.5), PREDICT, bench.rule)
+    assert reply is not None
+    assert (reply.body, status_of(reply)) == (first.body, "hit; ttl=600")
+    assert bench.cache.results == {"miss": 1, "hit": 1}
+    assert bench.cache.kept(repeated(2.5), PREDICT, bench.rule) is None
+    assert bench.cache.kept(predict_call(1.5), PREDICT, bench.rule) is None
+    bench.clock.advance(600.0)
+    assert bench.cache.kept(repeated(1.5), PREDICT, bench.rule) is None
+
+
+async def test_a_repetition_of_several_items_is_read_again() -> None:
+    bench = Bench()
+    await bench.ask(repeated(1.5, 2.5))
+    assert bench.cache.kept(repeated(1.5, 2.5), PREDICT, bench.rule) is None
+
+
+async def test_a_repetition_is_of_the_same_generation() -> None:
+    bench = Bench()
+    await bench.ask(repeated(1.5))
+    await bench.cache.purge("model", "digits")
+    assert bench.cache.kept(repeated(1.5), PREDICT, bench.rule) is None
+
+
+async def test_a_head_with_wishes_is_read_every_time() -> None:
+    bench = Bench()
+    picky = (*JSON_FIELDS, (b"Cache-Control", b"no-cache"))
+    await bench.ask(repeated(1.5, headers=picky))
+    assert bench.cache.kept(repeated(1.5, headers=picky), PREDICT, bench.rule) is None
+
+
+async def test_a_repeated_upload_is_gathered_first() -> None:
+    bench = Bench()
+    call = uploaded(b'{"instances":[1.5]}')
+    call.head = JSON_FIELDS
+    assert bench.cache.kept(call, PREDICT, bench.rule) is None
+
+
+async def test_a_grpc_call_is_passed_on() -> None:
+    bench = Bench()
+    for _ in range(2):
+        call = predict_call(1.5)
+        call.is_grpc = True
+        assert not status_of(await bench.ask(call))
+    assert len(bench.upstream.calls) == 2
+
+
 async def test_an_answer_is_asked_for_anew_when_its_time_is_over() -> None:
     bench = Bench(rule=policy(ttl=5.0))
     await bench.ask(predict_call(1.5))
@@ -123,7 +180,12 @@ async def test_fields_that_speak_of_one_caller_are_not_given_to_another() -> Non
     first = await bench.ask(predict_call(1.5))
     second = await bench.ask(predict_call(1.5))
     assert first.header(b"x-request-id") == b"first"
-    assert [name for name, _ in second.headers] == [b"Content-Type", b"Server", b"Age", b"Cache-Status"]
+    assert [name for name, _ in (*second.headers, *second.added)] == [
+        b"Content-Type",
+        b"Server",
+        b"Age",
+        b"Cache-Status",
+    ]
     assert second.header(b"age") == b"2"
 
 

@@ -53,6 +53,21 @@ def test_a_lost_upstream_starts_anew_with_its_first_sign_of_life() -> None:
     assert (these.of("up", "m"), these.of("down", "m")) == (after, other)
 
 
+def test_an_endpoint_that_comes_back_starts_its_upstream_anew() -> None:
+    these = some()
+    first, elsewhere = these.of("up", "m"), these.of("down", "m")
+    for is_alive in (False, True, True, False, False):  # not seen before, then there, then away
+        these.seen("up", "http://a", is_alive=is_alive)
+    these.seen("up", "http://b", is_alive=True)
+    these.seen("down", "http://a", is_alive=True)
+    assert (these.of("up", "m"), these.of("down", "m")) == (first, elsewhere)
+    these.seen("up", "http://a", is_alive=True)
+    second = these.of("up", "m")
+    assert (second != first, these.of("down", "m")) == (True, elsewhere)
+    these.seen("up", "http://a", is_alive=True)
+    assert these.of("up", "m") == second
+
+
 def test_tokens_can_be_kept_and_taken_over() -> None:
     these, later = some(), some()
     these.renew("up", "m")

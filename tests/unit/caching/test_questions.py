@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.caching.policy import CachePolicy
 
 OPENAI = Match(METADATA.route)
+V2 = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1.5]}]}'
 
 
 def an_interpreter() -> Interpreter:
@@ -207,3 +208,45 @@ def test_support_speaks_the_protocol() -> None:
     body = infer_call([1.0, 2.0], ident="a").body
     assert isinstance(body, bytes)
     assert msgspec.json.decode(body)["inputs"][0]["shape"] == [1, 2]
+
+
+def test_an_id_that_the_text_begins_with_is_cut_off_once_for_all() -> None:
+    interpreter = an_interpreter()
+    first, second = (
+        asked(Call(b"POST", b"/p", (), b'{"id": "%b", %b' % (ident, V2[1:])), INFER, interpreter=interpreter)
+        for ident in (b"a", b"b")
+    )
+    assert first.keys is second.keys  # understood once
+    assert (first.ident, second.ident) == (b'"a"', b'"b"')
+    assert first.envelope.with_id(b"{}", first.ident) == b'{"id":"a"}'
+
+
+def test_heads_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "_MOST_HEADS", 2)
+    interpreter, rule = an_interpreter(), policy()
+    call = predict_call(1.5)
+    assert isinstance(call.body, bytes)
+    heads = [object() for _ in range(3)]
+    for call.head in heads:
+        interpreter.note(call, PREDICT, rule, asked(call, rule=rule, interpreter=interpreter))
+    known = []
+    for call.head in heads:
+        known.append(interpreter.again(call, call.body, PREDICT, rule, b"") is not None)
+    assert known == [False, False, True]
+
+
+def test_a_head_that_was_not_repeated_is_not_noted() -> None:
+    interpreter, rule, call = an_interpreter(), policy(), predict_call(1.5)
+    assert isinstance(call.body, bytes)
+    interpreter.note(call, PREDICT, rule, asked(call, rule=rule, interpreter=interpreter))
+    assert interpreter.again(call, call.body, PREDICT, rule, b"") is None
+
+
+def test_callers_with_keys_of_their_own_are_kept_apart_unless_credentials_are_ignored() -> None:
+    def of(identity: bytes, *ignore: str) -> list[bytes]:
+        call = predict_call(1.5)
+        call.identity = identity
+        return asked(call, rule=policy(ignore=ignore)).keys
+
+    assert of(b"ann") != of(b"ben") != of(b"")
+    assert of(b"ann", "authorization") == of(b"ben", "authorization") == of(b"", "authorization")

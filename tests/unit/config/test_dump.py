@@ -56,7 +56,10 @@ def test_origins() -> None:
     assert lines["body: 1MiB"] == "command line"
     assert lines["headers: 100"] == "default"
     assert lines['http: ["http://a", "http://b"]'] == "f:3:35"
-    assert lines['- {match: {path: "/x/{model}*", method: POST}, upstream: m, timeout: 90s}'] == "f:6:20"
+    assert (
+        lines['- {match: {path: "/x/{model}*", method: POST}, upstream: m, timeout: 90s, codec: auto}']
+        == "f:6:20"
+    )
     assert lines["server:"] == ""
 
 

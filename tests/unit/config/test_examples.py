@@ -44,6 +44,7 @@ def test_there_are_examples() -> None:
         "caching.yaml",
         "edge.yaml",
         "generic.yaml",
+        "grpc-only.yaml",
         "grpc.yaml",
         "kserve-v1.yaml",
         "l4.yaml",

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 
+from proxy.batching.codecs import CODECS
 from proxy.config.load import load_text
 from proxy.config.presets import PROTOCOLS, routes_of
-from proxy.routing.policy import check_pattern
+from proxy.routing.policy import CodecName, check_pattern
 from proxy.routing.table import Match, RouteTable
 
 
@@ -42,8 +44,18 @@ def match(protocol: str, request: str) -> Match:
         ("open-inference", "POST /v2/repository/index", "metadata", None, "", None),
         ("open-inference", "POST /v2/repository/models/a/load", "control", None, "a", None),
         ("open-inference", "POST /v2/repository/models/a/unload", "control", None, "a", None),
-        ("openai", "POST /v1/embeddings", "infer", None, "", None),
+        ("openai", "POST /v1/embeddings", "infer", "openai_embeddings", "", None),
+        ("openai", "POST /v1/completions", "stream", None, "", None),
+        ("tei", "POST /embed", "infer", "tei_embed", "", None),
+        ("tei", "POST /embed_sparse", "infer", "tei_embed", "", None),
+        ("tei", "POST /predict", "infer", "tei_predict", "", None),
+        ("tei", "POST /rerank", "infer", "tei_rerank", "", None),
+        ("tei", "POST /v1/embeddings", "infer", "openai_embeddings", "", None),
+        ("mlflow", "POST /invocations", "infer", "mlflow", "", None),
         ("openai", "POST /v1/chat/completions", "stream", None, "", None),
+        ("torchserve", "POST /predictions/a/2", "infer", "torchserve", "a", "2"),
+        ("mlflow", "GET /ping", "health", None, "", None),
+        ("mlflow", "GET /version", "metadata", None, "", None),
         ("generic", "POST /v1/models/a:predict", "other", None, "", None),
         ("generic", "OPTIONS *", "other", None, "", None),
     ],
@@ -101,6 +113,40 @@ def test_an_operators_route_says_where_and_how_long_the_protocol_says_what() -> 
     assert (odd.route.upstream, odd.route.kind, odd.route.timeout_s) == ("b", "other", 300.0)
     quick = routes.match(b"POST", b"/v1/models/quick:predict")
     assert (quick.route.upstream, quick.route.timeout_s) == ("a", math.inf)
+
+
+@pytest.mark.parametrize(
+    ("codec", "request_line", "kind", "found"),
+    [
+        ("auto", "POST /v1/embeddings", "infer", "openai_embeddings"),
+        ("off", "POST /v1/embeddings", "infer", None),
+        ("openai_completions", "POST /v1/completions", "stream", "openai_completions"),
+        ("openai_completions", "GET /v1/models", "metadata", None),
+        ("kserve_v1", "POST /v1/my/own", "infer", "kserve_v1"),
+        ("kserve_v1", "PUT /v1/my/own", "other", None),
+        ("off", "POST /v1/my/own", "other", None),
+    ],
+)
+def test_an_operators_route_may_say_how_to_merge(
+    codec: str, request_line: str, kind: str, found: str | None
+) -> None:
+    routes = table(
+        "{a: {protocol: openai, http: [http://a]}}",
+        f"[{{match: {{path: '/v1/*'}}, upstream: a, codec: {codec}}}]",
+    )
+    method, _, target = request_line.partition(" ")
+    route = routes.match(method.encode(), target.encode()).route
+    assert (route.kind, route.codec) == (kind, found)
+    assert route.idempotent is (found is not None or codec != "off" or kind != "other")
+
+
+def test_an_operator_can_name_every_codec_of_a_body() -> None:
+    named = set(get_args(CodecName)) - {"auto", "off"}
+    assert named == {name for name in CODECS if not name.endswith("_grpc")}
+    reached = {
+        preset.codec for protocol in PROTOCOLS.values() for preset in (*protocol.routes, *protocol.methods)
+    }
+    assert set(CODECS) - reached == {"openai_completions"}
 
 
 def test_a_route_for_one_method_leaves_the_others() -> None:

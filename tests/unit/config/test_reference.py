@@ -27,7 +27,8 @@ def test_tables_replace_what_stands_between_the_markers() -> None:
         "| `routes[].match.method` | none | text | HTTP method (`GET` includes `HEAD`); none: any. |",
         "| `models.<glob>.batch.inflight` | `auto` | `auto` \\| whole number | ",
         '| `models.<glob>.batch.isolate` | `["authorization"]` | list of text | ',
-        "| `POST /v1/models/{model}:predict` | infer | yes |",
+        "| `POST /v2/models/{model}/infer` | infer | yes |",
+        "| `/inference.GRPCInferenceService/ModelInfer` | infer | yes |",
         "| `GET /v2` | metadata | no |",
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.app import explain
 from proxy.config.load import load_text
+from proxy.explain.explainer import _outcome
 from proxy.explain.request import Described
 
 if TYPE_CHECKING:
@@ -117,6 +118,43 @@ def test_callers_are_asked_who_they_are() -> None:
 def test_the_host_is_the_one_that_is_sent_upstream() -> None:
     head = HEAD.replace("http: [", "host: fixed, http: [")
     assert explained(PREDICT, "", head)["batch"]["key"]["headers"]["host"] == "fixed"
+
+
+def test_the_model_may_be_named_in_the_body() -> None:
+    embedding = Described("POST", "/v1/embeddings", (), b'{"model":"small","input":"x"}')
+    head = HEAD.replace("kserve-v1", "openai")
+    found = explained(embedding, "models: {small: {batch: {mode: 'off'}}}\n", head)
+    assert (found["route"]["model"], found["route"]["settings_of"]) == ("small", ["*", "small"])
+
+
+@pytest.mark.parametrize(
+    ("cache", "loading", "words"),
+    [
+        ({"verdict": "hit"}, {}, "answered from memory"),
+        ({"verdict": "stale"}, {}, "answered from memory, stale, and renewed afterwards"),
+        ({"verdict": "collapsed"}, {}, "given the answer to an equal request that is on its way"),
+        (
+            {"verdict": "miss"},
+            {"waits": True, "ready_in_s": 1.5},
+            "held for about 1500ms until its model is loaded, then forwarded alone: off",
+        ),
+        (
+            {},
+            {"model": "a", "refused": {"reason": "full"}, "fallback": None},
+            "refused: model a cannot be ready in time (full)",
+        ),
+        ({}, {"model": "a", "refused": {"reason": "full"}, "fallback": "b"}, "redirected to model b"),
+    ],
+)
+def test_what_comes_of_it_in_words(cache: dict[str, object], loading: dict[str, object], words: str) -> None:
+    assert _outcome(cache, loading, {"merged": False, "why": "off"}) == words
+
+
+def test_what_is_translated_is_explained_in_the_form_in_which_it_is_merged() -> None:
+    head = "version: 1\nupstreams:\n  model: {protocol: open-inference, grpc: ['127.0.0.1:1']}\n"
+    tensor = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1.5]}]}'
+    found = explained(Described("POST", "/v2/models/digits/infer", (), tensor), "", head)
+    assert (found["batch"]["merged"], found["batch"]["key"]["codec"]) == (True, "open_inference_grpc")
 
 
 def test_a_grpc_call_is_one_by_its_media_type() -> None:

@@ -9,6 +9,7 @@ from proxy.http2.blocks import BlockWriter
 from proxy.http2.limits import Limits
 from proxy.http2.session import ClientSession, ServerSession
 from tests.support.http2_cases import REQUEST, block
+from tests.support.http2_events import apart
 from tests.support.http2_peer import parse
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ class Wire:
 
     def to_server(self) -> list[Event]:
         """Deliver what the client has to say."""
-        return self.server.receive(self.client.data_to_send(), now=0.0)
+        return apart(self.server.receive(self.client.data_to_send(), now=0.0))
 
     def to_client(self) -> list[Event]:
         """Deliver what the server has to say."""
-        return self.client.receive(self.server.data_to_send(), now=0.0)
+        return apart(self.client.receive(self.server.data_to_send(), now=0.0))
 
     def settle(self) -> list[Event]:
         """Deliver both ways until nobody has anything to say; all events of both sides."""

@@ -10,7 +10,7 @@ PING = f.ping_frame(b"12345678", ack=False)
 
 @pytest.mark.parametrize("size", [1, 5, 9, 10, 17, 1000])
 def test_reader_cuts_whatever_the_reads(size: int) -> None:
-    wire = PING + f.data_frame(1, b"x" * 40, end_stream=True) + f.settings_ack()
+    wire = b"".join((PING, *f.data_frame(1, b"x" * 40, end_stream=True), f.settings_ack()))
     reader = f.FrameReader()
     found = [
         frame for start in range(0, len(wire), size) for frame in reader.feed(wire[start : start + size])
@@ -53,7 +53,7 @@ def test_large_header_block_is_cut_into_continuations() -> None:
     ],
 )
 def test_whole_message(data: bytes, trailers: bytes | None, expected: list[tuple[int, int]]) -> None:
-    wire = f.message_frames(1, b"h", data, trailers)
+    wire = b"".join(f.message_frames(1, b"h", data, trailers))
     assert [(kind, flags) for kind, flags, _, _ in f.FrameReader().feed(wire)] == expected
 
 

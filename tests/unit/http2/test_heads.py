@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy.http2.errors import StreamError
-from proxy.http2.headers import parse_request, parse_response, parse_trailers
+from proxy.http2.headers import RequestHead, RequestReader, parse_response, parse_trailers
 
 if TYPE_CHECKING:
     from proxy.exchange import Headers
 
 GET: Headers = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a"))
+TRACE = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+
+
+def parse_request(fields: Headers) -> RequestHead:
+    return RequestReader()(fields).head
 
 
 def test_request() -> None:
     head = parse_request((*GET, (b"x", b"1"), (b"x", b"2"), (b"content-length", b"7"), (b"te", b"trailers")))
     assert (head.method, head.scheme, head.target) == (b"GET", b"http", b"/")
     assert head.headers == ((b"host", b"a"), (b"x", b"1"), (b"x", b"2"))
-    assert (head.content_length, head.timeout_s, head.is_grpc, head.expects_continue) == (
-        7,
-        None,
-        False,
-        False,
-    )
+    assert (head.content_length, head.is_grpc, head.expects_continue) == (7, False, False)
 
 
 def test_host_moves_to_the_front() -> None:
@@ -39,8 +39,35 @@ def test_cookie_crumbs_are_joined() -> None:
 
 
 def test_expectation_and_timeout_become_facts() -> None:
-    head = parse_request((*GET, (b"expect", b"100-Continue"), (b"grpc-timeout", b"2S")))
-    assert (head.expects_continue, head.timeout_s, head.headers) == (True, 2.0, ((b"host", b"a"),))
+    head, timeout_s, own = RequestReader()((*GET, (b"expect", b"100-Continue"), (b"grpc-timeout", b"2S")))
+    assert (head.expects_continue, timeout_s, head.headers, own) == (True, 2.0, ((b"host", b"a"),), ())
+
+
+def test_what_differs_in_each_call_is_kept_apart_from_the_head_they_share() -> None:
+    read = RequestReader()
+    first, timeout_s, own = read(
+        (*GET, (b"x-request-id", b"a"), (b"x", b"1"), (b"grpc-timeout", b"1S"), TRACE)
+    )
+    second, *_ = read((*GET, (b"x", b"1"), (b"x-request-id", b"b")))
+    assert first is second is read((*GET, (b"x", b"1"))).head
+    assert (timeout_s, own) == (1.0, ((b"x-request-id", b"a"), TRACE))
+    assert first.headers == ((b"host", b"a"), (b"x", b"1"))
+
+
+def test_of_two_traces_neither_is_the_call_s_own() -> None:
+    head, timeout_s, own = RequestReader()((*GET, TRACE, (b"grpc-timeout", b"1S"), TRACE))
+    assert (timeout_s, own) == (1.0, ())
+    assert head.headers == ((b"host", b"a"), TRACE, TRACE)
+
+
+def test_heads_are_forgotten_before_there_are_too_many() -> None:
+    read = RequestReader()
+    first = read(GET).head
+    for number in range(300):
+        read((*GET, (b"x", b"%d" % number)))
+    again = read(GET).head
+    assert again == first
+    assert again is not first
 
 
 @pytest.mark.parametrize(
@@ -63,6 +90,10 @@ def test_what_grpc_is(kind: bytes, expected: bool) -> None:
         ((b":method", b"CONNECT"), (b":authority", b"a:1"), (b":scheme", b"http")),
         ((b":method", b"CONNECT"), (b":authority", b"")),
         (*GET, (b"grpc-timeout", b"2 seconds")),
+        (*GET, (b"grpc-timeout", b"2S"), (b"grpc-timeout", b"3S")),
+        (*GET, (b"traceparent", b"\n")),
+        (TRACE, *GET),
+        (*GET[:2], TRACE, *GET[2:]),
         (*GET, (b"host", b"a/b")),
         (*GET[:3], (b"host", b"a/b")),
         (*GET, (b"host", b"a"), (b"host", b"b")),

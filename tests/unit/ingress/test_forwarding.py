@@ -43,6 +43,28 @@ def test_fields_that_a_stranger_may_not_send(name: bytes, is_withheld: bool) -> 
     assert Strangers((), ForwardingPolicy()).may_not_say(name) is is_withheld
 
 
+@pytest.mark.parametrize(
+    ("said", "client"),
+    [
+        ({}, b""),
+        ({b"x-forwarded-for": [b"1.1.1.1"]}, b"1.1.1.1"),
+        ({b"x-forwarded-for": [b"6.6.6.6, 1.1.1.1", b"10.0.0.1,10.0.0.2"]}, b"1.1.1.1"),
+        ({b"x-forwarded-for": [b"10.0.0.9, 10.0.0.1"]}, b"10.0.0.9"),
+        ({b"x-forwarded-for": [b"evil\x1b, 10.0.0.1"]}, b"10.0.0.1"),
+        ({b"x-forwarded-for": [b"unix:"]}, b""),
+        ({b"x-forwarded-for": [b"2001:db8::1"]}, b"2001:db8::1"),
+        (
+            {b"forwarded": [b'for=6.6.6.6, For="[2001:db8::1]:80";proto=http', b"for=10.0.0.1"]},
+            b"2001:db8::1",
+        ),
+        ({b"forwarded": [b"for=unknown;by=1.1.1.1"]}, b""),
+        ({b"forwarded": [b"for=2.2.2.2"], b"x-forwarded-for": [b"1.1.1.1"]}, b"1.1.1.1"),
+    ],
+)
+def test_the_client_is_the_nearest_that_is_not_trusted(said: dict[bytes, list[bytes]], client: bytes) -> None:
+    assert Strangers(("10.0.0.0/8",), ForwardingPolicy()).client(said) == client
+
+
 def test_fields_for_an_ipv6_client() -> None:
     assert forwarded_fields(Hop(b"2001:db8::1", scheme=b"https", port=443), b"[::1]:443", {}) == (
         (b"X-Forwarded-For", b"2001:db8::1"),

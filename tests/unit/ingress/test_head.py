@@ -271,3 +271,10 @@ def test_a_host_is_required_by_http_1_1() -> None:
         read(host=None)
     with pytest.raises(BadRequest):
         read(host=b"a b")
+
+
+def test_only_a_trusted_peer_says_who_the_client_is() -> None:
+    said = b"X-Forwarded-For: 198.51.100.7"
+    assert read(b"GET / HTTP/1.1", said, hop=TRUSTED).client == b"198.51.100.7"
+    assert read(b"GET / HTTP/1.1", hop=TRUSTED).client == b""
+    assert read(b"GET / HTTP/1.1", said).client == b""

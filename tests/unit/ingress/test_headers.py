@@ -54,6 +54,14 @@ def test_nothing_is_declared_where_nothing_is_known() -> None:
     assert writer().head(call(), Reply(299, DATED), 0, keep_alive=True).startswith(b"HTTP/1.1 299 \r\n")
 
 
+def test_what_is_added_to_one_answer_is_not_remembered_with_the_rest() -> None:
+    subject, first, second = writer(), Reply(200, DATED), Reply(200, DATED)
+    first.added, second.added = ((b"Age", b"1"), (b"X", b"y")), ((b"Age", b"2"),)
+    heads = [subject.head(call(), reply, 0, keep_alive=True) for reply in (first, second)]
+    assert heads[0] == b"HTTP/1.1 200 OK\r\nDate: then\r\nAge: 1\r\nX: y\r\nContent-Length: 0\r\n\r\n"
+    assert heads[1] == b"HTTP/1.1 200 OK\r\nDate: then\r\nAge: 2\r\nContent-Length: 0\r\n\r\n"
+
+
 def test_date_id_and_via_are_added_where_they_lack() -> None:
     subject = HeadWriter(b"me")
     subject.date = b"now"

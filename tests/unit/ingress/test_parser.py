@@ -280,6 +280,38 @@ def test_calls_with_different_heads_have_no_head_in_common() -> None:
     assert [arrival.call.head for arrival in arrivals] == [None, None]
 
 
+def test_a_head_that_differs_in_values_only_gives_the_call_that_it_would_give_by_itself() -> None:
+    subject = parser()
+    subject.feed(POST)
+    for other in (
+        POST.replace(b"X-One: 1", b"X-One: 9"),
+        POST.replace(b"X-One: 1", b"X-One: 9"),  # and the same again
+        POST.replace(b"Length: 3", b"Length: 2")[:-1],
+        POST.replace(b"Length: 3", b"Length: 2"),  # a byte too many, of the next head
+    ):
+        call, alone = subject.feed(other)[0].call, parser().feed(other)[0].call
+        assert (call.target, call.headers, call.body) == (alone.target, alone.headers, alone.body)
+
+
+def test_a_head_that_differs_and_a_body_still_to_come() -> None:
+    subject = parser()
+    subject.feed(POST)
+    (arrival,) = subject.feed(POST.replace(b"X-One: 1", b"X-One: 9")[:-1])
+    subject.feed(b"c")
+    body = arrival.call.body
+    assert isinstance(body, Stream)
+    assert body.read_nowait() == b"abc"
+
+
+def test_heads_that_have_nothing_in_common_are_all_read() -> None:
+    subject = parser()
+    for number in range(20):
+        fields = b"X: 1\r\n" * number
+        (arrival,) = subject.feed(b"GET /%d HTTP/1.1\r\nHost: h\r\n%b\r\n" % (number, fields))
+        assert arrival.call.target == b"/%d" % number
+    assert subject.fault is None
+
+
 @pytest.mark.parametrize("tail", [b"ab", b"abcGET / HTTP/1.1\r\nHost: h\r\n\r\n", b""])
 def test_a_repeated_head_with_another_body_length_takes_the_long_way(tail: bytes) -> None:
     subject = parser()

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.loading.actions import Failure, Prospect, Refuse, Report
 from proxy.loading.history import History
+from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.queue import Ticket
 from proxy.loading.residency import State
 from tests.unit.loading.worlds import GIB, START, World, model
@@ -120,6 +121,16 @@ class TestRefusals:
         ticket = world.wait("a")
         assert ticket.deadline == world.now + 20
 
+    def test_what_was_never_loaded_is_waited_for_on_the_chance(self) -> None:
+        unknown = ModelLoadPolicy()
+        world = World("ab", places=9, models={"a": unknown, "b": unknown})
+        world.wait("a", within=2)
+        assert world.decide() == ["load a"]
+        world.wait("b", within=2)
+        world.pass_time(1)
+        assert world.loaded("a", 1.0) == ["release a", "load b"]
+        assert world.loaded("b", 1.0) == ["release b"]
+
     def test_a_deadline_that_passes_in_the_queue_is_a_refusal(self) -> None:
         world = World()
         world.wait("a", within=15)
@@ -167,8 +178,45 @@ class TestFailures:
             world.wait("a")
             assert world.decide() == ["load a"]
             self.fail(world, "unreachable")
+            world.planner.backend.silent(world.now)
+            assert world.decide() in ([], ["refuse a failed"])
             world.pass_time(60)
         assert world.state("a") is State.UNLOADED
+
+    def test_when_nobody_answers_the_next_listing_tells(self) -> None:
+        for state, decided in (("ready", ["release a"]), ("loading", []), ("unloaded", [])):
+            world = World()
+            world.wait("a")
+            world.decide()
+            assert self.fail(world, "unreachable", "reset") == []
+            assert world.state("a") is State.LOADING
+            world.lists({"a": state})
+            assert world.decide() == decided
+            assert world.state("a").value == state
+            assert not world.slot("a").is_theirs
+
+    def test_a_load_that_was_not_heard_is_tried_again_for_those_who_wait(self) -> None:
+        world = World()
+        world.wait("a")
+        world.decide()
+        self.fail(world, "unreachable")
+        world.lists({"a": "unloaded"})
+        world.decide()
+        world.pass_time(1)
+        assert world.decide() == ["load a"]
+        assert self.fail(world, "unreachable") == ["refuse a failed"]
+
+    def test_when_there_is_no_listing_either_it_has_failed(self) -> None:
+        world = World()
+        world.wait("a")
+        world.decide()
+        self.fail(world, "unreachable", "reset")
+        world.planner.backend.silent(world.now)
+        assert world.decide() == ["refuse a failed"]
+        world.wait("b")
+        assert world.decide() == ["load b"]
+        world.planner.backend.silent(world.now)
+        assert world.state("b") is State.LOADING, "that one is still being waited for"
 
     def test_three_strikes_and_it_is_out_for_a_while(self) -> None:
         world = World()

@@ -4,8 +4,11 @@ from math import inf
 
 import pytest
 
+from proxy.loading.actions import Load, Report
 from proxy.loading.history import History
+from proxy.loading.planner import Planner
 from proxy.loading.predictor import Forecast, Foresight, Hint, IdleHint, horizon
+from tests.unit.loading.worlds import model, policy
 
 DAY = 86400.0
 START = 20_000 * DAY
@@ -240,3 +243,25 @@ class TestSeasons:
         young = self.mornings(1)
         young.sleep(9.25 * 3600.0)
         assert young.ahead.seasonal(["m"], young.now) == []
+
+
+def test_a_rhythm_is_known_after_a_restart_without_a_request() -> None:
+    before = History()
+    past = before.of("a", START)
+    for turn in range(40):
+        at = START + 600.0 * turn
+        past.arrived(at, is_idle=True)
+        past.scored(is_right=True)
+        past.ended(at)
+    now = START + 600.0 * 39 + 100
+    planner = Planner(policy(mode="predictive", models={"a": model()}), before)
+    planner.backend.reconcile({"a": Report("ready")}, planner.backend.mark(), now)
+    planner.decide(now)
+    planner.backend.reconcile({"a": Report("unloaded")}, planner.backend.mark(), now + 10)
+    loads: list[tuple[float, str]] = []
+    while planner.wakeup() < now + 600 and not loads:
+        at = planner.wakeup()
+        loads = [(at, action.why) for action in planner.decide(at) if isinstance(action, Load)]
+    assert loads
+    assert loads[0][0] < START + 600.0 * 40
+    assert "periodic forecast" in loads[0][1]

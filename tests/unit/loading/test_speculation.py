@@ -7,10 +7,12 @@ from proxy.loading.predictor import Forecast, IdleHint
 from proxy.loading.speculation import benefit
 from tests.unit.loading.worlds import GIB, START, World, model
 
+DUE_IN_S = 10.0
+
 
 def foresee(world: World, name: str, cause: str = "periodic", p: float = 0.9, within: float = 100.0) -> None:
     """A forecast falls due."""
-    world.planner.state.forecasts[name] = Forecast(name, cause, world.now + 10, world.now + within, p)  # type: ignore[arg-type]
+    world.planner.state.forecasts[name] = Forecast(name, cause, world.now + DUE_IN_S, world.now + within, p)  # type: ignore[arg-type]
 
 
 def outcomes(world: World) -> dict[str, int]:
@@ -91,7 +93,30 @@ class TestForecasts:
         world.make_ready("a")
         foresee(world, "b")
         assert world.decide() == []
+        assert not world.planner.why("b"), "there may be room in time"
+        assert world.planner.wakeup() == world.now + DUE_IN_S
+        world.pass_time(DUE_IN_S)
+        assert world.decide() == []
         assert "no free memory" in world.planner.why("b")[0].why
+
+    def test_waits_for_room_until_the_need(self) -> None:
+        world = predictive(places=2)
+        world.make_ready("a")
+        foresee(world, "b")
+        assert world.decide() == []
+        world.pass_time(DUE_IN_S / 2)
+        world.planner.evict("a", world.now)
+        world.decide()
+        assert world.unloaded("a") == ["load b"]
+
+    def test_a_need_that_comes_sooner_than_room_is_a_forecast_that_was_right(self) -> None:
+        world = predictive(places=2)
+        world.make_ready("a")
+        foresee(world, "b")
+        assert world.decide() == []
+        world.wait("b")
+        assert outcomes(world) == {"suppressed": 1}
+        assert world.planner.state.ledger.totals["periodic"].forgone_s == 10.0
 
     def test_improbable_ones_are_dropped(self) -> None:
         world = predictive()
@@ -174,6 +199,8 @@ class TestEvictingForAGuess:
     def test_a_vague_one_may_not(self, cause: str, p: float) -> None:
         world = self.full()
         foresee(world, "c", cause, p)
+        assert world.decide() == []
+        world.pass_time(DUE_IN_S)
         assert world.decide() == []
         assert outcomes(world) == {}
         assert world.planner.state.ledger.is_open("c")

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.errors import BadReply, ClientGone, DeadlineExceeded, ReadTimeout, Reset
+from proxy.errors import (
+    BadReply,
+    ClientGone,
+    DeadlineExceeded,
+    ReaderStalled,
+    ReadTimeout,
+    RequestTimeout,
+    Reset,
+)
 from proxy.exchange import Call, Headers, Reply, Stream
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.connection import Connection
@@ -50,6 +58,9 @@ class OwnerOfOne:
 
     def streaming(self, connection: Connection) -> None:
         self.said.append("streaming")
+
+    def held_up(self, connection: Connection) -> None:
+        self.held_up_at = connection.held_up_since
 
     def released(self, connection: Connection) -> None:
         self.said.append("released")
@@ -633,3 +644,28 @@ async def test_closing_twice_is_closing_once(owner: OwnerOfOne) -> None:
     owner.connection.connection_lost(None)
     assert isinstance(waiter.exception(), Reset)
     assert owner.said == ["lost shutdown"]
+
+
+async def test_a_client_that_sends_nothing_of_its_request_may_have_to_make_way() -> None:
+    owner = OwnerOfOne()
+    body = Stream(None, 9)
+    waiter = owner.send(Call(b"POST", b"/", (), body))
+    owner.clock.advance(1.0)
+    assert owner.connection.held_up_since == owner.clock.now() - 1.0
+    body.feed(b"hello")
+    assert owner.connection.held_up_since == owner.clock.now()
+    owner.connection.make_way()
+    assert isinstance(waiter.exception(), RequestTimeout)
+    assert owner.said == ["lost abandoned"]
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_may_have_to_make_way() -> None:
+    owner = OwnerOfOne()
+    assert owner.connection.held_up_since == math.inf
+    body = owner.stream()
+    body.limit(4, 2)
+    owner.chunk(b"12345678")
+    assert owner.held_up_at == owner.connection.held_up_since == owner.clock.now()
+    owner.connection.make_way()
+    assert isinstance(body.error, ReaderStalled)
+    assert body.buffered == 0, "what was not taken is dropped"

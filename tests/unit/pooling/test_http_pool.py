@@ -11,6 +11,7 @@ from proxy.errors import (
     LeaseTimeout,
     NoHealthyEndpoint,
     QueueFull,
+    ReaderStalled,
     ReadTimeout,
     Reset,
 )
@@ -48,6 +49,14 @@ async def test_a_call_gets_its_answer(rig: Rig) -> None:
     assert pool.state == (1, 0, 0, 0)
     assert pool.events.statuses == {200: 1}
     assert pool.events.counts == {"connected ok": 1, "waited": 1}
+
+
+async def test_a_crowd_of_long_calls_is_dialed_for_to_the_last(rig: Rig) -> None:
+    pool = rig()
+    for _ in range(30):
+        pool.begin(pool.call())
+    await settle()
+    assert pool.state == (0, 30, 0, 0), "no more than eight dials at once, but as many as calls wait"
 
 
 async def test_the_spans_of_a_call_are_filled_in(rig: Rig) -> None:
@@ -205,6 +214,67 @@ async def test_streams_leave_a_way_through(rig: Rig) -> None:
         body = stream.result().body
         assert isinstance(body, Stream)
         body.abandon()
+
+
+async def _unread(pool: PoolRig) -> Stream:
+    """A stream that its reader has stopped reading."""
+    before = len(pool.asked)
+    task = await pool.start()
+    pool.asked[before].send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await settle()
+    body = task.result().body
+    assert isinstance(body, Stream)
+    body.limit(4, 2)
+    pool.asked[before].send(b"8\r\n12345678\r\n")
+    await settle()
+    return body
+
+
+async def test_readers_that_take_nothing_make_way_slowest_first(rig: Rig) -> None:
+    pool = rig({"max": 2, "stall": "500ms"})
+    first = await _unread(pool)
+    await pool.wait(0.2)
+    second = await _unread(pool)
+    waiting = await pool.start(b"/waiting")
+    assert pool.state[3] == 1
+    await pool.wait(0.31)
+    assert isinstance(first.error, ReaderStalled)
+    assert second.error is None
+    pool.asked[-1].answer()
+    await settle()
+    assert waiting.result().body == b"/waiting"
+    second.abandon()
+
+
+async def test_a_reader_that_stops_while_others_wait_makes_way_in_time(rig: Rig) -> None:
+    pool = rig({"max": 1, "stall": "500ms"})
+    task = await pool.start()
+    pool.asked[0].send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await settle()
+    body = task.result().body
+    assert isinstance(body, Stream)
+    body.limit(4, 2)
+    waiting = await pool.start(b"/waiting")
+    await pool.wait(1.0)
+    assert body.error is None, "a stream that is read is nobody's fault"
+    pool.asked[0].send(b"8\r\n12345678\r\n")
+    await pool.wait(0.51)
+    assert isinstance(body.error, ReaderStalled)
+    pool.asked[-1].answer()
+    await settle()
+    assert waiting.result().body == b"/waiting"
+
+
+async def test_slow_readers_are_left_alone_while_there_is_room(rig: Rig) -> None:
+    pool = rig({"max": 2, "stall": "500ms"})
+    body = await _unread(pool)
+    await pool.wait(5.0)
+    short = await pool.start(b"/short")
+    pool.asked[-1].answer()
+    await settle()
+    assert short.result().body == b"/short"
+    assert body.error is None
+    body.abandon()
 
 
 # ------------------------------------------------------------------ dials

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from proxy.pooling.idle_time import REST_S
@@ -9,6 +11,8 @@ Core = PoolCore["Conn", str]
 
 
 class Conn:
+    held_up_since = math.inf
+
     def __init__(self, uses: int = 1, idle_since: float = 0.0) -> None:
         self.uses = uses
         self.idle_since = idle_since
@@ -332,3 +336,32 @@ def test_a_sign_of_life_ends_the_back_off() -> None:
     assert subject.dials_wanted(0.0) == 1
     fail_dials(subject, 1)
     assert not subject.is_hopeless(0.0)
+
+
+# ------------------------------------------------------------------ slow readers
+def test_slow_readers_are_in_the_way_of_those_who_wait_for_nothing_else() -> None:
+    subject = core(2)
+    early, late = lease(subject, 2)
+    early.held_up_since, late.held_up_since = 1.0, 2.0
+    subject.streams |= {early, late}
+    assert subject.held_up_since == math.inf, "nobody waits"
+    wait(subject, "a")
+    assert subject.held_up_since == 1.0
+    assert subject.in_the_way(0.9) == []
+    assert subject.in_the_way(5.0) == [early]
+    wait(subject, "b", "c")
+    assert subject.in_the_way(1.5) == [early]
+    assert subject.in_the_way(5.0) == [early, late]
+
+
+def test_a_slow_reader_is_in_nobodys_way_while_a_dial_is_possible_or_under_way() -> None:
+    subject = core(3)
+    (slow,) = lease(subject)
+    slow.held_up_since = 1.0
+    subject.streams.add(slow)
+    wait(subject, "a")
+    assert subject.in_the_way(5.0) == []
+    subject.lease_limit = 1
+    assert subject.in_the_way(5.0) == [slow]
+    subject.lease_limit, subject.dialing = 3, 2
+    assert subject.in_the_way(5.0) == []

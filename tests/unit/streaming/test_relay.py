@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import cast
 
 import pytest
 
 from proxy.errors import ReaderStalled, Reset
 from proxy.exchange import Stream
+from proxy.kernel_buffers import FOR_ALL, FOR_THE_FAST
 from proxy.streaming.relay import Relay
 from tests.support.clock import FakeClock
+
+
+class Socket:
+    """Remembers how much the kernel may hold unsent."""
+
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self.bounds: list[int] = []
+
+    def setsockopt(self, _level: int, _option: int, value: int) -> None:
+        self.bounds.append(value)
 
 
 class Transport:
@@ -23,6 +37,7 @@ class Transport:
         self.limits: list[int | None] = []
         self.is_closed = False
         self.relay: Relay | None = None
+        self.socket: Socket | None = None
 
     def write(self, data: bytes) -> None:
         assert not self.is_closed, "a closed transport of uvloop raises"
@@ -50,8 +65,8 @@ class Transport:
     def is_closing(self) -> bool:
         return self.is_closed
 
-    def get_extra_info(self, _name: str) -> None:
-        return None
+    def get_extra_info(self, _name: str) -> Socket | None:
+        return self.socket
 
 
 class Source:
@@ -262,3 +277,18 @@ async def test_chunks_for_a_slow_reader_follow_its_bandwidth() -> None:
     bench.clock.advance(1.0)  # 100 kB/s: the smallest chunks
     bench.transport.drain(room=0)
     assert len(bench.transport.written[-1]) == 16_384
+
+
+async def test_a_fast_reader_may_have_more_in_the_kernel_until_it_is_slow() -> None:
+    bench = Bench(room=4)
+    bench.body.limit(10 << 20, 1 << 20)
+    bench.transport.socket = kernel = Socket()
+    await bench.start()
+    assert kernel.bounds == [FOR_ALL]
+    spans = [(0.001, [FOR_THE_FAST]), (0.001, []), (1.0, []), (1.0, []), (1.0, [FOR_ALL])]
+    for span_s, bounds in spans:
+        del kernel.bounds[:]
+        bench.body.feed(b"x" * 1_000_000)
+        bench.clock.advance(span_s)
+        bench.transport.drain(room=4)
+        assert kernel.bounds == bounds

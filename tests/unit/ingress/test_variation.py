@@ -1,0 +1,147 @@
+"""What may differ from a judged head without being judged anew, and that the judgement is the same."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.errors import ProxyError
+from proxy.ingress.forwarding import Hop
+from proxy.ingress.head import Head, read_head
+from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
+from proxy.ingress.rules import HeadRules
+from proxy.ingress.variation import Pattern
+
+RULES = HeadRules(LimitPolicy(), name="me")
+STRICT = HeadRules(LimitPolicy(), forwarding=ForwardingPolicy(paths="strict"))
+KEYED = HeadRules(LimitPolicy(), auth=AuthPolicy(keys=(hashlib.sha256(b"k").hexdigest(),)))
+HOP = Hop(b"192.0.2.1")
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+LINES = (
+    b"POST /v1/models/m:predict HTTP/1.1",
+    b"Host: h",
+    b"Accept: */*",
+    b"X-Forwarded-User: me",
+    b"Connection: keep-alive, X-Mine",
+    b"X-Mine: 1",
+    b"Authorization: Bearer k",
+    b"x-request-id: one",
+    b"traceparent: " + TRACE,
+    b"Content-Length: 5",
+    b"Cookie:  a=1\t",
+)
+
+
+def block(*lines: bytes) -> bytes:
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def everything(head: Head) -> list[object]:
+    return [getattr(head, name) for name in Head.__slots__]
+
+
+def varied(
+    *changed: tuple[bytes, bytes], lines: tuple[bytes, ...] = LINES, rules: HeadRules = RULES
+) -> bytes | None:
+    """Which way the head with `changed` lines was judged; both ways must agree."""
+    first = block(*lines)
+    pattern = Pattern(read_head(first[:-2], HOP, rules), first, rules)
+    other = block(*[dict(changed).get(line, line) for line in lines])
+    found = pattern.head_of(other)
+    if found is None:
+        return None
+    assert everything(found) == everything(read_head(other[:-2], HOP, rules))
+    return found.target
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        (LINES[0], b"POST /v2/x?y=1 HTTP/1.1"),
+        (LINES[2], b"Accept:text/plain"),
+        (LINES[2], b"Accept: \xff"),
+        (LINES[6], b"Authorization: Bearer other"),
+        (LINES[7], b"x-request-id:\ttwo "),
+        (LINES[8], b"traceparent: " + TRACE.replace(b"0e0e", b"1111")),
+        (LINES[9], b"Content-Length: 0"),
+        (LINES[9], b"Content-Length: 99"),
+        (LINES[10], b"Cookie:"),
+    ],
+)
+def test_what_may_differ(line: bytes, other: bytes) -> None:
+    assert varied((line, other)) is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        (LINES[0], b"GET /v1/models/m:predict HTTP/1.1"),
+        (LINES[0], b"POST /v1/models/m:predict HTTP/1.0"),
+        (LINES[0], b"POST /a#b HTTP/1.1"),
+        (LINES[0], b"POST http://o/ HTTP/1.1"),
+        (LINES[0], b"POST /"),
+        (LINES[1], b"Host: other"),
+        (LINES[2], b"Accept: a\0"),
+        (LINES[2], b"Accept: a\rB: c"),
+        (LINES[2], b"Accept: a\nB: c"),
+        (LINES[2], b"accept: */*"),
+        (LINES[2], b"Accept : */*"),
+        (LINES[2], b"Transfer-Encoding: chunked"),
+        (LINES[2], b"Accept: " + b"a" * 9000),
+        (LINES[2], b"Accept: a\r\nB: c"),
+        (LINES[3], b"X-Forwarded-User: you"),
+        (LINES[4], b"Connection: close"),
+        (LINES[5], b"X-Mine: 2"),
+        (LINES[7], b"x-request-id: a b"),
+        (LINES[8], b"traceparent: x"),
+        (LINES[9], b"Content-Length: x"),
+        (LINES[9], b"Content-Length: 99999999999"),
+    ],
+)
+def test_what_has_to_be_judged_by_itself(line: bytes, other: bytes) -> None:
+    assert varied((line, other)) is None
+
+
+def test_a_key_that_is_asked_for_is_looked_at_each_time() -> None:
+    assert varied((LINES[6], b"Authorization: Bearer x"), rules=KEYED) is None
+
+
+def test_a_strict_path_is_looked_at_each_time() -> None:
+    assert varied((LINES[0], b"POST /a//b HTTP/1.1"), rules=STRICT) is None
+    assert varied((LINES[0], b"POST /a/b HTTP/1.1"), rules=STRICT) is not None
+
+
+def test_a_trace_that_was_not_one_is_read_again() -> None:
+    lines = (*LINES[:8], b"traceparent: x", *LINES[9:])
+    assert varied((b"traceparent: x", LINES[8]), lines=lines) is None
+
+
+def test_a_length_beside_an_upgrade_is_read_again() -> None:
+    lines = (LINES[0], LINES[1], b"Connection: Upgrade", b"Upgrade: websocket", LINES[9])
+    assert varied((LINES[9], b"Content-Length: 0"), lines=lines) is None
+
+
+def test_the_absolute_form_is_read_again() -> None:
+    lines = (b"GET http://o/ HTTP/1.1", LINES[1], LINES[2])
+    assert varied((lines[0], b"GET / HTTP/1.1"), lines=lines) is None
+    assert varied((LINES[2], b"Accept: x"), lines=lines) is None
+
+
+def test_names_that_are_forgotten_are_read_again() -> None:
+    first = block(*LINES)
+    head = read_head(first[:-2], HOP, RULES)
+    RULES.places.clear()
+    assert Pattern(head, first, RULES).head_of(first.replace(b"*/*", b"x")) is None
+
+
+@settings(deadline=None)
+@given(st.sampled_from(LINES), st.integers(0, 60), st.binary(max_size=3), st.integers(0, 3))
+def test_any_difference_is_judged_as_by_itself(line: bytes, at: int, piece: bytes, cut: int) -> None:
+    changed = line[:at] + piece + line[at + cut :]
+    try:
+        varied((line, changed))
+    except ProxyError as error:
+        pytest.fail(f"taken for a variation, though by itself it is refused: {error}")
