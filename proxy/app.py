@@ -40,6 +40,7 @@ from proxy.loading.history import History
 from proxy.loading.loader import Loader
 from proxy.pipeline import Pipeline, Service
 from proxy.routing.admission import Admission
+from proxy.routing.quotas import Quotas
 from proxy.routing.table import RouteTable
 from proxy.streaming.streams import Streams
 from proxy.telemetry.status import StatusReport
@@ -191,7 +192,9 @@ class _Parts:
 
     @cached_property
     def admission(self) -> Admission:
-        admission = Admission(self.config.server.limits.inflight, self.ledger)
+        auth = self.config.server.auth
+        quotas = Quotas(auth.rate, auth.inflight) if auth.rate or auth.inflight else None
+        admission = Admission(self.config.server.limits.inflight, self.ledger, quotas)
         self.telemetry.metrics.sample("requests_in_flight", lambda: [((), admission.in_flight)])
         return admission
 

@@ -34,6 +34,7 @@ __all__ = (
     "Misdirected",
     "ModelLoading",
     "NoHealthyEndpoint",
+    "OverQuota",
     "Overloaded",
     "ProxyError",
     "QueueFull",
@@ -199,6 +200,12 @@ class Overloaded(Shed):
     """Too many calls in flight."""
 
     status, grpc_code, reason = 429, 8, "overloaded"
+
+
+class OverQuota(Shed):
+    """One key's callers ask for more than ``server.auth`` gives a key."""
+
+    status, grpc_code, reason = 429, 8, "over_quota"
 
 
 class BuffersFull(Shed):

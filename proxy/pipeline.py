@@ -152,7 +152,7 @@ class Pipeline:
         passage.begun = upstream.begin(call, passage)
         if passage.begun is not None:
             return passage
-        self._admission.leave()
+        self._admission.retract(call.identity)
         return None
 
     def _enter(self, call: Call, match: Match | None = None) -> Match:
@@ -167,7 +167,7 @@ class Pipeline:
             # 2 deadline
             call.deadline = tightest(call, now, route.timeout_s)
             # 3 admission
-            self._admission.enter()
+            self._admission.enter(call.identity, now)
         except ProxyError as error:
             self._account(call, match, _failure(error))
             raise
@@ -191,13 +191,13 @@ class Pipeline:
         if isinstance(body, Stream):
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
             return
-        self._admission.leave()
+        self._admission.leave(call.identity)
         status = http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
         self._account(call, match, _Ending(status, len(body)))
 
     def lost(self, call: Call, match: Match, error: BaseException) -> None:
         """Account for an admitted call that got no answer."""
-        self._admission.leave()
+        self._admission.leave(call.identity)
         self._account(call, match, _failure(error))
 
     def refuse(self, call: Call, error: ProxyError) -> None:
@@ -257,7 +257,7 @@ class Pipeline:
     def _end_stream(self, call: Call, match: Match, status: int, relayed: tuple[Stream, float]) -> None:
         body, head_at = relayed
         call.upstream_s += self._now() - head_at
-        self._admission.leave()
+        self._admission.leave(call.identity)
         if call.is_grpc:
             status = http_status(status, body.trailers)
         error = body.error

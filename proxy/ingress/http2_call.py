@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.errors import ClientGone, ProxyError, StreamReset
 from proxy.exchange import Call, Reply, Stream
+from proxy.http2.errors import ErrorCode
 from proxy.http2.grpc import status_headers
 from proxy.ingress.forwarding import read_request_id, read_trace
 from proxy.ingress.http2_answer import AnswerWriter, send_grpc
@@ -172,10 +173,13 @@ class ClientCall:
         if isinstance(body, Stream):
             self._task = self._link.spawn(self._serve(call, partial(_ready, reply)))
             return
-        if call.is_grpc:
-            is_waiting = send_grpc(self._link, self.stream_id, reply, body)
-        else:
-            is_waiting = AnswerWriter(self._link, self.stream_id, call, self._verdict).send_whole(reply, body)
+        try:
+            is_waiting = self._send(call, reply, body)
+        except Exception:
+            # The backend's channel is what calls this: it and its other calls must not suffer.
+            log.exception("an answer could not be sent")
+            self._link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
+            is_waiting = False
         if is_waiting:
             self._task = self._link.spawn(self._see_off())
         else:
@@ -220,6 +224,12 @@ class ClientCall:
             link.session.reset(self.stream_id, error.code)
         finally:
             self.close()
+
+    def _send(self, call: Call, reply: Reply, body: bytes) -> bool:
+        """Write the answer; True when part of it waits for the client."""
+        if call.is_grpc:
+            return send_grpc(self._link, self.stream_id, reply, body)
+        return AnswerWriter(self._link, self.stream_id, call, self._verdict).send_whole(reply, body)
 
     async def _see_off(self) -> None:
         """The answer waits for a slow client."""

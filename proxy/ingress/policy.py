@@ -101,6 +101,10 @@ class AuthPolicy(Policy):
     keys: tuple[KeyDigest, ...] = ()
     """SHA-256 of each accepted `Authorization: Bearer` key; none: no authentication. The key is not
     forwarded."""
+    rate: float = Field(default=0.0, ge=0)
+    """Calls per second for each key, and as many at once; more are answered with 429. 0: no bound."""
+    inflight: int = Field(default=0, ge=0)
+    """Calls in flight for each key; more are answered with 429. 0: no bound."""
 
 
 class ForwardingPolicy(Policy):

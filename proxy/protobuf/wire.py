@@ -154,5 +154,5 @@ def cut_varints(data: bytes, counts: Sequence[int]) -> list[bytes]:
 def _width(wire_type: int) -> int:
     width = _WIDTHS.get(wire_type)
     if width is None:
-        raise Malformed(f"wire type {wire_type}")
+        raise Malformed(f"unknown wire type {wire_type}")
     return width

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc import aio
 
+from proxy.ingress import http2_call
 from tests.integration.grpc.service import SPECIAL
 
 if TYPE_CHECKING:
@@ -188,3 +189,22 @@ async def test_a_slow_reader_does_not_hold_up_others(stage: Stage) -> None:
     assert await stage.proxied.unary_unary("/t.T/Unary")(b"quick") == b"quick"
     await slow.done_writing()
     assert sum([len(message) async for message in slow]) == 1_800_000
+
+
+async def test_a_fault_in_sending_one_answer_costs_no_other_call(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unary = stage.proxied.unary_unary("/t.T/Unary")
+    assert await unary(b"before") == b"before"
+    channels = dict(stage.pool.connections)
+
+    def faulty(*_: object) -> bool:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(http2_call, "send_grpc", faulty)
+        # An answer of trailers only comes whole, and is passed on within the channel's own turn.
+        code, *_ = await outcome(stage.proxied.unary_unary("/t.T/Nothing")(b"lost"))
+    assert code is grpc.StatusCode.INTERNAL
+    assert await unary(b"after") == b"after"
+    assert dict(stage.pool.connections) == channels

@@ -37,7 +37,8 @@ async def drive(
 ) -> RecordedEvents:
     """Send `calls` POSTs over `clients` callers, each waiting `pause` between two; every answer is its own."""
     events = RecordedEvents()
-    policy = UpstreamPolicy.model_validate({"pool": {"http": {"min": 0}}, "health": {"every": "0s"}})
+    patient = {"min": 0, "connect": "30s", "wait": "30s"}  # a busy machine is not what is tested
+    policy = UpstreamPolicy.model_validate({"pool": {"http": patient}, "health": {"every": "0s"}})
     cluster = Cluster("model", [parse_endpoint(backend.url)], policy, LoopClock(), events=events)
     await cluster.start()
     targets = iter(range(calls))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import BuffersFull, Overloaded
+from proxy.errors import BuffersFull, Overloaded, OverQuota
 from proxy.exchange import Ledger
 from proxy.routing.admission import Admission
+from proxy.routing.quotas import Quotas
 
 
 def test_calls_beyond_the_limit_are_refused_until_one_leaves() -> None:
@@ -33,3 +34,16 @@ def test_full_buffers_refuse_newcomers_and_leave_the_others_alone() -> None:
     assert admission.in_flight == 1
     ledger.used = 99
     admission.enter()
+
+
+def test_a_caller_over_its_quota_takes_no_place() -> None:
+    admission = Admission(10, quotas=Quotas(0, 1))
+    admission.enter(b"a", 0.0)
+    with pytest.raises(OverQuota):
+        admission.enter(b"a", 0.0)
+    admission.enter(b"b", 0.0)
+    assert admission.in_flight == 2
+    admission.retract(b"b")
+    admission.leave(b"a")
+    assert admission.in_flight == 0
+    admission.enter(b"a", 0.0)
