@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo redis kserve test fuzz lint format bench hostile schema clean
+.PHONY: demo redis node kserve test fuzz lint format bench hostile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,10 +18,13 @@ demo: $(STAMP)  ## starts the demo model server and Pillion before it, prints a 
 redis:  ## the tests start a Redis of their own
 	command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -qq -y redis-server; }
 
+node:  ## the tests run clients on Node.js
+	command -v npm >/dev/null || { apt-get update -qq && apt-get install -qq -y nodejs npm; }
+
 kserve: $(STAMP)  ## KServe's server, which the tests run in an environment of its own
 	$(BIN)/python -m tests.support.kserve
 
-test: $(STAMP) redis kserve  ## every test, with coverage; those against real third-party servers included
+test: $(STAMP) redis node kserve  ## every test, with coverage; those against real third-party servers included
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m 'real or not real'
 	$(BIN)/coverage combine --quiet

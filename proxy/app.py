@@ -22,7 +22,7 @@ from proxy.admin.explain import explain_route
 from proxy.admin.models import model_routes
 from proxy.admin.readiness import Check
 from proxy.admin.server import AdminServer
-from proxy.assembly import make_cache, make_doors
+from proxy.assembly import UpstreamComponent, make_cache, make_doors, make_l4
 from proxy.batching.declared import ask_batch_limit
 from proxy.batching.lane import Batcher
 from proxy.config.dump import dump
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from proxy.caching.cache import Cache
     from proxy.config.load import Loaded
+    from proxy.ingress.l4 import L4Server
     from proxy.ingress.rules import HeadRules
     from proxy.lifecycle import Component
     from proxy.pooling.transports import Transports
@@ -84,37 +85,19 @@ class App:
         http: HttpServer,
         admin: AdminServer,
         grpc: Http2Server | None,
+        *,
+        l4: list[L4Server],
     ) -> None:
         self.life = life
         self.http = http
         self.grpc = grpc
+        self.l4 = l4
         self.admin = admin
         self._components = components
 
     async def run(self) -> None:
         """Serve until the lifecycle is asked to leave; raises OSError when a listener cannot be bound."""
         await self.life.run(self._components)
-
-
-class UpstreamComponent:
-    """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
-
-    def __init__(self, cluster: Transports, batcher: Batcher) -> None:
-        self._cluster = cluster
-        self._batcher = batcher
-
-    async def start(self) -> None:
-        """Begin to watch the backend; an unreachable one is no reason not to start."""
-        await self._cluster.start()
-
-    async def drain(self, deadline: float) -> None:
-        """Send what is queued and wait for its answers."""
-        await self._batcher.drain()
-
-    async def stop(self) -> None:
-        """Close every connection."""
-        await self._batcher.close()
-        await self._cluster.stop()
 
 
 def build(loaded: Loaded, clock: Clock, wall: Callable[[], float]) -> App:
@@ -145,7 +128,8 @@ class _Parts:
         components.append(self.http)
         if self.grpc is not None:
             components.append(self.grpc)
-        app = App(self.life, components, self.http, self.admin, self.grpc)
+        components += self.l4
+        app = App(self.life, components, self.http, self.admin, self.grpc, l4=self.l4)
         self.life.on_change(partial(_announce, app, self.status))
         return app
 
@@ -294,6 +278,11 @@ class _Parts:
             tls=server.grpc.tls,
         )
 
+    @cached_property
+    def l4(self) -> list[L4Server]:
+        doors = {name: cluster for name, (cluster, _) in self.upstreams.items()}
+        return make_l4(self.config, self.telemetry, self.clock, doors, self.ledger)
+
     # ------------------------------------------------------------- what stands behind
     @cached_property
     def upstreams(self) -> dict[str, tuple[Transports, Batcher]]:
@@ -317,10 +306,9 @@ class _Parts:
 
     @cached_property
     def loader(self) -> Loader | None:
-        policy = self.config.loading
-        if policy.mode == "off":
+        policy, name = self.config.loading, managed_upstream(self.config)
+        if policy.mode == "off" or not name:
             return None
-        name = managed_upstream(self.config)
         upstream, (transports, batcher) = self.config.upstreams[name], self.upstreams[name]
         # a channel pool balances: only with one server behind it does control reach the one it means
         grpc = transports if len(upstream.grpc) == 1 and len(upstream.http) <= 1 else None
@@ -353,6 +341,7 @@ def _announce(app: App, status: StatusReport, state: State) -> None:
     listeners = [("http", app.http.address)]
     if app.grpc is not None:
         listeners.append(("grpc", app.grpc.address))
+    listeners += [(f"l4.{server.upstream}", server.address) for server in app.l4]
     listeners.append(("admin", app.admin.address))
     for name, address in listeners:
         status.add_listener(name, address)

@@ -11,21 +11,45 @@ from typing import TYPE_CHECKING
 
 from proxy.batching.codecs import CODECS
 from proxy.batching.keys import shared_fields
+from proxy.ingress.l4 import L4Server
 from proxy.pooling.cluster import Cluster
 from proxy.pooling.events import unobserved
 from proxy.pooling.transports import Transports
 from proxy.wiring import field_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from proxy.batching.lane import Batcher
     from proxy.caching.cache import Cache
     from proxy.config.model import Config
+    from proxy.exchange import Ledger
     from proxy.pooling.endpoint import Endpoint
     from proxy.telemetry.telemetry import Telemetry
     from proxy.timing import Clock
 
-__all__ = ("make_cache", "make_doors")
+__all__ = ("UpstreamComponent", "make_cache", "make_doors", "make_l4")
+
+
+class UpstreamComponent:
+    """The life of one upstream: its lanes are flushed when draining, its connections closed at the end."""
+
+    def __init__(self, cluster: Transports, batcher: Batcher) -> None:
+        self._cluster = cluster
+        self._batcher = batcher
+
+    async def start(self) -> None:
+        """Begin to watch the backend; an unreachable one is no reason not to start."""
+        await self._cluster.start()
+
+    async def drain(self, deadline: float) -> None:
+        """Send what is queued and wait for its answers."""
+        await self._batcher.drain()
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        await self._batcher.close()
+        await self._cluster.stop()
 
 
 def make_cache(config: Config, telemetry: Telemetry, clock: Clock, wall: Callable[[], float]) -> Cache | None:
@@ -67,6 +91,27 @@ def make_doors(
     grpc = {name: cluster(name, upstream.grpc, "grpc") for name, upstream in config.upstreams.items()}
     first = next(filter(None, grpc.values()), None)
     return {
-        name: Transports(cluster(name, upstream.http, upstream.protocol), grpc[name], first)
+        name: Transports(
+            cluster(name, upstream.http, upstream.protocol),
+            grpc[name],
+            first,
+            cluster(name, upstream.l4, "l4"),
+        )
         for name, upstream in config.upstreams.items()
     }
+
+
+def make_l4(
+    config: Config, telemetry: Telemetry, clock: Clock, doors: Mapping[str, Transports], ledger: Ledger
+) -> list[L4Server]:
+    """The listeners that pass bytes on untouched, each to its upstream's door for bytes."""
+    servers = []
+    for entry in config.server.l4:
+        cluster = doors[entry.upstream].l4
+        if cluster is None:
+            raise ValueError(f"upstream {entry.upstream} has no l4 endpoint")
+        server = L4Server(cluster, entry.listen, clock, ledger=ledger, most=config.server.limits.connections)
+        for name, sampler in server.samplers().items():
+            telemetry.metrics.sample(name, sampler)
+        servers.append(server)
+    return servers

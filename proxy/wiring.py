@@ -33,8 +33,9 @@ __all__ = (
 
 
 def managed_upstream(config: Config) -> str:
-    """The upstream whose models are loaded and unloaded."""
-    return config.loading.control.upstream or next(iter(config.upstreams))
+    """The upstream whose models are loaded and unloaded; empty when none takes calls."""
+    named = config.loading.control.upstream
+    return named or next((name for name, upstream in config.upstreams.items() if upstream.takes_calls), "")
 
 
 def head_rules(config: Config) -> HeadRules:

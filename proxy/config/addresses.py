@@ -14,7 +14,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from proxy.config.fields import Written
 from proxy.pooling.endpoint import Endpoint, parse_endpoint
 
-__all__ = ("Address", "GrpcAddress", "ListenAddress", "UpstreamUrl", "parse_address")
+__all__ = ("Address", "GrpcAddress", "L4Address", "ListenAddress", "UpstreamUrl", "parse_address")
 
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
@@ -85,6 +85,19 @@ def _grpc_endpoint(value: object) -> Endpoint:
     return _endpoint(value)
 
 
+def _l4_endpoint(value: object) -> Endpoint:
+    if isinstance(value, Endpoint):
+        return value
+    text = str(value)
+    if text.startswith("unix:"):
+        return _endpoint(text)
+    if not _HOST_PORT.fullmatch(text):
+        raise ValueError(
+            f"{text!r}: expected host:port or unix:/path; TLS, if there is any, goes through as it is"
+        )
+    return _endpoint(f"http://{text}")._replace(url=text)
+
+
 def _socket_path(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError("a Unix socket needs an absolute path, such as unix:/run/pillion.sock")
@@ -129,3 +142,12 @@ GrpcAddress = Annotated[
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8001", "unix:/run/model-grpc.sock"]}),
 ]
 """A server's gRPC port: ``host:port``, ``https://host:port`` or ``unix:/path``."""
+
+L4Address = Annotated[
+    Endpoint,
+    Written("address"),
+    PlainValidator(_l4_endpoint),
+    PlainSerializer(_url, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:5432", "unix:/run/model.sock"]}),
+]
+"""A server's port of which only the bytes matter: ``host:port`` or ``unix:/path``."""

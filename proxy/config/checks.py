@@ -6,6 +6,7 @@ will work, though probably not as meant.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from proxy.config.addresses import Address
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ("Finding", "check_config")
 
 
+# ``/package.Service/Method``, as gRPC's style guide spells the names; the method may be a wildcard.
+_GRPC_PATH = re.compile(r"/[A-Za-z_][\w.]*\.[A-Z]\w*/(?:[A-Z]\w*|\*|\{\w+\})")
+
+
 class Finding(NamedTuple):
     """A problem before it has a line."""
 
@@ -39,6 +44,7 @@ def check_config(config: Config) -> Iterator[Finding]:
     yield from _listeners(config)
     yield from _loops(config)
     yield from _route_targets(config)
+    yield from _l4_targets(config)
     yield from _duplicate_routes(config)
     yield from _unreachable_upstreams(config)
     yield from _contradicting_globs(config)
@@ -49,11 +55,15 @@ def check_config(config: Config) -> Iterator[Finding]:
 
 def _listen_addresses(config: Config) -> list[tuple[Path, Address]]:
     sections = ((name, getattr(config.server, name)) for name in type(config.server).model_fields)
-    return [
+    places: list[tuple[Path, Address]] = [
         (("server", name, "listen"), section.listen)
         for name, section in sections
         if isinstance(getattr(section, "listen", None), Address) and (name != "grpc" or config.serves_http2)
     ]
+    places += [
+        (("server", "l4", index, "listen"), entry.listen) for index, entry in enumerate(config.server.l4)
+    ]
+    return places
 
 
 def _listeners(config: Config) -> Iterator[Finding]:
@@ -68,7 +78,7 @@ def _listeners(config: Config) -> Iterator[Finding]:
 def _loops(config: Config) -> Iterator[Finding]:
     for path, address in _listen_addresses(config):
         for name, upstream in config.upstreams.items():
-            endpoints = (("http", upstream.http), ("grpc", upstream.grpc))
+            endpoints = (("http", upstream.http), ("grpc", upstream.grpc), ("l4", upstream.l4))
             for key, index, endpoint in _numbered(endpoints):
                 if _is_same(address, endpoint):
                     listener = ".".join(map(str, path))
@@ -97,6 +107,30 @@ def _route_targets(config: Config) -> Iterator[Finding]:
         if route.upstream not in config.upstreams:
             near = closest(route.upstream, config.upstreams) or ", ".join(config.upstreams)
             yield Finding(("routes", index, "upstream"), f"no upstream is named {route.upstream}", near)
+        elif not config.upstreams[route.upstream].takes_calls:
+            message = f"{route.upstream} has l4 endpoints only: no call can be routed to it"
+            yield Finding(("routes", index, "upstream"), message)
+        elif _GRPC_PATH.fullmatch(route.match.path) and not config.upstreams[route.upstream].grpc:
+            message = f"{route.match.path} is a gRPC method, and {route.upstream} has no grpc endpoint"
+            yield Finding(("routes", index, "upstream"), message)
+
+
+def _l4_targets(config: Config) -> Iterator[Finding]:
+    with_l4 = [name for name, upstream in config.upstreams.items() if upstream.l4]
+    for index, entry in enumerate(config.server.l4):
+        path = ("server", "l4", index, "upstream")
+        if entry.upstream not in config.upstreams:
+            near = closest(entry.upstream, config.upstreams) or ", ".join(with_l4)
+            yield Finding(path, f"no upstream is named {entry.upstream}", near)
+        elif entry.upstream not in with_l4:
+            yield Finding(path, f"{entry.upstream} has no l4 endpoint", ", ".join(with_l4))
+    if config.server.l4 and config.server.auth.keys:
+        message = "whoever reaches an l4 listener is let through: keys are not asked for there"
+        yield Finding(("server", "l4"), message, severity="warning")
+    for name in with_l4:
+        if name not in {entry.upstream for entry in config.server.l4}:
+            message = "nothing leads here: no listener in server.l4 names this upstream"
+            yield Finding(("upstreams", name, "l4"), message, severity="warning")
 
 
 def _duplicate_routes(config: Config) -> Iterator[Finding]:
@@ -115,6 +149,8 @@ def _unreachable_upstreams(config: Config) -> Iterator[Finding]:
     named = {route.upstream for route in config.routes}
     spoken: dict[ProtocolName, str] = {}
     for name, upstream in config.upstreams.items():
+        if not upstream.takes_calls:
+            continue
         first = spoken.setdefault(upstream.protocol, name)
         if first != name and name not in named:
             what = "routes" if PROTOCOLS[upstream.protocol].routes else "catch-all"

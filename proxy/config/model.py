@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from proxy.batching.policy import BatchPolicy
 from proxy.caching.policy import CachePolicy, StorePolicy
-from proxy.config.addresses import Address, GrpcAddress, ListenAddress, UpstreamUrl
+from proxy.config.addresses import Address, GrpcAddress, L4Address, ListenAddress, UpstreamUrl
 from proxy.config.fields import Policy, Secret, SecretText
 from proxy.config.globs import Globs, check_glob
 from proxy.config.presets import ProtocolName
@@ -41,6 +41,7 @@ __all__ = (
     "Config",
     "GrpcConfig",
     "HttpConfig",
+    "L4Config",
     "ModelConfig",
     "ObserveConfig",
     "ServerConfig",
@@ -67,6 +68,15 @@ class GrpcConfig(Policy):
     """Certificate to serve TLS with; none: clients come without TLS, with prior knowledge."""
 
 
+class L4Config(Policy):
+    """A listener that passes bytes on and looks at none of them."""
+
+    listen: ListenAddress
+    """Where clients connect: `host:port` (port 0: any free one) or `unix:/path`."""
+    upstream: str
+    """The upstream whose `l4` endpoints they reach."""
+
+
 class AdminConfig(Policy):
     """The admin listener: health, metrics, status."""
 
@@ -90,6 +100,9 @@ class ServerConfig(Policy):
 
     http: HttpConfig = HttpConfig()
     grpc: GrpcConfig = GrpcConfig()
+    l4: tuple[L4Config, ...] = ()
+    """Listeners for upstreams that need nothing of the proxy: TCP, and whatever TLS is in it, goes through
+    untouched."""
     admin: AdminConfig = AdminConfig()
     limits: LimitPolicy = LimitPolicy()
     timeouts: ServerTimeoutPolicy = ServerTimeoutPolicy()
@@ -110,15 +123,22 @@ class UpstreamConfig(UpstreamPolicy):
     """Its endpoints: `http://host:port`, `https://host:port` or `unix:/path`."""
     grpc: tuple[GrpcAddress, ...] = ()
     """Its gRPC endpoints: `host:port`, `https://host:port` or `unix:/path`."""
+    l4: tuple[L4Address, ...] = ()
+    """Endpoints whose bytes nobody looks at, reached through `server.l4`: `host:port` or `unix:/path`."""
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")] = "preserve"
     """`Host` field sent upstream: `preserve` the client's, the `upstream`'s own authority, or this fixed
     name."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        if not self.http and not self.grpc:
-            raise ValueError("an upstream needs at least one endpoint, in http or in grpc")
+        if not self.takes_calls and not self.l4:
+            raise ValueError("an upstream needs at least one endpoint, in http, grpc or l4")
         return self
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether calls can be routed to it."""
+        return bool(self.http or self.grpc)
 
 
 class ModelConfig(Policy):

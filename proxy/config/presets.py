@@ -294,11 +294,14 @@ def _codec(policy: RoutePolicy, route: Route) -> str | None:
 
 def _preset_routes(config: Config) -> Iterator[Route]:
     for name, upstream in config.upstreams.items():
-        yield from protocol_routes(name, upstream)
+        if upstream.takes_calls:
+            yield from protocol_routes(name, upstream)
 
 
 def _catch_all(config: Config) -> Iterator[Route]:
-    names = list(config.upstreams)
+    names = [name for name, upstream in config.upstreams.items() if upstream.takes_calls]
+    if not names:
+        return
     generic = [name for name in names if config.upstreams[name].protocol == "generic"]
     upstream = (generic or names)[0]
     protocol = config.upstreams[upstream].protocol

@@ -171,10 +171,13 @@ class Connection(ABC):
         if flags & frames.ACK:
             if payload:
                 raise SessionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
-            self._on_settings_ack()
+            self._charge("acknowledgements of SETTINGS")
+            if self._stream_window != self.limits.stream_window:
+                self._on_settings_ack()
             return
         self._charge("SETTINGS frames")
-        for name, value in frames.parse_settings(payload):
+        # Each may touch every stream: of ten thousand values in one frame only the last ones count.
+        for name, value in dict(frames.parse_settings(payload)).items():
             self._apply(name, value)
         self._sender.out.append(frames.settings_ack())
         self._count_unsent()
@@ -197,10 +200,10 @@ class Connection(ABC):
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "PING on a stream", stream_id)
         if len(payload) != 8:
             raise SessionError(ErrorCode.FRAME_SIZE_ERROR, "PING is not 8 bytes long")
+        self._charge("PING frames")
         if flags & frames.ACK:
             self._on_ping_ack(payload)
             return
-        self._charge("PING frames")
         self._sender.out.append(frames.ping_frame(payload, ack=True))
         self._count_unsent()
 
@@ -210,6 +213,7 @@ class Connection(ABC):
     def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream", stream_id)
+        self._charge("GOAWAY frames")
         last, code, debug = frames.parse_goaway(payload)
         self.is_draining = True
         why = f"not processed: GOAWAY {describe(code)}"

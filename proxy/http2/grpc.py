@@ -3,11 +3,12 @@ statuses.
 
 Theory of operation
 -------------------
-A relay never opens a gRPC message. It speaks gRPC in three places only: it recomputes ``grpc-timeout`` from
-what is left of the call's deadline, so that time spent with us is not given twice; it answers for itself with
-a trailers-only response, a single header block that carries status 200, ``grpc-status`` and ``grpc-message``;
-and it says what a reset stream or a plain HTTP status means to a client that only knows gRPC codes. The
-formats are those of the protocol description *gRPC over HTTP/2*.
+A relay never opens a gRPC message; where an operator bounds their size, it reads the length before each. Else
+it speaks gRPC in three places only: it recomputes ``grpc-timeout`` from what is left of the call's deadline,
+so that time spent with us is not given twice; it answers for itself with a trailers-only response, a single
+header block that carries status 200, ``grpc-status`` and ``grpc-message``; and it says what a reset stream or
+a plain HTTP status means to a client that only knows gRPC codes. The formats are those of the protocol
+description *gRPC over HTTP/2*.
 
 ``grpc-timeout`` is at most eight digits and a unit. It is written with the finest unit in which the span fits
 eight digits, rounded up: a backend that gives up a moment after us is harmless, one that gives up before us
@@ -25,10 +26,18 @@ from proxy.exchange import field
 if TYPE_CHECKING:
     from proxy.exchange import Headers
 
-__all__ = ("encode_message", "format_timeout", "http_status", "parse_timeout", "status_headers")
+__all__ = (
+    "MessageMeter",
+    "encode_message",
+    "format_timeout",
+    "http_status",
+    "parse_timeout",
+    "status_headers",
+)
 
 _UNITS = {b"n": 1e-9, b"u": 1e-6, b"m": 1e-3, b"S": 1.0, b"M": 60.0, b"H": 3600.0}
 _MOST = 99_999_999
+_PREFIX = 5
 _FINEST_S = 99.0  # nearly all spans: written in microseconds, without a look at the other units
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 # The mapping that gRPC's HTTP/JSON gateways use, by code in decimal.
@@ -41,6 +50,39 @@ _HTTP_STATUSES = {
 # How servers word a RESOURCE_EXHAUSTED that is about one message's size: C core and Go, Java.
 _TOO_LARGE = (b"larger than max", b"exceeds maximum size")
 _MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
+
+
+class MessageMeter:
+    """Reads the lengths that a call's messages declare, whatever the pieces in which they come.
+
+    A message is a byte of flags, four of length, and as many as these say.
+    """
+
+    __slots__ = ("_is_over", "_left", "_limit", "_prefix")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._prefix = b""
+        self._left = 0
+        self._is_over = False
+
+    def is_over(self, data: bytes) -> bool:
+        """Take the next piece; whether any message so far declares more than `limit` bytes."""
+        pos, size = 0, len(data)
+        while pos < size and not self._is_over:
+            if self._left:
+                step = min(self._left, size - pos)
+                self._left -= step
+                pos += step
+                continue
+            part = data[pos : pos + _PREFIX - len(self._prefix)]
+            pos += len(part)
+            self._prefix += part
+            if len(self._prefix) == _PREFIX:
+                self._left = int.from_bytes(self._prefix[1:])
+                self._prefix = b""
+                self._is_over = self._left > self._limit
+        return self._is_over
 
 
 def parse_timeout(value: bytes) -> float | None:

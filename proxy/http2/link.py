@@ -26,18 +26,21 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Stream
     from proxy.http2.blocks import BlockWriter
     from proxy.http2.events import Event
+    from proxy.http2.pulse import Pulse
 
 __all__ = ("Link",)
 
 S = TypeVar("S", bound=Session)
 
 _WRITE_BUFFER = 256 << 10
+_ALIVE = b"alive?  "
 
 
 class Link(asyncio.Protocol, Generic[S]):
     """What a listener's connection and a channel have in common; `now` is the clock's.
 
-    `is_open` is true from `connection_made` until the transport is gone or told to close.
+    `is_open` is true from `connection_made` until the transport is gone or told to close; `heard_at` is when
+    the peer last sent anything.
     """
 
     _transport: asyncio.Transport
@@ -49,6 +52,7 @@ class Link(asyncio.Protocol, Generic[S]):
         self.is_open = False
         self.writer = writer
         self.now = now
+        self.heard_at = now()
         self._write_stall_s = write_stall_s
         self._loop = asyncio.get_running_loop()
         self._flush_booked = False
@@ -66,7 +70,8 @@ class Link(asyncio.Protocol, Generic[S]):
 
     def data_received(self, data: bytes) -> None:
         """A read: hand its events to the owner, book the flush of whatever they caused."""
-        events = self.session.receive(data, self.now())
+        self.heard_at = now = self.now()
+        events = self.session.receive(data, now)
         if events:
             self._handle(events)
         if self.session.is_over:
@@ -104,6 +109,16 @@ class Link(asyncio.Protocol, Generic[S]):
         if not self._flush_booked:
             self._flush_booked = True
             self._loop.call_soon(self._flush)
+
+    def feel(self, pulse: Pulse) -> float | None:
+        """Ask a silent peer for a sign of life; the instant at which to look again, None when it is gone."""
+        verdict = pulse.look(self.now(), self.heard_at)
+        if verdict == "gone":
+            return None
+        if verdict == "ask":
+            self.session.ping(_ALIVE)
+            self.wake()
+        return pulse.due_at
 
     def hang_up(self) -> None:
         """Write what is left, then close."""

@@ -2,8 +2,9 @@
 
 The listener owns the connection; the connection owns its calls and one task for each that has started. It
 ends with the client (then every call is broken off), after `keepalive` without calls, when the client owes
-the rest of a header block for longer than `header`, or when draining: then it says GOAWAY in two steps (see
-`session`) and closes behind its last answer.
+the rest of a header block for longer than `header`, when it is silent with calls in progress and answers no
+PING (see `pulse`), or when draining: then it says GOAWAY in two steps (see `session`) and closes behind its
+last answer.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from proxy.http2.events import (
     TrailersReceived,
 )
 from proxy.http2.link import Link
+from proxy.http2.pulse import Pulse
 from proxy.http2.session import ServerSession
 from proxy.ingress.forwarding import Hop
 from proxy.ingress.head import read_http2_head
@@ -84,6 +86,7 @@ class ClientLink(Link[ServerSession]):
         self._verdicts: dict[int, tuple[RequestHead, Head | ProxyError]] = {}
         self._calls: dict[int, ClientCall] = {}
         self._idle_since = clock.now()
+        self._pulse = Pulse(listener.timeouts.ping)
         self._mid_head_since: float | None = self._idle_since
         self._timer: Timer | None = None
         self._armed_for = math.inf
@@ -104,7 +107,8 @@ class ClientLink(Link[ServerSession]):
         if self.listener.is_crowded:
             self.session.close(ErrorCode.ENHANCE_YOUR_CALM, "too many connections")
             self.hang_up()
-        self._arm(self._idle_since + min(self.listener.timeouts.header, self.listener.timeouts.keepalive))
+        timeouts = self.listener.timeouts
+        self._arm(self._idle_since + min(timeouts.header, timeouts.keepalive, timeouts.ping or math.inf))
 
     def data_received(self, data: bytes) -> None:
         """A read; notes when a head begins that it does not end."""
@@ -165,15 +169,18 @@ class ClientLink(Link[ServerSession]):
     def _handle(self, events: list[Event]) -> None:
         calls = self._calls
         fresh: list[Upload] = []
-        most = self.listener.rules.limits.body
+        limits = self.listener.rules.limits
+        most, most_grpc = limits.body, limits.message or math.inf
         for event in events:
             if isinstance(event, RequestReceived):
-                if event.is_ended and (event.head.is_grpc or len(event.data) <= most):
+                if event.is_ended and len(event.data) <= (most_grpc if event.head.is_grpc else most):
                     calls[event.stream_id] = call = ClientCall(self, event)
                     call.start(event.data)
                 else:
                     calls[event.stream_id] = upload = Upload(self, event)
                     fresh.append(upload)
+                    if event.data:
+                        upload.receive(event.data, is_ended=event.is_ended)
             elif isinstance(event, DataReceived):
                 known = calls.get(event.stream_id)
                 if isinstance(known, Upload):
@@ -240,6 +247,12 @@ class ClientLink(Link[ServerSession]):
         if now >= due:
             self._part(ErrorCode.NO_ERROR, "idle")
             return
+        look_at = self.feel(self._pulse) if self._calls else now + (timeouts.ping or math.inf)
+        if look_at is None:
+            log.info("%s: gives no sign of life", self.hop.peer.decode())
+            self.abort()
+            return
+        due = min(due, look_at)
         uploads = [call for call in self._calls.values() if isinstance(call, Upload)]
         self._arm(min(due, min([upload.expire(now, timeouts.body_stall) for upload in uploads], default=due)))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import BodyTooLarge, ProxyError, RequestTimeout
 from proxy.exchange import Stream
+from proxy.http2.grpc import MessageMeter
 from proxy.ingress.http2_call import ClientCall
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _HIGH_WATER: Final = 256 << 10
 class Upload(ClientCall):
     """See the module's text."""
 
-    __slots__ = ("_chunks", "_heard_at", "_is_ended", "_is_paused", "_size", "_uncredited")
+    __slots__ = ("_chunks", "_heard_at", "_is_ended", "_is_paused", "_meter", "_size", "_uncredited")
 
     def __init__(self, link: CallLink, request: RequestReceived) -> None:
         super().__init__(link, request)
@@ -39,17 +40,19 @@ class Upload(ClientCall):
         self._size = 0
         self._is_paused = False
         self._uncredited = 0
-        if request.data:
-            self.receive(request.data, is_ended=request.is_ended)
+        most = link.listener.rules.limits.message
+        self._meter = MessageMeter(most) if most and request.head.is_grpc else None
 
     def receive(self, data: bytes, *, is_ended: bool) -> None:
         """A piece of the body."""
         self._size += len(data)
         self._heard_at = self._link.now()
         self._is_ended = is_ended
-        if not self._request.head.is_grpc and self._size > self._link.listener.rules.limits.body:
-            limit = self._link.listener.rules.limits.body
-            self._refuse(BodyTooLarge(f"request body over {limit} bytes"))
+        limits = self._link.listener.rules.limits
+        if not self._request.head.is_grpc and self._size > limits.body:
+            self._refuse(BodyTooLarge(f"request body over {limits.body} bytes"))
+        elif self._meter is not None and self._meter.is_over(data):
+            self._refuse(BodyTooLarge(f"a message over {limits.message} bytes"))
         elif self._stream is not None:
             self._stream.feed(data)
             self._credit(len(data))

@@ -27,6 +27,9 @@ class LimitPolicy(Policy):
 
     body: Size = 32 << 20
     """Bytes in one request body; more is answered 413 before the upstream sees anything."""
+    message: Size = 0
+    """Bytes that one message of a gRPC request may have; more is answered RESOURCE_EXHAUSTED. `0B`: any
+    number, since messages are relayed piece by piece."""
     inflight: int = Field(default=1024, ge=1)
     """Calls admitted at once over all listeners; more are answered 429."""
     connections: int = Field(default=10_000, ge=1)
@@ -56,6 +59,9 @@ class ServerTimeoutPolicy(Policy):
     """Longest silence within one request body."""
     keepalive: Duration = 75.0
     """Span an idle client connection is kept open."""
+    ping: Duration = 60.0
+    """Silence of an HTTP/2 client with calls in progress after which it is sent a PING, and after which, as
+    long again, it is given up; `0s` means never."""
     write_stall: Duration = 60.0
     """Span in which a client takes nothing of its answer before its connection is aborted."""
 

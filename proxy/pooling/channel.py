@@ -8,8 +8,9 @@ backend stops.
 
 When the backend says GOAWAY the channel takes no new calls and closes behind its last one; calls that the
 backend says it has not looked at end with `StreamRefused`, which their pool may send elsewhere. A call that
-is no longer wanted is reset (CANCEL). It ends in `close`, by its own decision or the backend's; the owner
-hears `lost` exactly once.
+is no longer wanted is reset (CANCEL). A backend that is silent while calls are in progress is asked for a
+sign of life (see `pulse`). It ends in `close`, by its own decision or the backend's; the owner hears `lost`
+exactly once.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from proxy.http2.blocks import timeout_field
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
 from proxy.http2.link import Link
+from proxy.http2.pulse import Pulse
 from proxy.http2.session import ClientSession
 from proxy.pooling.channel_call import ChannelCall
 from proxy.timing import NEVER
@@ -68,6 +70,7 @@ class ChannelOwner(Protocol):
     writer: BlockWriter
     authority: bytes
     scheme: bytes
+    ping_s: float
 
     def has_room(self, channel: Channel) -> None:
         """A call is over: the channel may take another, or it has none left."""
@@ -93,6 +96,9 @@ class Channel(Link[ClientSession]):
         self.exchanges: dict[int, ChannelCall] = {}
         self.load = self.uses = 0
         self.born_at = self.idle_since = owner.clock.now()
+        self._pulse = Pulse(owner.ping_s)
+        self._ping_s = owner.ping_s or math.inf
+        self._patience_s = min(self._timeouts.first_byte, self._ping_s)
         self._is_lost = False
         self._poll = select.poll()
 
@@ -119,12 +125,14 @@ class Channel(Link[ClientSession]):
             exchange.upload = self._loop.create_task(self._upload(exchange, stream_id, body))
         exchange.stream_id = stream_id
         self.exchanges[stream_id] = exchange
+        if not self.load:
+            self.heard_at = now  # the silence of an idle backend means nothing
         self.load += 1
         self.uses += 1
         if not self._flush_booked:
             self.wake()
-        if now + self._timeouts.first_byte < self._alarm.armed_for or call.deadline < self._alarm.armed_for:
-            self._alarm.arm(exchange.overdue_at(self._timeouts))
+        if now + self._patience_s < self._alarm.armed_for or call.deadline < self._alarm.armed_for:
+            self._alarm.arm(min(exchange.overdue_at(self._timeouts), now + self._ping_s))
         return exchange
 
     def credit(self, stream_id: int, count: int) -> None:
@@ -149,7 +157,14 @@ class Channel(Link[ClientSession]):
                 self._end(exchange, DeadlineExceeded("the deadline passed while the backend was answering"))
             else:
                 self._end(exchange, ReadTimeout("the backend was silent for too long"))
-        return due
+        if not self.exchanges:
+            return due
+        look_at = self.feel(self._pulse)
+        if look_at is None:
+            self.abort()
+            self._lose(Reset("the backend gives no sign of life"))
+            return math.inf
+        return min(due, look_at)
 
     def retire(self) -> None:
         """Take no new calls; close behind the last one."""

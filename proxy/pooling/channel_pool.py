@@ -58,6 +58,7 @@ class ChannelPool:
     ) -> None:
         self.clock = clock
         self.timeouts = policy.timeouts
+        self.ping_s = policy.pool.grpc.ping
         self.authority = endpoint.authority
         self.scheme = b"https" if endpoint.is_tls else b"http"
         self.writer = BlockWriter()

@@ -59,7 +59,8 @@ _COME_BACK_S: Final = 1.0  # a restarted endpoint is found by probes within abou
 class Cluster:
     """Implements `Upstream` for the upstream `name`, reached through `endpoints`; see the module's text.
 
-    The protocol ``grpc`` means HTTP/2 channels, any other HTTP/1.1 connections.
+    The protocol ``grpc`` means HTTP/2 channels, ``l4`` a byte stream for each call, any other HTTP/1.1
+    connections.
     Raises OSError (ssl.SSLError included) for an unusable TLS file. `random` draws from [0, 1). `seen` is
     told what probes see.
     """
@@ -83,7 +84,7 @@ class Cluster:
         self._random = random
         self._budget = RetryBudget(policy.retry.budget, clock.now())
         self._hedger = Hedger(policy.hedge, events) if policy.hedge.mode != "off" else None
-        self._transport = "grpc" if protocol == "grpc" else "http"
+        self._transport = protocol if protocol in {"grpc", "l4"} else "http"
         is_tls = any(endpoint.is_tls for endpoint in endpoints)
         alpn = "h2" if protocol == "grpc" else "http/1.1"
         tls = client_context(policy.tls, alpn=alpn) if is_tls else None

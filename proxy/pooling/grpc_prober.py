@@ -35,6 +35,7 @@ class GrpcProber(Prober):
     """See the module's text and `Prober`; it is the owner of its probe's channel."""
 
     scheme = b"http"
+    ping_s = 0.0  # a probe is bounded by its own time-out
 
     async def _ask(self) -> str:
         if self._url.startswith("https:"):

@@ -46,6 +46,8 @@ _SPEAKS: Final = frozenset((401, 403, 404, 405, 501))
 
 def probe_path(path: str, protocol: str) -> str:
     """The path to GET for the policy's `path` and the upstream's `protocol`; empty: only connect."""
+    if protocol == "l4":
+        return ""
     if path == "auto":
         return _PATHS.get(protocol, "")
     return "" if path == "tcp" else path

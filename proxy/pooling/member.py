@@ -20,6 +20,7 @@ from proxy.pooling.events import unobserved
 from proxy.pooling.grpc_prober import GrpcProber
 from proxy.pooling.health import Health
 from proxy.pooling.http_pool import HttpPool
+from proxy.pooling.l4_pool import L4Pool
 from proxy.pooling.prober import Prober
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = ("Member", "Outcome", "discard")
 
 log = logging.getLogger(__name__)
 
+_POOLS: Final[dict[str, type[HttpPool | ChannelPool | L4Pool]]] = {"grpc": ChannelPool, "l4": L4Pool}
 _SHUN_S: Final = 0.25  # after a refused connection, until probes or ejection take over
 _SHUNNED_WEIGHT: Final = 1e-6  # chosen only when there is no other
 
@@ -79,7 +81,7 @@ class Member:
             random=random,
             on_probed=self._probed,
         )
-        self.pool: HttpPool | ChannelPool = (ChannelPool if is_grpc else HttpPool)(
+        self.pool: HttpPool | ChannelPool | L4Pool = _POOLS.get(protocol, HttpPool)(
             endpoint, policy, dialer, clock, events=events, random=random, on_trouble=self.prober.suspect
         )
         self._now = clock.now

@@ -15,6 +15,7 @@ __all__ = (
     "HealthPolicy",
     "HedgePolicy",
     "HttpPoolPolicy",
+    "L4PoolPolicy",
     "PoolPolicy",
     "RetryPolicy",
     "TimeoutPolicy",
@@ -66,10 +67,24 @@ class GrpcPoolPolicy(Policy):
     """Span after which a channel takes no new calls and is replaced, give or take a tenth."""
     connect: Duration = 1.0
     """Span allowed for one dial."""
+    ping: Duration = 60.0
+    """Silence on a channel with calls after which the backend is sent a PING, and after which, as long again,
+    the channel is given up; `0s` means never."""
     wait: Duration = 3.0
     """Span a call may wait for a channel with room."""
     queue: int = Field(default=1024, ge=0)
     """Calls that may wait for a channel at once."""
+
+
+class L4PoolPolicy(Policy):
+    """The connections to one `l4` endpoint, one for each client, per worker process."""
+
+    max: int = Field(default=1024, ge=1)
+    """Connections open at once; a client beyond is closed."""
+    connect: Duration = 1.0
+    """Span allowed for one dial."""
+    idle: Duration = 3600.0
+    """Span in which neither side sends anything after which both are closed."""
 
 
 class PoolPolicy(Policy):
@@ -77,6 +92,7 @@ class PoolPolicy(Policy):
 
     http: HttpPoolPolicy = HttpPoolPolicy()
     grpc: GrpcPoolPolicy = GrpcPoolPolicy()
+    l4: L4PoolPolicy = L4PoolPolicy()
 
 
 class TimeoutPolicy(Policy):

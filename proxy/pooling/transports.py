@@ -1,6 +1,7 @@
-"""One upstream's two doors: gRPC calls go to its channels, all others to its HTTP/1.1 connections.
+"""One upstream's doors: gRPC calls go to its channels, all others to its HTTP/1.1 connections, bytes that
+nobody reads to connections of their own.
 
-Owned by the application, a component of its lifecycle, owner of both clusters. An upstream may have only one
+Owned by the application, a component of its lifecycle, owner of its clusters. An upstream may have only one
 door; a call for the other one has nowhere to go, which is the configuration's affair and is answered like an
 unknown route.
 """
@@ -21,14 +22,21 @@ __all__ = ("Transports",)
 
 
 class Transports:
-    """Implements `Upstream` over both clusters.
+    """Implements `Upstream` over the clusters for calls; `l4` is the one for bytes.
 
     `others` takes the gRPC calls of an upstream that has no such door: a gRPC path names no upstream, so
     what the catch-all route brought here belongs to the first upstream that speaks it.
     """
 
-    def __init__(self, http: Cluster | None, grpc: Cluster | None, others: Cluster | None = None) -> None:
-        self.clusters = tuple(cluster for cluster in (http, grpc) if cluster is not None)
+    def __init__(
+        self,
+        http: Cluster | None,
+        grpc: Cluster | None,
+        others: Cluster | None = None,
+        l4: Cluster | None = None,
+    ) -> None:
+        self.clusters = tuple(cluster for cluster in (http, grpc, l4) if cluster is not None)
+        self.l4 = l4
         self._http = http
         self._grpc = grpc or others
 

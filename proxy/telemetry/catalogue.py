@@ -238,6 +238,19 @@ CATALOGUE: tuple[Metric, ...] = (
         ("upstream", "endpoint"),
         "Requests that may be in flight to the endpoint at once.",
     ),
+    Metric(
+        "l4_connections_total",
+        "counter",
+        ("upstream", "outcome"),
+        "Clients of l4 listeners by what became of them: ok (both sides ended well), client (it broke off),"
+        " upstream (it broke off), refused (no connection to the upstream), shed (over a limit or at drain).",
+    ),
+    Metric(
+        "l4_bytes_total",
+        "counter",
+        ("upstream", "direction"),
+        "Bytes passed on by l4 listeners: request (from the client), response.",
+    ),
     Metric("model_state", "gauge", ("model", "state"), "1 for the state that a managed model is in."),
     Metric("model_resident_bytes", "gauge", ("model",), "Bytes that a loaded model is taken to hold."),
     Metric("model_budget_bytes", "gauge", ("kind",), "Memory for models: total (0: no limit), used."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import trustme
 from grpc import aio
 
 from tests.integration.grpc.service import Service, running
+from tests.support.http2_backend import Backend
 from tests.support.sidecar import Sidecar, pillion
 
 if TYPE_CHECKING:
@@ -97,3 +99,58 @@ async def test_tls_on_both_sides(tmp_path: Path) -> None:
                 with pytest.raises(aio.AioRpcError) as caught:
                     await channel.unary_unary("/t.T/Unary")(b"hello")
                 assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+MUTUAL_CONFIG = """version: 1
+server:
+  grpc: {{listen: "127.0.0.1:0", tls: {{cert: {folder}/cert.pem, key: {folder}/key.pem, client_ca: {folder}/ca.pem}}}}
+  auth: {{keys: [{digest}]}}
+upstreams:
+  model:
+    grpc: ["https://localhost:{port}"]
+    tls: {{ca: {folder}/ca.pem, cert: {folder}/cert.pem, key: {folder}/key.pem}}
+    pool: {{grpc: {{min: 1}}}}
+"""
+
+
+async def test_both_sides_prove_who_they_are_and_keys_are_metadata(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    key, root = certificate.private_key_pem.bytes(), authority.cert_pem.bytes()
+    for name, data in (("cert.pem", chain), ("key.pem", key), ("ca.pem", root)):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "key.pem").chmod(0o600)
+    secret, config, service = "a long and random key", tmp_path / "pillion.yaml", Service()
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    mutual = grpc.ssl_server_credentials([(key, chain)], root, require_client_auth=True)
+    async with running(service, mutual) as (_server, port):
+        config.write_text(MUTUAL_CONFIG.format(folder=tmp_path, port=port, digest=digest))
+        async with pillion("-c", str(config)) as sidecar:
+            address = f"localhost:{sidecar.grpc.rpartition(':')[2]}"
+            known = grpc.ssl_channel_credentials(root, key, chain)
+            async with aio.secure_channel(address, known) as channel:
+                unary, shown = channel.unary_unary("/t.T/Unary"), ("authorization", f"Bearer {secret}")
+                assert await unary(b"hello", metadata=(shown,)) == b"hello"
+                assert "authorization" not in dict(service.metadata)
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await unary(b"hello")
+                assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+            async with aio.secure_channel(address, grpc.ssl_channel_credentials(root)) as channel:
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await channel.unary_unary("/t.T/Unary")(b"hello", metadata=(shown,))
+                assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("host", ["preserve", "upstream", "models.internal"])
+async def test_the_authority_is_the_one_configured(tmp_path: Path, host: str) -> None:
+    config = tmp_path / "pillion.yaml"
+    async with Backend().running() as server:
+        text = f"upstreams: {{model: {{grpc: ['127.0.0.1:{server.port}'], host: {host}, health: {{every: 0s}}}}}}"
+        config.write_text(f"version: 1\nserver: {{grpc: {{listen: '127.0.0.1:0'}}}}\n{text}")
+        async with pillion("-c", str(config)) as sidecar, aio.insecure_channel(sidecar.grpc) as channel:
+            assert await channel.unary_unary("/t.T/Unary")(b"hello") == b"hello"
+        heads = [head for each in server.connections for head in each.requests.values()]
+        seen = {dict(head.headers)[b"host"] for head in heads if head.target == b"/t.T/Unary"}
+    names = {"preserve": sidecar.grpc, "upstream": f"127.0.0.1:{server.port}"}
+    assert seen == {names.get(host, host).encode()}

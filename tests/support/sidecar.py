@@ -18,13 +18,14 @@ _STARTUP_S = 20
 
 
 class Sidecar:
-    """A running `pillion serve`; `url`, `admin` and `grpc` (where there is one) are where its listeners are."""
+    """A running `pillion serve`; `url`, `admin`, `grpc` and `l4` (where there is one) are where its listeners are."""
 
     def __init__(self, process: asyncio.subprocess.Process, addresses: dict[str, str]) -> None:
         self.process = process
         self.url = addresses["http"]
         self.admin = addresses["admin"]
         self.grpc = addresses.get("grpc", "")
+        self.l4 = next((place for name, place in addresses.items() if name.startswith("l4.")), "")
 
     def signal(self, number: signal.Signals) -> None:
         """Send `number` to the process."""

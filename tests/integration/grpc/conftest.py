@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -42,17 +43,25 @@ class Relay:
 
 
 class Stage(NamedTuple):
-    """Both sides of the proxy; `direct` and `proxied` are channels to the same service."""
+    """Both sides of the proxy; `direct` and `proxied` are channels to the same service at `address`."""
 
     service: Service
     pool: ChannelPool
     listener: Http2Server
     direct: aio.Channel
     proxied: aio.Channel
+    address: str
 
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
+    async with staged() as made:
+        yield made
+
+
+@asynccontextmanager
+async def staged() -> AsyncIterator[Stage]:
+    """The fixture, for tests elsewhere."""
     service, clock = Service(), LoopClock()
     limits = LimitPolicy()
     async with running(service) as (_server, port), channel_pool(port, {"min": 2, "max": 4}) as pool:
@@ -69,6 +78,6 @@ async def stage() -> AsyncIterator[Stage]:
             aio.insecure_channel(f"127.0.0.1:{port}", options=UNLIMITED) as direct,
             aio.insecure_channel(listener.address, options=UNLIMITED) as proxied,
         ):
-            yield Stage(service, pool, listener, direct, proxied)
+            yield Stage(service, pool, listener, direct, proxied, f"127.0.0.1:{port}")
         await listener.stop()
         await until(lambda: listener.ledger.used == 0)

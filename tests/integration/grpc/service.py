@@ -12,10 +12,11 @@ from grpc import aio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-__all__ = ("UNLIMITED", "Service", "running")
+__all__ = ("SPECIAL", "UNLIMITED", "Service", "running")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 ECHOED = frozenset(("x-text", "x-twice", "x-data-bin"))
+SPECIAL = "\t\ntest with whitespace\r\nand Unicode BMP \u263a and non-BMP \U0001f608\t\n"
 UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -32,6 +33,7 @@ class Context(Protocol):
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]: ...
     async def send_initial_metadata(self, metadata: Metadata) -> None: ...
     def set_trailing_metadata(self, metadata: Metadata) -> None: ...
+    def set_compression(self, compression: grpc.Compression) -> None: ...
     async def abort(self, code: grpc.StatusCode, details: str) -> None: ...
 
 
@@ -52,6 +54,8 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
             "Echo": (grpc.stream_stream_rpc_method_handler, self.echo),
             "Sleep": (grpc.unary_unary_rpc_method_handler, self.sleep),
             "Fail": (grpc.unary_unary_rpc_method_handler, self.fail),
+            "Special": (grpc.unary_unary_rpc_method_handler, self.special),
+            "Squeezed": (grpc.unary_stream_rpc_method_handler, self.squeezed),
             "FailLate": (grpc.unary_stream_rpc_method_handler, self.fail_late),
         }
         make, method = kinds.get(details.method.rpartition("/")[2], (None, None))
@@ -89,6 +93,16 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         context.set_trailing_metadata((("grpc-status-details-bin", b"\x08\x09"), ("x-why", "because")))
         await context.abort(_code(int(request)), "a\tstränge message\n%41")
         return b""
+
+    async def special(self, request: bytes, context: Context) -> bytes:
+        await context.abort(grpc.StatusCode.UNKNOWN, SPECIAL)
+        return b""
+
+    async def squeezed(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+        """The request, twice, compressed where the client takes that."""
+        context.set_compression(grpc.Compression.Gzip)
+        yield request
+        yield request
 
     async def fail_late(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         yield b"first"

@@ -370,3 +370,54 @@ async def test_an_unread_request_stops_the_client(backend: Backend) -> None:
         while data := await reply.body.read():
             size += len(data)
         assert size == 500_000
+
+
+async def test_a_backend_that_gives_no_sign_of_life(backend: Backend) -> None:
+    """Its kernel still takes what is sent; the process does nothing."""
+    backend.respond = lambda connection, stream_id: connection._transport.pause_reading()
+    async with pool_to(backend, {"ping": "50ms"}) as pool:
+        with pytest.raises(Reset, match="no sign of life"):
+            await pool.exchange(call())
+        await until(lambda: pool.snapshot()["channels"] == 0)
+        assert calls_in(pool) == 0
+
+
+async def test_a_slow_backend_that_answers_pings_is_waited_for(backend: Backend) -> None:
+    backend.respond = lambda connection, stream_id: None
+    async with pool_to(backend, {"ping": "50ms"}) as pool:
+        waiting = asyncio.create_task(pool.exchange(call()))  # noqa: TID251  the test owns it
+        await until(lambda: bool(pool._core.channels and pool._core.channels[0]._pulse._is_asked))
+        (channel,) = pool._core.channels
+        await until(lambda: channel.heard_at > channel._pulse._asked_at)
+        channel.expire(channel.now() + 1.0)
+        backend.connections[0].answer(1)
+        assert (await waiting).body == b"hello"
+
+
+async def test_a_flood_of_resets_costs_each_call_and_no_more(backend: Backend) -> None:
+    backend.respond = resetting(ErrorCode.INTERNAL_ERROR)
+    async with pool_to(backend, {"streams": 1000}) as pool:
+        outcomes = await asyncio.gather(*(pool.exchange(call()) for _ in range(1000)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StreamReset}
+        (channel,) = pool._core.channels
+        assert (channel.load, len(channel.exchanges), channel.session.active) == (0, 0, 0)
+        backend.respond = Connection.answer
+        assert (await pool.exchange(call())).body == b"hello"
+
+
+async def test_goaway_in_the_middle_of_an_answer_lets_it_end(backend: Backend) -> None:
+    def respond(connection: Connection, stream_id: int) -> None:
+        connection.session.send_headers(stream_id, HEAD)
+        connection.session.send_data(stream_id, b"first")
+        connection.session.close()
+
+    backend.respond = respond
+    async with pool_to(backend) as pool:
+        reply = await pool.exchange(call())
+        assert isinstance(reply.body, Stream)
+        assert await reply.body.read() == b"first"
+        backend.connections[0].session.send_data(1, b"last", end=True)
+        backend.connections[0].wake()
+        assert await reply.body.read() == b"last"
+        assert await reply.body.read() == b""
+        await until(lambda: pool.snapshot()["draining"] == 0)

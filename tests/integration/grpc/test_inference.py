@@ -18,7 +18,8 @@ import grpc
 import pytest
 from grpc import aio
 
-from proxy.app import UpstreamComponent, build
+from proxy.app import build
+from proxy.assembly import UpstreamComponent
 from proxy.config.load import load_text
 from proxy.timing import LoopClock
 from tests.integration.grpc.service import UNLIMITED, running

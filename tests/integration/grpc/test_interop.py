@@ -10,6 +10,7 @@ import pytest
 from grpc import aio
 
 from proxy.ingress import http2_call
+from tests.integration.grpc.service import SPECIAL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,6 +106,39 @@ async def test_unimplemented_as_direct(stage: Stage) -> None:
     ]
     assert direct == proxied
     assert proxied[0] == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_unknown_service_as_direct(stage: Stage) -> None:
+    direct, proxied = [
+        await outcome(channel.unary_unary("/no.Such/Service")(b""))
+        for channel in (stage.direct, stage.proxied)
+    ]
+    assert direct == proxied
+    assert proxied[0] == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_special_status_message_as_direct(stage: Stage) -> None:
+    direct, proxied = [
+        await outcome(channel.unary_unary("/t.T/Special")(b"")) for channel in (stage.direct, stage.proxied)
+    ]
+    assert direct == proxied
+    assert proxied[:2] == (grpc.StatusCode.UNKNOWN, SPECIAL)
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression))
+async def test_compressed_messages_both_ways(stage: Stage, compression: grpc.Compression) -> None:
+    body = b"squeeze me " * 20_000
+    call = stage.proxied.unary_stream("/t.T/Squeezed")(body, compression=compression)
+    assert [message async for message in call] == [body, body]
+
+
+async def test_cancel_after_begin(stage: Stage) -> None:
+    call = stage.proxied.stream_unary("/t.T/Sum")()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await call.code() == grpc.StatusCode.CANCELLED
+    assert await stage.proxied.unary_unary("/t.T/Unary")(b"next") == b"next"
 
 
 async def test_timeout_on_a_sleeping_server(stage: Stage) -> None:

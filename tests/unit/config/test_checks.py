@@ -39,6 +39,35 @@ def test_one_upstream(line: str, expected: list[str]) -> None:
     assert complaints(ONE + line) == expected
 
 
+L4 = "version: 1\nupstreams: {m: {http: [http://a]}, s: {l4: ['127.0.0.1:7']}}\n"
+LISTEN = "server: {l4: [{listen: '127.0.0.1:6', upstream: s}]}"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (LISTEN, []),
+        ("", ["f:2:40: warning: upstreams.s.l4: nothing leads here: no listener in server.l4 names this upstream"]),
+        (LISTEN.replace("upstream: s", "upstream: m"), ["f:3:49: server.l4[0].upstream: m has no l4 endpoint (did you mean s?)", "f:2:40: warning: upstreams.s.l4: nothing leads here: no listener in server.l4 names this upstream"]),
+        (LISTEN.replace("upstream: s", "upstream: n"), ["f:3:49: server.l4[0].upstream: no upstream is named n (did you mean s?)", "f:2:40: warning: upstreams.s.l4: nothing leads here: no listener in server.l4 names this upstream"]),
+        (LISTEN.replace(":6", ":7"), ["f:2:45: upstreams.s.l4[0]: this is the proxy itself (server.l4.0.listen)"]),
+        (LISTEN.replace(":6", ":8080"), ["f:3:24: server.l4[0].listen: 127.0.0.1:8080 is already taken by server.http.listen"]),
+        (LISTEN[:-1] + f", auth: {{keys: [{'a' * 64}]}}}}", ["f:3:10: warning: server.l4: whoever reaches an l4 listener is let through: keys are not asked for there"]),
+        (LISTEN + "\nroutes: [{match: {path: /a}, upstream: s}]", ["f:4:40: routes[0].upstream: s has l4 endpoints only: no call can be routed to it"]),
+        (LISTEN + "\nroutes: [{match: {path: /inference.GRPCInferenceService/ModelInfer}, upstream: m}]", ["f:4:80: routes[0].upstream: /inference.GRPCInferenceService/ModelInfer is a gRPC method, and m has no grpc endpoint"]),
+    ],
+)  # fmt: skip
+def test_bytes_that_nobody_looks_at(line: str, expected: list[str]) -> None:
+    assert complaints(L4 + line) == expected
+
+
+@pytest.mark.parametrize("place", ["http://a:1", "https://a:1", "a", "7"])
+def test_an_l4_endpoint_has_no_scheme(place: str) -> None:
+    assert any(
+        "expected host:port or unix:/path" in line for line in complaints(L4.replace("127.0.0.1:7", place))
+    )
+
+
 @pytest.mark.parametrize(
     ("upstreams", "expected"),
     [

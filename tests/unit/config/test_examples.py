@@ -47,6 +47,7 @@ def test_there_are_examples() -> None:
         "grpc-only.yaml",
         "grpc.yaml",
         "kserve-v1.yaml",
+        "l4.yaml",
         "loading.yaml",
         "minimal.yaml",
         "open-inference.yaml",

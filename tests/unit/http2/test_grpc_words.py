@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http2.grpc import encode_message, format_timeout, http_status, parse_timeout, status_headers
+from proxy.http2.grpc import (
+    MessageMeter,
+    encode_message,
+    format_timeout,
+    http_status,
+    parse_timeout,
+    status_headers,
+)
 
 if TYPE_CHECKING:
     from proxy.exchange import Headers
@@ -89,3 +96,16 @@ def test_status_headers() -> None:
 )
 def test_http_status(status: int, fields: Headers, expected: int) -> None:
     assert http_status(status, fields) == expected
+
+
+def _message(size: int) -> bytes:
+    return b"\0" + size.to_bytes(4, "big") + bytes(size)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7, 1000])
+def test_message_sizes_are_read_in_any_pieces(piece: int) -> None:
+    meter, wire = MessageMeter(10), _message(0) + _message(10) + _message(1)
+    assert not any(meter.is_over(wire[start : start + piece]) for start in range(0, len(wire), piece))
+    over = _message(11)[:5]
+    assert [meter.is_over(over[start : start + piece]) for start in range(0, len(over), piece)][-1]
+    assert meter.is_over(b"whatever")

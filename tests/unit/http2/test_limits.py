@@ -20,6 +20,8 @@ CALM = ErrorCode.ENHANCE_YOUR_CALM
 FLOODS = {
     "PING frames": f.ping_frame(b"12345678", ack=False),
     "SETTINGS frames": f.settings_frame(()),
+    "acknowledgements of SETTINGS": f.settings_ack(),
+    "GOAWAY frames": f.goaway_frame(0, 0),
     "PRIORITY frames": f.frame(f.PRIORITY, 0, 1, bytes(5)),
     "WINDOW_UPDATE frames": f.window_update_frame(0, 1),
     "frames of unknown types": f.frame(0x42, 0, 0, b""),
@@ -44,6 +46,26 @@ def test_flood_of_useless_frames(what: str) -> None:
     assert ended(session, FLOODS[what] * 5) == f"too many {what}"
     assert session.is_over
     assert session.receive(started(3), now=0.0) == []
+
+
+def test_acknowledgements_of_pings_are_a_flood_too() -> None:
+    session = server(Limits(control_burst=10, control_rate=0.0))
+    assert ended(session, f.ping_frame(b"12345678", ack=True) * 20) == "too many PING frames"
+
+
+def test_ten_thousand_settings_in_one_frame_touch_each_stream_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, touched = server(), list[int]()
+
+    def count(left: int, delta: int, stream_id: int) -> int:
+        touched.append(stream_id)
+        return left + delta
+
+    monkeypatch.setattr("proxy.http2.connection.moved", count)
+    session.receive(b"".join(started(stream_id) for stream_id in range(1, 101, 2)), now=0.0)
+    values = f.settings_frame((f.SETTING_INITIAL_WINDOW_SIZE, size) for size in range(2_000))
+    session.receive(values, now=0.0)
+    assert touched == list(range(1, 101, 2))
+    assert session._sender.initial_window == 1_999
 
 
 def test_resets_of_closed_streams_are_a_flood_too() -> None:
