@@ -27,7 +27,7 @@ _TARGETS = {
 
 
 def _command(files: tuple[str, ...], seed: int) -> list[str]:
-    options = ("-q", "-n0", "--no-header", "-p", "no:cacheprovider", "-k", "not corpus")
+    options = ("-q", "--no-header", "-p", "no:cacheprovider", "-k", "not corpus")
     profile = ("--hypothesis-profile=fuzz", f"--hypothesis-seed={seed}")
     return [sys.executable, "-m", "pytest", *options, *profile, *files]
 
