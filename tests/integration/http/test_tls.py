@@ -20,7 +20,7 @@ from tests.support.stage import Stage, stage
 from tests.support.wire import RawMessage, read_message, response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 OURS = trustme.CA()
 NAME = "model.example"
@@ -43,22 +43,29 @@ def client_context(authority: trustme.CA = OURS) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def listening(tls: dict[str, str], **server: object) -> AsyncIterator[tuple[Stage, Backend]]:
+async def listening(
+    tls: Mapping[str, object], protocol: str = "generic", **server: object
+) -> AsyncIterator[tuple[Stage, Backend]]:
     async with (
         Backend([response(b"ok")]) as backend,
-        stage(backend.url, server={"http": {"tls": tls}, **server}) as front,
+        stage(backend.url, protocol=protocol, server={"http": {"tls": tls}, **server}) as front,
     ):
         yield front, backend
 
 
 async def ask(
-    front: Stage, context: ssl.SSLContext, host: bytes = b"model.example", name: str = NAME
+    front: Stage,
+    context: ssl.SSLContext,
+    *lines: bytes,
+    host: bytes = b"model.example",
+    name: str = NAME,
+    target: bytes = b"/",
 ) -> RawMessage:
     port = int(front.url.rpartition(":")[2])
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
         try:
-            writer.write(request(host=host))
+            writer.write(request(b"GET", target, b"", *lines, host=host))
             return await read_message(reader, until_close=True)
         finally:
             writer.close()
