@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from tests.integration.http.test_tls import NAME, OURS, ask, client_context, issue, listening
-from tests.support.client_certificates import issue_client
+from tests.integration.http.tls_rig import NAME, ask, client_context, listening, mutual, showing
 from tests.support.raw_client import request
 
 if TYPE_CHECKING:
@@ -19,17 +18,6 @@ if TYPE_CHECKING:
 
 SPIFFE = "spiffe://example.org/ns/prod/sa/client"
 TOLD = b"x-forwarded-client-cert"
-
-
-def mutual(folder: Path, *names: str, authority: trustme.CA = OURS) -> dict[str, object]:
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    return issue(folder) | {"client_ca": str(folder / "ca.pem"), "client_names": names}
-
-
-def showing(folder: Path, *names: str, authority: trustme.CA = OURS) -> ssl.SSLContext:
-    context = client_context()
-    context.load_cert_chain(issue_client(authority, folder / "client.pem", *names))
-    return context
 
 
 async def test_only_listed_names_may_call(tmp_path: Path) -> None:
