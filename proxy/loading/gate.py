@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Forward = Callable[[Call], Awaitable[Reply]]
 
-__all__ = ("Gate", "Models")
+__all__ = ("Gate", "Models", "Visit")
 
 _logger = logging.getLogger(__name__)
 _COLD_STATUSES = frozenset({400, 404, 503})
@@ -101,6 +101,19 @@ class Gate:
         known = self._models.find(model)
         return bool(known) and not self._models.is_loaded(known)
 
+    def is_open(self, model: str) -> bool:
+        """Whether a call for `model` may go on at once."""
+        known = self._models.find(model)
+        return not known or self._models.is_ready(known)
+
+    def visit(self, call: Call, model: str) -> Visit | None:
+        """`call` passes, the gate being open to `model`: it is observed from here. None: not managed."""
+        known = self._models.find(model)
+        if not known:
+            return None
+        self._models.observe(known, self._session(call))
+        return Visit(self._models, call, known, self._now)
+
     async def serve(self, call: Call, model: str, forward: Forward, model_at: tuple[int, ...] = ()) -> Reply:
         """The answer to `call`, which is for `model` (empty: its JSON says); raises `ProxyError`.
 
@@ -147,28 +160,15 @@ class Gate:
         """The answer of a managed model to `call`, which is observed from here until the answer has left."""
         models = self._models
         models.observe(model, self._session(call))
-        began = self._now()
+        visit = Visit(models, call, model, self._now)
         try:
             if not models.is_ready(model):
                 await models.ready(model, call.deadline)
-                began = self._now()
-            reply = await forward(call)
-            status = _status(call, reply)
-            if status in _COLD_STATUSES:
-                reply = await self._unless_cold(call, model, forward, reply)
-            else:
-                models.answered(model, status, b"", self._now() - began)
+                visit.began = self._now()
         except BaseException:
-            models.finished(model, self._now() - began)
+            visit.end()
             raise
-        if isinstance(reply.body, Stream):
-            reply.body.on_close(partial(self._finish, model, began))
-        else:
-            models.finished(model, self._now() - began)
-        return reply
-
-    def _finish(self, model: str, began: float) -> None:
-        self._models.finished(model, self._now() - began)
+        return await visit.follow(forward, partial(forward, call))
 
     def _fallback(self, call: Call, model: str, model_at: tuple[int, ...]) -> str | None:
         """The model that `call` was redirected to; None when none is ready."""
@@ -182,13 +182,62 @@ class Gate:
             return ""
         return (call.header(self._session_header) or b"").decode(errors="replace")
 
-    async def _unless_cold(self, call: Call, model: str, forward: Forward, reply: Reply) -> Reply:
+
+class Visit:
+    """A call that was observed and let through to a managed model; `began` is when the backend got it.
+
+    It ends exactly once: by `is_settled_by`, `follow` or `end`.
+    """
+
+    __slots__ = ("_call", "_model", "_models", "_now", "began")
+
+    def __init__(self, models: Models, call: Call, model: str, now: Callable[[], float]) -> None:
+        self._models = models
+        self._call = call
+        self._model = model
+        self._now = now
+        self.began = now()
+
+    def is_settled_by(self, reply: Reply) -> bool:
+        """Whether `reply`, which is whole, needs no second look; the visit has ended then."""
+        status = _status(self._call, reply)
+        if status in _COLD_STATUSES:
+            return False
+        self._models.answered(self._model, status, b"", self._now() - self.began)
+        self.end()
+        return True
+
+    async def follow(self, forward: Forward, answer: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Wait for the `answer`; have the model loaded and `forward` the call once more if it was not
+        there."""
+        try:
+            reply = await answer()
+            status = _status(self._call, reply)
+            if status in _COLD_STATUSES:
+                reply = await self._unless_cold(status, forward, reply)
+            else:
+                self._models.answered(self._model, status, b"", self._now() - self.began)
+        except BaseException:
+            self.end()
+            raise
+        if isinstance(reply.body, Stream):
+            reply.body.on_close(self.end)
+        else:
+            self.end()
+        return reply
+
+    def end(self) -> None:
+        """The call is over."""
+        self._models.finished(self._model, self._now() - self.began)
+
+    async def _unless_cold(self, status: int, forward: Forward, reply: Reply) -> Reply:
         """`reply`, or another one once the model is loaded, if that is what was wrong."""
-        is_cold = self._models.answered(model, _status(call, reply), await _words(call, reply), 0.0)
+        call = self._call
+        is_cold = self._models.answered(self._model, status, await _words(call, reply), 0.0)
         if not is_cold or isinstance(call.body, Stream):
             return reply
         try:
-            await self._models.ready(model, call.deadline)
+            await self._models.ready(self._model, call.deadline)
         except (Shed, LoadFailed):
             return reply  # the backend's own words say it best
         return await forward(call)
