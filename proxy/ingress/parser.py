@@ -13,7 +13,8 @@ on, so that the backend and this proxy cannot disagree about where it ends.
 
 Keep-alive clients mostly repeat their head to the byte. When a read begins with the connection's last head
 and brings exactly its body, the judgement of that head holds again: the same bytes on the same connection
-mean the same request.
+mean the same request. A head that differs from it only in ids, lengths or values is found by what they have
+in common (`proxy.ingress.variation`).
 
 After a request to upgrade, what the client sends is not read as HTTP until the upgrade is declined
 (`decline_upgrade`): it belongs to the other protocol.
@@ -49,21 +50,29 @@ _MOST_SURPRISES: Final = 8
 class Arrival:
     """One request as it came off the wire: the `head` as it was judged, and the `call` made of it.
 
-    `request_id` is the client's name for it, or the one that it was given here.
+    What differs from that head is in `said`: its target, fields, id and trace. `request_id` is the client's
+    name for it, or the one that it was given here.
     """
 
     __slots__ = ("call", "head", "request_id")
 
-    def __init__(self, head: Head, body: Body, new_ids: Callable[[], tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self,
+        head: Head,
+        body: Body,
+        new_ids: Callable[[], tuple[bytes, bytes]],
+        said: Head | Pattern | None = None,
+    ) -> None:
+        said = said or head
         trace_id, span_id = new_ids()
         self.head = head
-        self.request_id = head.request_id or trace_id
-        before, after = head.trace or (b"00-" + trace_id + b"-", b"-00")
+        self.request_id = said.request_id or trace_id
+        before, after = said.trace or (b"00-" + trace_id + b"-", b"-00")
         parent = (b"traceparent", before + span_id + after)
-        added: Headers = (parent,) if head.request_id else ((b"X-Request-Id", trace_id), parent)
+        added: Headers = (parent,) if said.request_id else ((b"X-Request-Id", trace_id), parent)
         if head.expects_continue and not isinstance(body, bytes):
             added += ((b"Expect", b"100-continue"),)
-        self.call = call = Call(head.method, head.target, head.headers + added, body)
+        self.call = call = Call(head.method, said.target, said.headers + added, body)
         call.http_version = head.http_version
         call.upgrade = head.upgrade
         call.identity = head.identity
@@ -97,6 +106,7 @@ class RequestParser:
         "_stream",
         "_surprises",
         "_trailers",
+        "_varied",
         "fault",
         "received",
         "refused",
@@ -129,7 +139,8 @@ class RequestParser:
         self._trailers: Headers = ()
         self._known: Head | None = None
         self._known_bytes = b""
-        self._pattern: Pattern | None = None  # of the last head that was judged by itself
+        self._varied = b"\n"  # the last head that was like a known one; at first what no head begins with
+        self._pattern: Pattern | None = None
         self._surprises = 0
         self.received = 0
 
@@ -170,6 +181,7 @@ class RequestParser:
         """Judge the next head by other rules; what is remembered was judged by the old ones."""
         self._rules, self._hop = rules, hop
         self._known = self._pattern = None
+        self._varied = b"\n"
 
     def eof(self) -> None:
         """The client will send no more: the end of what it sends over an upgraded connection, otherwise of a
@@ -198,22 +210,25 @@ class RequestParser:
 
     # ------------------------------------------------------------- internals
     def _read_varied(self, known: Head, data: bytes) -> Arrival | None:
-        """The request in `data` when it is whole and its head is the `known` one but for what may differ."""
-        end = data.find(b"\r\n\r\n") + 4
-        if not 4 <= end <= _MAX_REMEMBERED or self._surprises > _MOST_SURPRISES:
+        """The request in `data` when it is whole and its head is a judged one but for what may differ.
+
+        One that comes twice running is judged by itself, and from then on it is the known one.
+        """
+        if self._surprises > _MOST_SURPRISES or data.startswith(self._varied):
             return None
-        if self._pattern is None:
-            self._pattern = Pattern(known, self._known_bytes, self._rules)
-        block = data[:end]
-        head = self._pattern.head_of(block)
-        if head is None:
+        pattern = self._pattern
+        if pattern is None:
+            self._pattern = pattern = Pattern(known, self._known_bytes, self._rules)
+        end = pattern.read(data)
+        if not end:
             self._surprises += 1
+            self._pattern = None
             return None
         self._surprises = 0
-        if len(data) - end != (head.length or 0):
+        if len(data) - end != (pattern.length or 0):
             return None
-        self._known, self._known_bytes = head, block
-        return Arrival(head, data[end:], self._new_ids)
+        self._varied = data[:end]
+        return Arrival(pattern.head, data[end:], self._new_ids, pattern)
 
     def _run(self, data: bytes, arrivals: list[Arrival]) -> None:
         self._seen = len(self._pending)
@@ -270,7 +285,6 @@ class RequestParser:
             head.is_chunked or head.upgrade or head.expects_continue or head.is_for_us
         ):
             self._known, self._known_bytes = head, block
-            self._pattern = None
 
     def _read_counted(self, data: bytes, pos: int) -> int:
         piece = data[pos : pos + self._left]

@@ -434,3 +434,34 @@ def test_a_request_line_that_cannot_be_read_names_nothing() -> None:
     subject = parser()
     subject.feed(b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert subject.refused == (b"", b"")
+
+
+def test_a_head_that_comes_twice_running_is_the_known_one_from_then_on() -> None:
+    subject = parser()
+    other = POST.replace(b"X-One: 1", b"X-One: 9")
+    for data, is_known in ((POST, False), (POST, True), (other, False), (other, False), (other, True)):
+        (arrival,) = subject.feed(data)
+        assert (arrival.call.head is not None) is is_known
+        assert arrival.call.headers == one(data).call.headers
+    (again,) = subject.feed(POST)
+    assert again.call.headers == one(POST).call.headers
+
+
+def test_many_heads_that_differ_are_read_as_each_by_itself() -> None:
+    subject = parser()
+    for number in range(200):
+        data = POST.replace(b"x-one: 2", b"x-one: %d" % number).replace(b"=%2F", b"=%d" % (number % 7))
+        (arrival,) = subject.feed(data)
+        expected = one(data).call
+        assert (arrival.call.target, arrival.call.headers) == (expected.target, expected.headers)
+        assert arrival.call.body == b"abc"
+
+
+def test_the_end_of_a_tunnel_that_was_broken_off_is_no_news() -> None:
+    subject = parser()
+    (arrival,) = subject.feed(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    assert isinstance(arrival.call.body, Stream)
+    fault = BadRequest("over")
+    subject.break_off(fault)
+    subject.eof()
+    assert arrival.call.body.error is fault
