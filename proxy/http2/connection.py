@@ -106,7 +106,9 @@ class Connection(ABC):
             word, flags, stream_id = unpack(data, position)
             stream_id &= frames.MAX_STREAM_ID
             start = position + frames.HEADER_SIZE
-            end = reader.end(word, stream_id, position)
+            end = start + (word >> 8)
+            if end - start > reader.max_frame_size:
+                reader.end(word, stream_id, position)  # raises
             if end > size:
                 break
             position = end

@@ -68,9 +68,10 @@ class Receiver(Connection):
         """A message with `size` bytes of body was taken, which both windows allowed."""
         window = self._window
         window.left -= size
-        increment = window.credit(size)
-        if increment:
-            self._sender.out.append(frames.window_update_frame(0, increment))
+        if (window.owed + size) * 2 < window.size:
+            window.owed += size
+        else:
+            self._sender.out.append(frames.window_update_frame(0, window.credit(size)))
         self._control.tokens += 2 * REFUND
 
     # ------------------------------------------------------------- handlers

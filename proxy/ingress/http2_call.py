@@ -173,15 +173,20 @@ class ClientCall:
         if isinstance(body, Stream):
             self._task = self._link.spawn(self._serve(call, partial(_ready, reply)))
             return
+        link = self._link
         try:
-            is_waiting = self._send(call, reply, body)
+            is_waiting = (
+                send_grpc(link, self.stream_id, reply, body)
+                if call.is_grpc
+                else AnswerWriter(link, self.stream_id, call, self._verdict).send_whole(reply, body)
+            )
         except Exception:
             # The backend's channel is what calls this: it and its other calls must not suffer.
             log.exception("an answer could not be sent")
-            self._link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
+            link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
             is_waiting = False
         if is_waiting:
-            self._task = self._link.spawn(self._see_off())
+            self._task = link.spawn(self._see_off())
         else:
             self.close()
 
@@ -224,12 +229,6 @@ class ClientCall:
             link.session.reset(self.stream_id, error.code)
         finally:
             self.close()
-
-    def _send(self, call: Call, reply: Reply, body: bytes) -> bool:
-        """Write the answer; True when part of it waits for the client."""
-        if call.is_grpc:
-            return send_grpc(self._link, self.stream_id, reply, body)
-        return AnswerWriter(self._link, self.stream_id, call, self._verdict).send_whole(reply, body)
 
     async def _see_off(self) -> None:
         """The answer waits for a slow client."""

@@ -131,7 +131,8 @@ class Channel(Link[ClientSession]):
         self.uses += 1
         if not self.is_writing:
             self.wake()
-        if now + self._patience_s < self._alarm.armed_for or call.deadline < self._alarm.armed_for:
+        armed_for = self._alarm.armed_for
+        if now + self._patience_s < armed_for or call.deadline < armed_for:
             self._alarm.arm(min(exchange.overdue_at(self._timeouts), now + self._ping_s))
         return exchange
 
