@@ -95,7 +95,7 @@ class CallLink(Protocol):
         """Run a call's work as a task of the connection."""
 
     def forget(self, stream_id: int) -> None:
-        """The call is over."""
+        """The call is over, and what there was to send on the session was sent."""
 
     async def room(self, stream_id: int) -> bool:
         """Wait until the client has taken what was sent."""
@@ -253,7 +253,6 @@ class ClientCall:
         if self._stream is not None:
             self._stream.abandon()
             link.session.finish(self.stream_id)
-        link.wake()
         link.forget(self.stream_id)
 
     def _make_call(self, head: Head, body: Body) -> Call:
