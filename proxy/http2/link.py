@@ -3,8 +3,8 @@
 Owned by a listener's connection or by a channel, which subclass it and act on the events. It waits for
 nothing by itself. Output is written once for each turn of the loop, however many streams produced some: the
 first to call `wake` books the flush. Where nothing else is going on that could produce more, the subclass
-calls `flush` instead and saves a lone call that turn. It ends with `connection_lost`, which wakes every sender that waits for
-room; a session that is over is written out and closed.
+calls `flush` instead and saves a lone call that turn. It ends with `connection_lost`, which wakes every
+sender that waits for room; a session that is over is written out and closed.
 
 Sending a body is coupled to the peer twice. The stream's window: a body is held until what was handed over
 has left the session's queue. The socket: while the transport's buffer is above its high mark nothing is
