@@ -153,7 +153,7 @@ class Connection(ABC):
         return 0
 
     def _on_wasted_stream(self) -> None:  # noqa: B027 - only a server has to count them
-        """A stream was reset without having been answered."""
+        """A stream was reset without having been answered, or its peer would not believe it."""
 
     # ------------------------------------------------------------- gate
     def _pass_gate(self, kind: int, flags: int, stream_id: int) -> None:

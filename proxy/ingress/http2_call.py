@@ -136,8 +136,7 @@ class ClientCall:
         self._call = call = self._make_call(verdict, body)
         pipeline = link.listener.pipeline
         if not isinstance(body, Stream):
-            self._held = held = len(body)
-            link.listener.ledger.used += held
+            self._hold(len(body))
             try:
                 self._begun = pipeline.begin(call, self)
             except ProxyError as error:
@@ -186,6 +185,7 @@ class ClientCall:
             link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
             is_waiting = False
         if is_waiting:
+            self._hold(len(body))
             self._task = link.spawn(self._see_off())
         else:
             self.close()
@@ -224,11 +224,17 @@ class ClientCall:
             if not isinstance(reply.body, bytes):
                 await writer.send_stream(reply, reply.body)
             elif writer.send_whole(reply, reply.body):
+                self._hold(len(reply.body))
                 await link.room(self.stream_id)
         except StreamReset as error:
             link.session.reset(self.stream_id, error.code)
         finally:
             self.close()
+
+    def _hold(self, size: int) -> None:
+        """So many bytes more stay in memory until the call is over."""
+        self._held += size
+        self._link.listener.ledger.used += size
 
     async def _see_off(self) -> None:
         """The answer waits for a slow client."""
