@@ -215,8 +215,14 @@ class Pipeline:
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
             return
         self._admission.leave(call.identity)
-        status = http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
-        self._account(call, match, _Ending(status, len(body)))
+        is_grpc, status, route = call.is_grpc, reply.status, match.route
+        if is_grpc:
+            status = http_status(status, reply.trailers or reply.headers)
+        duration_s = self._now() - call.started_at
+        outcome = outcome_of_status(status)
+        protocol = "grpc" if is_grpc else "http"
+        ended = Ended(route.name, protocol, match.model, outcome, status, duration_s, len(body))
+        self._telemetry.record(call, ended)
 
     def lost(self, call: Call, match: Match, error: BaseException) -> None:
         """Account for an admitted call that got no answer."""
