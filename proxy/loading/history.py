@@ -154,7 +154,7 @@ class ModelHistory:
 
     def ended(self, now: float) -> None:
         """One request ends."""
-        self.last_end = max(self.last_end, now)
+        self.last_end = now
 
     @property
     def is_used(self) -> bool:

@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Refuse
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 
 if TYPE_CHECKING:
     from proxy.loading.demand import DemandScheduler
