@@ -311,7 +311,10 @@ class Pipeline:
 
 
 class _Passage:
-    """A call on its way without a task; the taker of its upstream, and what its listener may cancel."""
+    """A call on its way without a task; the taker of its upstream, and what its listener may cancel.
+
+    It lets go of what was `begun` once that is over: the two refer to each other.
+    """
 
     __slots__ = ("_call", "_match", "_pipeline", "_taker", "begun", "visit")
 
@@ -325,6 +328,7 @@ class _Passage:
 
     def take(self, reply: Reply) -> None:
         """The upstream has answered."""
+        self.begun = None
         is_done = not isinstance(reply.body, Stream) and (
             self.visit is None or self.visit.is_settled_by(reply)
         )
@@ -336,6 +340,7 @@ class _Passage:
 
     def fail(self, error: ProxyError) -> None:
         """It has not."""
+        self.begun = None
         if self.visit is not None:
             self.visit.end()
         self._pipeline.lost(self._call, self._match, error)
@@ -347,8 +352,9 @@ class _Passage:
 
     def cancel(self) -> None:
         """The client has left."""
-        if self.begun is not None:
-            self.begun.cancel()
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            begun.cancel()
         if self.visit is not None:
             self.visit.end()
         self._pipeline.lost(self._call, self._match, ClientGone())

@@ -39,8 +39,8 @@ _ALIVE = b"alive?  "
 class Link(asyncio.Protocol, Generic[S]):
     """What a listener's connection and a channel have in common; `now` is the clock's.
 
-    `is_open` is true from `connection_made` until the transport is gone or told to close; `heard_at` is when
-    the peer last sent anything.
+    `is_open` is true from `connection_made` until the transport is gone or told to close; `is_writing` while
+    a flush is booked; `heard_at` is when the peer last sent anything.
     """
 
     _transport: asyncio.Transport
@@ -55,7 +55,7 @@ class Link(asyncio.Protocol, Generic[S]):
         self.heard_at = now()
         self._write_stall_s = write_stall_s
         self._loop = asyncio.get_running_loop()
-        self._flush_booked = False
+        self.is_writing = False
         self._is_paused = False
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._relays: dict[int, BodyRelay] = {}
@@ -106,8 +106,8 @@ class Link(asyncio.Protocol, Generic[S]):
 
     def wake(self) -> None:
         """Book the flush; to be called after anything was sent on the session."""
-        if not self._flush_booked:
-            self._flush_booked = True
+        if not self.is_writing:
+            self.is_writing = True
             self._loop.call_soon(self._flush)
 
     def feel(self, pulse: Pulse) -> float | None:
@@ -195,7 +195,7 @@ class Link(asyncio.Protocol, Generic[S]):
 
     # ------------------------------------------------------------- internals
     def _flush(self) -> None:
-        self._flush_booked = False
+        self.is_writing = False
         if self.is_open and not self._is_paused and self.session.wants_to_send:
             pieces = self.session.pieces_to_send()
             if len(pieces) == 1:

@@ -129,7 +129,7 @@ class Channel(Link[ClientSession]):
             self.heard_at = now  # the silence of an idle backend means nothing
         self.load += 1
         self.uses += 1
-        if not self._flush_booked:
+        if not self.is_writing:
             self.wake()
         if now + self._patience_s < self._alarm.armed_for or call.deadline < self._alarm.armed_for:
             self._alarm.arm(min(exchange.overdue_at(self._timeouts), now + self._ping_s))

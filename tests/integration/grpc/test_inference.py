@@ -7,6 +7,7 @@ whatever rows it gets, raw or typed as they came, refuses what it is told to, an
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import struct
 from contextlib import asynccontextmanager
@@ -237,6 +238,24 @@ async def test_the_message_selects_the_policy_and_the_label(stage: Stage) -> Non
     assert stage.model.sizes == [1, 1, 1, 1]
     labels = 'model="alone",outcome="ok",protocol="grpc",route="open-inference/ModelInfer"'
     assert f"pillion_requests_total{{{labels}}} 4" in await metrics(stage)
+
+
+async def test_calls_that_have_ended_leave_nothing_to_the_garbage_collector(stage: Stage) -> None:
+    await stage.infer(1.0, model="alone")
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for model in ("alone", "m"):
+            for _ in range(3):
+                await stage.infer(1.0, model=model)
+        gc.collect()
+        ours = {type(found) for found in gc.garbage if type(found).__module__.startswith("proxy.")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert ours == set()
 
 
 async def metrics(stage: Stage) -> str:
