@@ -47,8 +47,9 @@ class Loader:
     """One backend's models, loaded ahead of need.
 
     `wall` gives seconds since the epoch; it is read once, and from then on the `clock` runs: `epoch` is what
-    an instant of the clock lacks to be one of the planner's. `renewed` is
-    told of every model that was loaded anew, before anybody is let through to it: it need not be what it was.
+    an instant of the clock lacks to be one of the planner's. `renewed` is told of every model that was loaded
+    anew, before anybody is let through to it: it need not be what it was; and `reached` of every sign of life
+    that says more than the one before: the first listing after a silence, and each load.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Loader:
         clock: Clock,
         wall: Callable[[], float],
         renewed: Callable[[str], None],
+        reached: Callable[[], None],
     ) -> None:
         self.planner = Planner(policy, history)
         self._state = self.planner.state
@@ -77,10 +79,12 @@ class Loader:
             clock=clock,
             now=self._now,
             renewed=renewed,
+            reached=reached,
             turn=self._turn,
         )
         self._events = events
         self._renewed = renewed
+        self._reached = reached
         self._clock = clock
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
         self._tasks = Tasks()
@@ -274,6 +278,7 @@ class Loader:
     def _changed(self, *, is_doubtful: bool = False, renewed: str = "") -> None:
         """The backend did something; `is_doubtful` when it had better be asked what."""
         if renewed:
+            self._reached()
             self._renewed(renewed)
         if is_doubtful:
             self._watcher.look_soon()

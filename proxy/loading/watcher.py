@@ -29,7 +29,7 @@ class Watcher:
     """Tells `planner` what the backend has, and calls `turn` after each look.
 
     `now` is the planner's axis, `clock` measures spans; `renewed` is told of every model that somebody else
-    has loaded.
+    has loaded, `reached` when the backend answers that did not before.
     """
 
     def __init__(
@@ -41,9 +41,12 @@ class Watcher:
         clock: Clock,
         now: Callable[[], float],
         renewed: Callable[[str], None],
+        reached: Callable[[], None],
         turn: Callable[[], None],
     ) -> None:
         self.protocol = ""
+        self._reached = reached
+        self._is_silent = True
         self._planner = planner
         self._executor = executor
         self._events = events
@@ -66,6 +69,7 @@ class Watcher:
                 await self._reconcile()
             except (ControlError, TimeoutError) as error:
                 _logger.info("models not listed: %s", error or "no answer")
+                self._is_silent = True
                 self._planner.backend.silent(self._now())
                 self._turn()
             loading = self._planner.state.residency.loading.values()
@@ -87,6 +91,9 @@ class Watcher:
         names = tuple(dict.fromkeys((*planner.policy.preload, *planner.policy.models)))
         mark = planner.backend.mark()
         listing = await self._executor.listing(names)
+        if self._is_silent:
+            self._is_silent = False
+            self._reached()
         found = planner.backend.reconcile(listing, mark, self._now())
         for model in found.renewed:
             self._renewed(model)

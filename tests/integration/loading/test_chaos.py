@@ -107,6 +107,7 @@ class Home:
                 clock=self.clock,
                 wall=lambda: 1_700_000_000.0,
                 renewed=lambda _name: None,
+                reached=lambda: None,
             )
             for _ in range(loaders)
         ]

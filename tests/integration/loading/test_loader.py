@@ -149,6 +149,7 @@ class House:
             clock=self.clock,
             wall=lambda: WALL,
             renewed=self._renew,
+            reached=lambda: self.events.seen.append(("reached",)),
         )
         self.client = Client(self.loader, self.clock)
         self.clients: list[asyncio.Task[None]] = []
@@ -234,6 +235,20 @@ async def test_what_is_not_managed_passes(house: Open) -> None:
     home = await house()
     assert not home.loader.is_managed("zzz")
     assert home.loader.find("zzz") is None
+
+
+async def test_a_backend_that_answers_again_is_told_of_once_and_after_each_load() -> None:
+    home = House()
+    home.backend.listing_fails = ControlError("unreachable", "refused")
+    await home.start()
+    assert ("reached",) not in home.events.seen
+    home.backend.listing_fails = None
+    await home.pass_time(10)
+    await home.pass_time(10)
+    assert home.events.seen.count(("reached",)) == 1
+    await home.make_ready("a")
+    assert home.events.seen.count(("reached",)) == 2
+    await home.loader.stop()
 
 
 async def test_what_was_loaded_anew_is_told_of_before_anybody_is_let_through(house: Open) -> None:
