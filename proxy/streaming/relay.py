@@ -113,7 +113,7 @@ class Relay:
         if not self._is_chunked:
             self._write(data)
         elif len(data) <= _ONE_BUFFER:
-            self._write(_chunk(data))
+            self._write(b"%x\r\n%b\r\n" % (len(data), data))  # as `_chunk`; once for each token
         else:
             self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
 
