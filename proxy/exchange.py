@@ -66,7 +66,8 @@ class Call:
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
-    never share a batch. `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
+    never share a batch. `certificate` is the name in the client's TLS certificate, for the log (empty: none
+    was shown). `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
 
     `head` is the same object for calls of one connection whose heads are the same but for their ids, so that
     what was found out about one can be kept for the next; None where no head was repeated yet.
@@ -77,6 +78,7 @@ class Call:
     __slots__ = (
         "batch",
         "body",
+        "certificate",
         "deadline",
         "dialect",
         "head",
@@ -116,6 +118,7 @@ class Call:
         self.is_grpc = False
         self.is_newest = False
         self.identity = b""
+        self.certificate = b""
         self.timeout_wish = b""
         self.head: object = None
         self.upgrade = b""

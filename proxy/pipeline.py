@@ -8,6 +8,7 @@ once, when its answer has left.
 from __future__ import annotations
 
 from asyncio import CancelledError
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -228,8 +229,11 @@ class Pipeline:
         self._account(call, match, _failure(error))
 
     def refuse(self, call: Call, error: ProxyError) -> None:
-        """Account for a call that its listener answered with `error` before it could be served."""
+        """Account for a call that its listener answers with `error` before it could be served; `call.dialect`
+        then says in whose words."""
         call.started_at = self._now()
+        with suppress(ProxyError):
+            call.dialect = self._routes.match(call.method, call.target).route.protocol
         self._account(call, None, _failure(error))
 
     def _open(self, call: Call, match: Match, reply: Reply) -> None:
