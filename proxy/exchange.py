@@ -71,6 +71,8 @@ class Call:
 
     `head` is the same object for calls of one connection whose heads are the same but for their ids, so that
     what was found out about one can be kept for the next; None where no head was repeated yet.
+
+    `is_newest` while its listener has read no call after it: whatever came in with it has come before it.
     """
 
     __slots__ = (
@@ -84,6 +86,7 @@ class Call:
         "idempotent",
         "identity",
         "is_grpc",
+        "is_newest",
         "method",
         "on_informational",
         "own",
@@ -113,6 +116,7 @@ class Call:
         self.peer = b""
         self.idempotent = False
         self.is_grpc = False
+        self.is_newest = False
         self.identity = b""
         self.certificate = b""
         self.timeout_wish = b""

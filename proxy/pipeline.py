@@ -198,16 +198,14 @@ class Pipeline:
             if visit is None:
                 reply = await rest()
             else:
-                reply = await visit.follow(partial(self._again, match), rest)
+                service = self._services[match.route.upstream]
+                reply = await visit.follow(partial(self._forward_to, service, match), rest)
             self._open(call, match, reply)
         except (Exception, CancelledError) as error:
             self.lost(call, match, error)
             raise
         self.answered(call, match, reply)
         return reply
-
-    def _again(self, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
-        return self._forward(self._services[match.route.upstream], match, call)
 
     def answered(self, call: Call, match: Match, reply: Reply) -> None:
         """Account for an admitted call once `reply` has left."""
@@ -216,8 +214,14 @@ class Pipeline:
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
             return
         self._admission.leave(call.identity)
-        status = http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
-        self._account(call, match, _Ending(status, len(body)))
+        is_grpc, status, route = call.is_grpc, reply.status, match.route
+        if is_grpc:
+            status = http_status(status, reply.trailers or reply.headers)
+        duration_s = self._now() - call.started_at
+        outcome = outcome_of_status(status)
+        protocol = "grpc" if is_grpc else "http"
+        ended = Ended(route.name, protocol, match.model, outcome, status, duration_s, len(body))
+        self._telemetry.record(call, ended)
 
     def lost(self, call: Call, match: Match, error: BaseException) -> None:
         """Account for an admitted call that got no answer."""
@@ -261,12 +265,16 @@ class Pipeline:
 
     def _send(self, service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
         if service.gate is not None and match.route.kind in NEEDS_MODEL:
-            forward = partial(self._forward_to, service)
+            forward = partial(self._forward_to, service, match)
             return service.gate.serve(call, match.model, forward, match.route.model_at)
         return self._forward(service, match, call)
 
-    def _forward_to(self, service: Service, call: Call) -> Coroutine[Any, Any, Reply]:
-        """Forward a call that may ask for another model by now."""
+    def _forward_to(
+        self, service: Service, match: Match, call: Call, *, is_redirected: bool = False
+    ) -> Coroutine[Any, Any, Reply]:
+        """Forward a call, which asks for another model by now when it `is_redirected`."""
+        if not is_redirected:
+            return self._forward(service, match, call)
         match = self._routes.match(call.method, call.target)
         if is_named_in_body(call, match):
             return self._forward_named(service, match, call)

@@ -111,10 +111,13 @@ class ClientConnection(SupervisedConnection):
             self._requests.renew(self._server.rules, self._hop)
 
     def _accept(self, arrivals: list[Arrival]) -> None:
+        server = self._server
         for arrival in arrivals:
-            body = arrival.call.body
-            if isinstance(body, bytes):
-                self._server.ledger.used += len(body)
+            call = arrival.call
+            if isinstance(call.body, bytes):
+                server.ledger.used += len(call.body)
+            server.newest.is_newest, server.newest = False, call
+            call.is_newest = True
         self._arrivals.extend(arrivals)
         if len(self._arrivals) > _MAX_PIPELINED or self._requests.has_more:
             self._pause_reading_for_buffer()

@@ -158,12 +158,15 @@ class ClientLink(Link[ServerSession]):
         body.abandon(ReaderStalled())
 
     def forget(self, stream_id: int) -> None:
-        """The call is over."""
+        """The call is over: its end leaves with those of others, at once where there are none."""
         self._calls.pop(stream_id, None)
-        if not self._calls:
-            self._idle_since = self.now()
-            if not self.session.takes_streams:
-                self.hang_up()
+        if self._calls:
+            self.wake()
+            return
+        self._idle_since = self.now()
+        self.flush()
+        if not self.session.takes_streams:
+            self.hang_up()
 
     # ------------------------------------------------------------- events
     def _handle(self, events: list[Event]) -> None:

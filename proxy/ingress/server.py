@@ -91,6 +91,7 @@ class HttpServer(Server):
         self.heads = HeadWriter(rules.via)
         self.new_ids = new_ids().__next__
         self.clock = LoopClock(self._loop)
+        self.newest = Call(b"", b"", ())
         self.is_draining = False
         self.address = ""
         self._place = place
