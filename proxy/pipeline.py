@@ -8,6 +8,7 @@ once, when its answer has left.
 from __future__ import annotations
 
 from asyncio import CancelledError
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -197,16 +198,14 @@ class Pipeline:
             if visit is None:
                 reply = await rest()
             else:
-                reply = await visit.follow(partial(self._again, match), rest)
+                service = self._services[match.route.upstream]
+                reply = await visit.follow(partial(self._forward_to, service, match), rest)
             self._open(call, match, reply)
         except (Exception, CancelledError) as error:
             self.lost(call, match, error)
             raise
         self.answered(call, match, reply)
         return reply
-
-    def _again(self, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
-        return self._forward(self._services[match.route.upstream], match, call)
 
     def answered(self, call: Call, match: Match, reply: Reply) -> None:
         """Account for an admitted call once `reply` has left."""
@@ -230,8 +229,11 @@ class Pipeline:
         self._account(call, match, _failure(error))
 
     def refuse(self, call: Call, error: ProxyError) -> None:
-        """Account for a call that its listener answered with `error` before it could be served."""
+        """Account for a call that its listener answers with `error` before it could be served; `call.dialect`
+        then says in whose words."""
         call.started_at = self._now()
+        with suppress(ProxyError):
+            call.dialect = self._routes.match(call.method, call.target).route.protocol
         self._account(call, None, _failure(error))
 
     def _open(self, call: Call, match: Match, reply: Reply) -> None:
@@ -263,12 +265,16 @@ class Pipeline:
 
     def _send(self, service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
         if service.gate is not None and match.route.kind in NEEDS_MODEL:
-            forward = partial(self._forward_to, service)
+            forward = partial(self._forward_to, service, match)
             return service.gate.serve(call, match.model, forward, match.route.model_at)
         return self._forward(service, match, call)
 
-    def _forward_to(self, service: Service, call: Call) -> Coroutine[Any, Any, Reply]:
-        """Forward a call that may ask for another model by now."""
+    def _forward_to(
+        self, service: Service, match: Match, call: Call, *, is_redirected: bool = False
+    ) -> Coroutine[Any, Any, Reply]:
+        """Forward a call, which asks for another model by now when it `is_redirected`."""
+        if not is_redirected:
+            return self._forward(service, match, call)
         match = self._routes.match(call.method, call.target)
         if is_named_in_body(call, match):
             return self._forward_named(service, match, call)

@@ -22,6 +22,8 @@ from typing import Final, cast
 
 import uvloop
 
+from bench.streams.reader import CATCH_UP_S
+
 __all__ = ("EVENT_BYTES", "event")
 
 _BLOCK: Final = bytes(range(256)) * 1024
@@ -52,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._to_take = 0
         self._take_rate = 0.0
-        self._took_from = 0.0
+        self._take_due = 0.0
         self.sent = 0
         self.taken = 0
 
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
         elif words[0] == b"take":
             head, _, body = data.partition(b"\r\n\r\n")
             self._to_take = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-            self._take_rate, self._took_from, self.taken = float(words[1]), self._loop.time(), 0
+            self._take_rate, self._take_due, self.taken = float(words[1]), self._loop.time(), 0
             self._take(len(body))
         elif words[0] == b"small":
             self._answer(b'{"is": "small"}')
@@ -120,10 +122,11 @@ class Connection(asyncio.Protocol):
         if not self._to_take:
             self._transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
             return
-        due = self._took_from + self.taken / self._take_rate
-        if due > self._loop.time():
+        now = self._loop.time()
+        self._take_due = max(self._take_due, now - CATCH_UP_S) + size / self._take_rate
+        if self._take_due > now:
             self._transport.pause_reading()
-            self._loop.call_at(due, self._transport.resume_reading)
+            self._loop.call_at(self._take_due, self._transport.resume_reading)
 
     @property
     def is_pouring(self) -> bool:

@@ -248,6 +248,7 @@ class ClientCall:
         head, link = self._request.head, self._link
         self._call = call = Call(head.method, head.target, head.headers)
         call.http_version, call.peer, call.is_grpc = 20, link.hop.peer, head.is_grpc
+        call.certificate = link.hop.certificate
         link.listener.pipeline.refuse(call, error)
         self.fail(error)
 
@@ -267,6 +268,7 @@ class ClientCall:
         call.own = self._own_fields(head)
         call.http_version = 20
         call.identity = head.identity
+        call.certificate = link.hop.certificate
         call.timeout_wish = head.timeout_wish
         call.scheme = link.hop.scheme
         call.peer = head.client or link.hop.peer

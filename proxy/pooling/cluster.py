@@ -155,6 +155,11 @@ class Cluster:
         self._budget.calls += 1
         return attempt
 
+    def vouch(self) -> None:
+        """The endpoints have just answered by another way: what was away takes calls again, and is probed."""
+        for member in self._members:
+            member.vouch()
+
     # ------------------------------------------------------------- for operators
     def readiness(self) -> tuple[bool, str]:
         """Whether an endpoint is known to be healthy, and why not."""

@@ -10,11 +10,13 @@ from proxy.batching.policy import BatchPolicy
 from proxy.errors import BadReply, ClientGone, Overloaded
 from proxy.exchange import Call, Reply, Stream
 from proxy.loading.gate import Gate
+from proxy.loading.slot import State
 from proxy.pipeline import Pipeline, Service
 from proxy.protobuf.framing import frame
 from proxy.routing.admission import Admission
 from proxy.routing.policy import Route, Rule
 from proxy.routing.table import RouteTable
+from tests.support.fleet import Fleet
 from tests.support.manual_clock import ManualClock
 
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
     from proxy.errors import ProxyError
     from proxy.exchange import Rest, Taker
     from proxy.telemetry.ended import Ended
-    from proxy.timing import Deadline
 
 OK = ((b"grpc-status", b"0"),)
+IDLE = {"digits": 0, "iris": 0}
 
 
 class Prompt:
@@ -65,45 +67,12 @@ class Taken:
         self.rest = rest
 
 
-class Fleet:
-    """The models that a loader manages: `warm` may be called at once, an answer of status 404 means cold."""
-
-    def __init__(self) -> None:
-        self.warm = {"digits"}
-        self.in_flight = 0
-        self.seen: list[str] = []
-
-    def find(self, model: str) -> str:
-        return model if model in {"digits", "iris"} else ""
-
-    def is_loaded(self, model: str) -> bool:
-        return model in self.warm
-
-    is_ready = is_loaded
-
-    def observe(self, model: str, session: str = "") -> None:
-        self.in_flight += 1
-        self.seen.append(model + session)
-
-    async def ready(self, model: str, deadline: Deadline) -> None:
-        self.warm.add(model)
-
-    def prospect(self, model: str, deadline: Deadline) -> None:
-        raise AssertionError
-
-    def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
-        return status == 404
-
-    def finished(self, model: str, run_s: float) -> None:
-        self.in_flight -= 1
-
-
 class Scene:
     def __init__(self, limit: int = 10, host: bytes | None = None) -> None:
         self.upstream = Prompt()
         self.ended: list[Ended] = []
         self.admission = Admission(limit)
-        self.fleet = Fleet()
+        self.fleet = Fleet(digits="ready", iris="unloaded")
         batcher = cast("Batcher", None)
         policies = {"alone": BatchPolicy(mode="off")}
         service = Service(
@@ -252,30 +221,29 @@ def test_a_call_for_a_model_that_is_not_batched_needs_no_task() -> None:
     assert scene.pipeline.begin(call(b"/b/alone"), scene.taken) is not None
     scene.upstream.taker.take(good())
     assert [ended.model for ended in scene.ended] == ["alone"]
-    assert scene.fleet.seen == []
+    assert scene.fleet.sessions == []
 
 
 def test_a_call_for_a_managed_model_that_is_warm_is_observed_until_it_ends() -> None:
     scene = Scene()
     scene.pipeline.begin(call(b"/n", ask("digits")), scene.taken)
-    assert (scene.fleet.seen, scene.fleet.in_flight) == (["digits"], 1)
+    assert scene.fleet.in_flight == {"digits": 1, "iris": 0}
     scene.upstream.taker.take(good())
-    assert scene.fleet.in_flight == 0
+    assert scene.fleet.in_flight == IDLE
     assert [(ended.model, ended.outcome) for ended in scene.ended] == [("digits", "ok")]
 
 
 async def test_an_answer_that_calls_the_model_cold_has_it_loaded_and_asks_again() -> None:
     scene = Scene()
     scene.pipeline.begin(call(b"/n", ask("digits")), scene.taken)
-    scene.fleet.warm.clear()
     cold = Reply(200, (), b"")
-    cold.trailers = ((b"grpc-status", b"5"),)
+    cold.trailers = ((b"grpc-status", b"5"), (b"grpc-message", b"cold"))
     scene.upstream.taker.take(cold)
     assert scene.taken.heard == []
     scene.upstream.answer = good()
     assert (await scene.taken.rest()).trailers == OK
-    assert scene.fleet.warm == {"digits"}
-    assert scene.fleet.in_flight == 0
+    assert (scene.fleet.lost, scene.fleet.slots["digits"].state) == ([404], State.READY)
+    assert scene.fleet.in_flight == IDLE
     assert [ended.outcome for ended in scene.ended] == ["ok"]
 
 
@@ -288,5 +256,5 @@ def test_a_managed_models_call_that_fails_is_over(*, is_cancelled: bool) -> None
         begun.cancel()
     else:
         scene.upstream.taker.fail(BadReply("broken"))
-    assert scene.fleet.in_flight == 0
+    assert scene.fleet.in_flight == IDLE
     assert scene.admission.in_flight == 0

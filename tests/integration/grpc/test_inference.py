@@ -10,7 +10,6 @@ import asyncio
 import gc
 import json
 import struct
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -19,13 +18,11 @@ import grpc
 import pytest
 from grpc import aio
 
-from proxy.app import build
 from proxy.assembly import UpstreamComponent
-from proxy.config.load import load_text
-from proxy.timing import LoopClock
 from tests.integration.grpc.service import UNLIMITED, running
 from tests.support.inference_messages import Proto, inference
 from tests.support.waiting import until
+from tests.support.whole import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -158,18 +155,6 @@ def asked(*values: float, model: str = "m", ident: str = "", is_raw: bool = True
     fill(tensor, request.raw_input_contents, list(values), is_raw=is_raw)
     message: bytes = request.SerializeToString()
     return message
-
-
-@asynccontextmanager
-async def serving(config: str) -> AsyncIterator[App]:
-    app = build(load_text(config, "test.yaml"), LoopClock(), lambda: 0.0)
-    task = asyncio.get_running_loop().create_task(app.run())
-    try:
-        await until(lambda: app.life.state.value == "ready" or task.done(), 30)
-        yield app
-    finally:
-        app.life.request_stop()
-        await task
 
 
 @pytest.fixture
