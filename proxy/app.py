@@ -319,8 +319,19 @@ class _Parts:
             if self.cache is not None:
                 self.cache.renew(name, model)
 
+        def reached() -> None:
+            if not policy.control.url:  # another port says nothing about the one that calls go to
+                transports.vouch()
+
         loader = Loader(
-            policy, History(), connector, metrics.load, clock=self.clock, wall=self.wall, renewed=renewed
+            policy,
+            History(),
+            connector,
+            metrics.load,
+            clock=self.clock,
+            wall=self.wall,
+            renewed=renewed,
+            reached=reached,
         )
         for gauge, sampler in samplers(loader.planner).items():
             metrics.sample(gauge, sampler)

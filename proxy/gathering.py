@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Call
 
-__all__ = ("gather_body", "name_model")
+__all__ = ("gather_body", "name_model", "named_in_message")
 
 
 async def name_model(call: Call, match: Match) -> Match:
@@ -33,14 +33,18 @@ async def name_model(call: Call, match: Match) -> Match:
     """
     body = call.body
     if call.is_grpc:
-        start = await _start(call, body) if isinstance(body, Stream) else body
-        return Match(match.route, peek(start, PREFIX, match.route.model_at).decode(errors="replace"))
+        return named_in_message(match, await _start(call, body) if isinstance(body, Stream) else body)
     if isinstance(body, Stream):
         whole = await _whole(call, body, MOST) if is_worth_waiting_for(call, body.length) else None
         if whole is None:
             return match
         call.body = body = whole
     return named(match, body)
+
+
+def named_in_message(match: Match, start: bytes) -> Match:
+    """`match` with the model that a gRPC message beginning with `start` names."""
+    return Match(match.route, peek(start, PREFIX, match.route.model_at).decode(errors="replace"))
 
 
 async def gather_body(call: Call, most: int) -> None:

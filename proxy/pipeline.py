@@ -8,6 +8,7 @@ once, when its answer has left.
 from __future__ import annotations
 
 from asyncio import CancelledError
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
-from proxy.gathering import gather_body, name_model
+from proxy.gathering import gather_body, name_model, named_in_message
 from proxy.http2.grpc import http_status
 from proxy.routing.deadline import tightest
 from proxy.routing.naming import is_named_in_body
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from proxy.batching.policy import BatchPolicy
     from proxy.caching.cache import Cache
     from proxy.exchange import Begun, Headers, PromptUpstream, Rest, Taker, Upstream
-    from proxy.loading.gate import Gate
+    from proxy.loading.gate import Gate, Visit
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
     from proxy.streaming.streams import Streams
@@ -74,17 +75,24 @@ class Service(NamedTuple):
     has_bridge: bool = False
     prompt: PromptUpstream | None = None
 
-    @property
-    def direct(self) -> PromptUpstream | None:
-        """`prompt`, where nothing stands between a call without a codec and the upstream."""
-        is_bare = self.cache is None and self.gate is None and self.host is None and not self.has_bridge
-        return self.prompt if is_bare else None
+    def lets_through(self, match: Match) -> bool:
+        """Whether a gRPC call need neither wait for its model nor for others."""
+        route = match.route
+        if route.codec is not None and self.policy(match.model).mode != "off":
+            return False
+        return self.gate is None or route.kind not in NEEDS_MODEL or self.gate.is_open(match.model)
+
+    def visit(self, call: Call, match: Match) -> Visit | None:
+        """`call`, which was let through, as its managed model's visitor; None where nobody watches."""
+        if self.gate is None or match.route.kind not in NEEDS_MODEL:
+            return None
+        return self.gate.visit(call, match.model)
 
 
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_direct", "_now", "_routes", "_services", "_streams", "_telemetry")
+    __slots__ = ("_admission", "_now", "_prompt", "_routes", "_services", "_streams", "_telemetry")
 
     def __init__(
         self,
@@ -98,7 +106,11 @@ class Pipeline:
     ) -> None:
         self._routes = routes
         self._services = services
-        self._direct = {name: service.direct for name, service in services.items()}
+        self._prompt = {
+            name: service
+            for name, service in services.items()
+            if service.prompt is not None and service.cache is None and service.host is None
+        }
         self._admission = admission
         self._streams = streams
         self._telemetry = telemetry
@@ -138,22 +150,28 @@ class Pipeline:
         None when it is to be served by `serve` instead; nothing has happened then. Raises `ProxyError` for
         what Pillion answers itself.
         """
+        body = call.body
+        if not call.is_grpc or isinstance(body, Stream):
+            return None
         try:
             match = self._routes.match(call.method, call.target)
         except ProxyError:
             return None
-        upstream = self._direct[match.route.upstream]
-        if upstream is None or match.route.codec is not None or isinstance(call.body, Stream):
+        service = self._prompt.get(match.route.upstream)
+        if service is None or service.prompt is None:
             return None
-        if is_named_in_body(call, match):
+        if match.route.model_at:
+            match = named_in_message(match, body)
+        if not service.lets_through(match):
             return None
         self._enter(call, match)
         passage = _Passage(self, call, match, taker)
-        passage.begun = upstream.begin(call, passage)
-        if passage.begun is not None:
-            return passage
-        self._admission.retract(call.identity)
-        return None
+        passage.begun = service.prompt.begin(call, passage)
+        if passage.begun is None:
+            self._admission.retract(call.identity)
+            return None
+        passage.visit = service.visit(call, match)
+        return passage
 
     def _enter(self, call: Call, match: Match | None = None) -> Match:
         """Steps 1 to 3: the call's route, its deadline, its admission."""
@@ -174,10 +192,14 @@ class Pipeline:
         return match
 
     # ------------------------------------------------------------- for calls without a task
-    async def finish(self, call: Call, match: Match, rest: Rest) -> Reply:
+    async def finish(self, call: Call, match: Match, rest: Rest, visit: Visit | None) -> Reply:
         """Wait for `rest`, the outcome of a call that was begun, as `serve` waits for its own."""
         try:
-            reply = await rest()
+            if visit is None:
+                reply = await rest()
+            else:
+                service = self._services[match.route.upstream]
+                reply = await visit.follow(partial(self._forward_to, service, match), rest)
             self._open(call, match, reply)
         except (Exception, CancelledError) as error:
             self.lost(call, match, error)
@@ -192,8 +214,14 @@ class Pipeline:
             body.on_close(partial(self._end_stream, call, match, reply.status, (body, self._now())))
             return
         self._admission.leave(call.identity)
-        status = http_status(reply.status, reply.trailers or reply.headers) if call.is_grpc else reply.status
-        self._account(call, match, _Ending(status, len(body)))
+        is_grpc, status, route = call.is_grpc, reply.status, match.route
+        if is_grpc:
+            status = http_status(status, reply.trailers or reply.headers)
+        duration_s = self._now() - call.started_at
+        outcome = outcome_of_status(status)
+        protocol = "grpc" if is_grpc else "http"
+        ended = Ended(route.name, protocol, match.model, outcome, status, duration_s, len(body))
+        self._telemetry.record(call, ended)
 
     def lost(self, call: Call, match: Match, error: BaseException) -> None:
         """Account for an admitted call that got no answer."""
@@ -201,8 +229,11 @@ class Pipeline:
         self._account(call, match, _failure(error))
 
     def refuse(self, call: Call, error: ProxyError) -> None:
-        """Account for a call that its listener answered with `error` before it could be served."""
+        """Account for a call that its listener answers with `error` before it could be served; `call.dialect`
+        then says in whose words."""
         call.started_at = self._now()
+        with suppress(ProxyError):
+            call.dialect = self._routes.match(call.method, call.target).route.protocol
         self._account(call, None, _failure(error))
 
     def _open(self, call: Call, match: Match, reply: Reply) -> None:
@@ -234,12 +265,16 @@ class Pipeline:
 
     def _send(self, service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:
         if service.gate is not None and match.route.kind in NEEDS_MODEL:
-            forward = partial(self._forward_to, service)
+            forward = partial(self._forward_to, service, match)
             return service.gate.serve(call, match.model, forward, match.route.model_at)
         return self._forward(service, match, call)
 
-    def _forward_to(self, service: Service, call: Call) -> Coroutine[Any, Any, Reply]:
-        """Forward a call that may ask for another model by now."""
+    def _forward_to(
+        self, service: Service, match: Match, call: Call, *, is_redirected: bool = False
+    ) -> Coroutine[Any, Any, Reply]:
+        """Forward a call, which asks for another model by now when it `is_redirected`."""
+        if not is_redirected:
+            return self._forward(service, match, call)
         match = self._routes.match(call.method, call.target)
         if is_named_in_body(call, match):
             return self._forward_named(service, match, call)
@@ -286,12 +321,16 @@ class Pipeline:
 
 
 class _Passage:
-    """A call on its way without a task; the taker of its upstream, and what its listener may cancel."""
+    """A call on its way without a task; the taker of its upstream, and what its listener may cancel.
 
-    __slots__ = ("_call", "_match", "_pipeline", "_taker", "begun")
+    It lets go of what was `begun` once that is over: the two refer to each other.
+    """
+
+    __slots__ = ("_call", "_match", "_pipeline", "_taker", "begun", "visit")
 
     def __init__(self, pipeline: Pipeline, call: Call, match: Match, taker: Taker) -> None:
         self.begun: Begun | None = None
+        self.visit: Visit | None = None
         self._pipeline = pipeline
         self._call = call
         self._match = match
@@ -299,7 +338,11 @@ class _Passage:
 
     def take(self, reply: Reply) -> None:
         """The upstream has answered."""
-        if isinstance(reply.body, Stream):
+        self.begun = None
+        is_done = not isinstance(reply.body, Stream) and (
+            self.visit is None or self.visit.is_settled_by(reply)
+        )
+        if not is_done:
             self.go_on(partial(_ready, reply))
             return
         self._pipeline.answered(self._call, self._match, reply)
@@ -307,17 +350,23 @@ class _Passage:
 
     def fail(self, error: ProxyError) -> None:
         """It has not."""
+        self.begun = None
+        if self.visit is not None:
+            self.visit.end()
         self._pipeline.lost(self._call, self._match, error)
         self._taker.fail(error)
 
     def go_on(self, rest: Rest) -> None:
         """It may yet."""
-        self._taker.go_on(partial(self._pipeline.finish, self._call, self._match, rest))
+        self._taker.go_on(partial(self._pipeline.finish, self._call, self._match, rest, self.visit))
 
     def cancel(self) -> None:
         """The client has left."""
-        if self.begun is not None:
-            self.begun.cancel()
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            begun.cancel()
+        if self.visit is not None:
+            self.visit.end()
         self._pipeline.lost(self._call, self._match, ClientGone())
 
 

@@ -5,51 +5,33 @@ planner, and gives the same numbers on every machine."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.replays import Replays, Restart, Scene
 from bench.report import RESULTS, Report
 from bench.suites.loading_cost import cost
 from bench.tables import markdown
 from bench.traces import bursts
-from proxy.loading.actions import Report as Listed
 from proxy.loading.chart import plot
-from proxy.loading.comparison import compare, table
-from proxy.loading.history import History
-from proxy.loading.planner import Planner
+from proxy.loading.comparison import table
 from proxy.loading.policy import LoadingPolicy
 from proxy.loading.replay import read_trace
-from proxy.loading.simulate import Result, Simulation, assign, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.loading.history import Arrival
+    from proxy.loading.simulate import Result
 
 __all__ = ("loading",)
 
 _DATA = Path(__file__).parent.parent / "data"
 _GB = 10**9
 _HOUR = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A trace, budgets in GB, and the instant from which requests count."""
-
-    name: str
-    title: str
-    trace: Sequence[Arrival]
-    budgets: tuple[int, ...]
-    count_from: float
-
-    @property
-    def middle(self) -> int:
-        """The budget at which policies differ most."""
-        return self.budgets[len(self.budgets) // 2]
+_IDLE = frozenset(
+    {"TTL 5 min", "TTL 20 min", "TTL 60 min", "hybrid histogram", "pillion, demand", "pillion, predictive"}
+)
 
 
 def _scenes() -> list[Scene]:
@@ -65,7 +47,7 @@ def _scenes() -> list[Scene]:
 
 
 async def loading(folder: Path = RESULTS) -> Report:
-    """Replay every trace; about five minutes."""
+    """Replay every trace; about two minutes on two cores."""
     report = Report(
         "loading", "How long do requests wait for cold models, under this policy and under what others do?"
     )
@@ -73,12 +55,14 @@ async def loading(folder: Path = RESULTS) -> Report:
         "sizes (2.1, 4.3, 6.9 GB) and load times (2.6 to 42 s) are assigned by the CRC-32 of a model's name; "
         "one load runs at a time; requests wait without limit; the first hours are played but not counted"
     )
-    for scene in _scenes():
-        _budgets(report, scene, folder)
-    functions, in_bursts, _ = _scenes()
-    _idleness(report, functions, folder)
-    _harm(report, _scenes())
-    _restarts(report, functions, in_bursts)
+    scenes = _scenes()
+    functions, in_bursts, _ = scenes
+    with Replays() as replays:
+        for scene in scenes:
+            _budgets(report, replays, scene, folder)
+        _idleness(report, replays, functions, folder)
+        _harm(report, replays, scenes)
+        _restarts(report, replays, functions, in_bursts)
     cost(report, in_bursts.trace, _policy(in_bursts.middle, mode="predictive"), _policy(0, mode="predictive"))
     return report
 
@@ -88,10 +72,10 @@ def _policy(budget: int = 0, **changes: object) -> LoadingPolicy:
 
 
 # ------------------------------------------------------------------ memory budgets
-def _budgets(report: Report, scene: Scene, folder: Path) -> None:
+def _budgets(report: Report, replays: Replays, scene: Scene, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for budget in scene.budgets:
-        rows = list(compare(scene.trace, _policy(budget), assign, count_from=scene.count_from))
+        rows = replays.rows(scene, _policy(budget))
         results = {row.name: row.result for row in rows}
         report.section(f"{scene.title}, {budget} GB", table(rows))
         report.data[f"{scene.name} {budget} GB"] = {name: _numbers(each) for name, each in results.items()}
@@ -109,11 +93,9 @@ def _budgets(report: Report, scene: Scene, folder: Path) -> None:
 
 
 # ------------------------------------------------------------------ no budget: unloading what is idle
-def _idleness(report: Report, scene: Scene, folder: Path) -> None:
+def _idleness(report: Report, replays: Replays, scene: Scene, folder: Path) -> None:
     """Periodic functions, memory counted by the hour."""
-    policy = _policy(idle_unload="auto")
-    wanted = frozenset({"TTL 5 min", "TTL 20 min", "TTL 60 min", "hybrid histogram"})
-    rows = list(compare(scene.trace, policy, assign, count_from=scene.count_from, only=wanted))
+    rows = replays.rows(scene, _policy(idle_unload="auto"), _IDLE)
     report.section(f"{scene.title}, idle models unloaded, no budget", table(rows))
     results = {row.name: row.result for row in rows}
     report.data["functions, idle"] = {name: _numbers(each) for name, each in results.items()}
@@ -125,93 +107,70 @@ def _idleness(report: Report, scene: Scene, folder: Path) -> None:
 
 
 # ------------------------------------------------------------------ prediction does no harm
-def _harm(report: Report, scenes: Sequence[Scene]) -> None:
+def _harm(report: Report, replays: Replays, scenes: Sequence[Scene]) -> None:
+    cases = [(scene, *setting) for scene in scenes for setting in _SETTINGS]
+    begun = [
+        [
+            replays.start(scene, _policy(scene.middle, **changes), name)
+            for name in ("pillion, demand", contestant)
+        ]
+        for scene, _, changes, contestant in cases
+    ]
     cells = []
-    for scene in scenes:
-        for name, changes in _SETTINGS.items():
-            off, on = (
-                simulate(
-                    scene.trace,
-                    _policy(scene.middle, **changes, mode=mode),
-                    assign,
-                    count_from=scene.count_from,
-                )
-                for mode in ("demand", "predictive")
-            )
-            points = 100 * (on.cold_rate - off.cold_rate)
-            precision = "–" if on.precision is None else f"{100 * on.precision:.0f} %"
-            cells.append(
-                (
-                    f"{scene.name}, {name}",
-                    f"{100 * off.cold_rate:.3f}",
-                    f"{100 * on.cold_rate:.3f}",
-                    f"{off.mean_wait:.3f}",
-                    f"{on.mean_wait:.3f}",
-                    precision,
-                )
-            )
-            claim = f"{scene.name}, {name}: cold starts added by prediction are at most 1 %"
-            report.objective(claim, [points / max(100 * off.cold_rate, 1e-9) * 100], most=1.0, unit="%")
+    for (scene, name, _, _), both in zip(cases, begun, strict=True):
+        off, on = (each.result() for each in both)
+        points = 100 * (on.cold_rate - off.cold_rate)
+        precision = "–" if on.precision is None else f"{100 * on.precision:.0f} %"
+        rates = tuple(f"{100 * each.cold_rate:.3f}" for each in (off, on))
+        waits = tuple(f"{each.mean_wait:.3f}" for each in (off, on))
+        cells.append((f"{scene.name}, {name}", *rates, *waits, precision))
+        claim = f"{scene.name}, {name}: cold starts added by prediction are at most 1 %"
+        report.objective(claim, [points / max(100 * off.cold_rate, 1e-9) * 100], most=1.0, unit="%")
     head = ("", "cold % without", "with", "mean wait s without", "with", "used")
     report.section("With and without prediction", markdown(head, cells))
 
 
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "free memory only": {},
-    "may evict": {"may_evict": True},
-    "idle unloaded": {"idle_unload": "auto"},
-}
+_SETTINGS: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("free memory only", {}, "pillion, predictive"),
+    ("may evict", {}, "pillion, may evict"),
+    ("idle unloaded", {"idle_unload": "auto"}, "pillion, predictive"),
+)
 
 
 # ------------------------------------------------------------------ restarts
-def _restarts(report: Report, functions: Scene, in_bursts: Scene) -> None:
+def _restarts(report: Report, replays: Replays, functions: Scene, in_bursts: Scene) -> None:
     """Everything is lost once; traffic comes back after a while, as readiness allows."""
+    cases = [
+        (scene, budget, Restart(at, pause))
+        for scene, at, pauses in (
+            (functions, 12 * _HOUR, (300.0, _LONG_PAUSE_S)),
+            (in_bursts, 7 * 24 * _HOUR, (_LONG_PAUSE_S,)),
+        )
+        for budget in scene.budgets[1:]
+        for pause in pauses
+    ]
+    begun = [
+        [replays.restart(scene, _policy(budget, mode=mode), restart) for mode in _HOW]
+        for scene, budget, restart in cases
+    ]
     cells = []
-    cases = ((functions, 12 * _HOUR, (300.0, 1800.0)), (in_bursts, 7 * 24 * _HOUR, (1800.0,)))
-    for scene, at, pauses in cases:
-        for budget in scene.budgets[1:]:
-            for pause in pauses:
-                never, without, ahead = (_after_restart(scene, budget, at, pause, how) for how in _HOW)
-                lost = len(without.waits) - len(never.waits)
-                share = 100 * (len(without.waits) - len(ahead.waits)) / max(1, lost)
-                name = f"{scene.name}, {budget} GB, traffic back after {pause / 60:.0f} min"
-                counts = tuple(f"{len(each.waits):,}" for each in (never, without, ahead))
-                waits = tuple(f"{each.mean_wait:.3f}" for each in (never, without, ahead))
-                cells.append((name, *counts, *waits, f"{share:.0f} %"))
-                if pause == pauses[-1]:
-                    claim = f"{name}: cold starts of the restart that loading ahead recovers"
-                    report.objective(claim, [share], least=80, unit="%")
+    for (scene, budget, restart), each_way in zip(cases, begun, strict=True):
+        never, without, ahead = results = [each.result() for each in each_way]
+        lost = len(without.waits) - len(never.waits)
+        share = 100 * (len(without.waits) - len(ahead.waits)) / max(1, lost)
+        name = f"{scene.name}, {budget} GB, traffic back after {restart.pause_s / 60:.0f} min"
+        counts = tuple(f"{len(each.waits):,}" for each in results)
+        waits = tuple(f"{each.mean_wait:.3f}" for each in results)
+        cells.append((name, *counts, *waits, f"{share:.0f} %"))
+        if restart.pause_s == _LONG_PAUSE_S:
+            claim = f"{name}: cold starts of the restart that loading ahead recovers"
+            report.objective(claim, [share], least=80, unit="%")
     head = ("", "cold: no restart", "restart", "ahead", "wait s: no restart", "restart", "ahead", "recovered")
     report.section("After a restart", markdown(head, cells))
 
 
-_HOW = ("never", "demand", "predictive")
-
-
-def _after_restart(scene: Scene, budget: int, at: float, pause: float, how: str) -> Result:
-    """What requests after `at` + `pause` saw; those in between went elsewhere."""
-    names = sorted({name for _, name, _ in scene.trace})
-    trace = [arrival for arrival in scene.trace if not at <= arrival[0] < at + pause]
-    before = _simulation(_policy(budget), History(), count_from=at)
-    before.manage(names, scene.trace[0][0])
-    if how == "never":
-        return before.run(trace)
-    before.run(trace, until=at)
-    history = History()
-    history.restore(json.loads(json.dumps(before.planner.history.dump())))
-    after = _simulation(_policy(budget, mode=how), history)
-    after.manage(names, at)
-    after.planner.backend.reconcile(
-        {name: Listed("unloaded") for name in names}, after.planner.backend.mark(), at
-    )
-    after.wake(at)
-    return after.run([arrival for arrival in trace if arrival[0] >= at])
-
-
-def _simulation(policy: LoadingPolicy, history: History, count_from: float = -inf) -> Simulation:
-    patient = policy.cold.model_copy(update={"max_wait": inf, "queue": 1 << 30})
-    planner = Planner(policy.model_copy(update={"cold": patient}), history)
-    return Simulation(planner, count_from=count_from)
+_HOW = ("off", "demand", "predictive")
+_LONG_PAUSE_S = 1800.0
 
 
 def _numbers(result: Result) -> dict[str, float | None]:

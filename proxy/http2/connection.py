@@ -106,7 +106,9 @@ class Connection(ABC):
             word, flags, stream_id = unpack(data, position)
             stream_id &= frames.MAX_STREAM_ID
             start = position + frames.HEADER_SIZE
-            end = reader.end(word, stream_id, position)
+            end = start + (word >> 8)
+            if end - start > reader.max_frame_size:
+                reader.end(word, stream_id, position)  # raises
             if end > size:
                 break
             position = end
@@ -151,7 +153,7 @@ class Connection(ABC):
         return 0
 
     def _on_wasted_stream(self) -> None:  # noqa: B027 - only a server has to count them
-        """A stream was reset without having been answered."""
+        """A stream was reset without having been answered, or its peer would not believe it."""
 
     # ------------------------------------------------------------- gate
     def _pass_gate(self, kind: int, flags: int, stream_id: int) -> None:

@@ -206,6 +206,7 @@ def _judge(head: Head, fields: Fields, hop: Hop, rules: HeadRules, block: bytes 
     host = _read_host(noted.get(b"host", []), version, authority)
     rules.check_target(target)
     rules.check_server_name(hop, host)
+    rules.check_client(hop)
     head.target = target
     head.keep_alive = b"close" not in tokens and (version == 11 or b"keep-alive" in tokens)
     if block is not None:

@@ -68,7 +68,7 @@ class ClientConnection(SupervisedConnection):
             self._is_lingering = True
             self.transport = transport  # type: ignore[assignment]  # a stream transport, as in aiohttp
             self._write_reply(None, error_reply(TooManyConnections(retry_after_s=1.0)), keep_alive=False)
-            self._server.refuse(self._hop.peer, TooManyConnections())
+            self._server.refuse(self._unserved(), TooManyConnections())
             self.force_close()
             return
         super().connection_made(transport)
@@ -104,11 +104,20 @@ class ClientConnection(SupervisedConnection):
         self.look(is_deep=True)
         return True
 
+    def renew(self) -> None:
+        """The server has other rules: by them the next request is judged."""
+        if self.transport is not None:
+            self._hop = self._server.hop_of(self.transport, self._hop)
+            self._requests.renew(self._server.rules, self._hop)
+
     def _accept(self, arrivals: list[Arrival]) -> None:
+        server = self._server
         for arrival in arrivals:
-            body = arrival.call.body
-            if isinstance(body, bytes):
-                self._server.ledger.used += len(body)
+            call = arrival.call
+            if isinstance(call.body, bytes):
+                server.ledger.used += len(call.body)
+            server.newest.is_newest, server.newest = False, call
+            call.is_newest = True
         self._arrivals.extend(arrivals)
         if len(self._arrivals) > _MAX_PIPELINED:
             self._pause_reading_for_buffer()
@@ -169,9 +178,16 @@ class ClientConnection(SupervisedConnection):
 
     async def _refuse(self, fault: ProxyError) -> None:
         """Answer what could not be served at all, and read nothing behind it."""
-        self._server.refuse(self._hop.peer, fault)
-        self._write_reply(None, error_reply(fault), keep_alive=False)
+        call = self._unserved()
+        self._server.refuse(call, fault)
+        self._write_reply(None, error_reply(fault, call.dialect), keep_alive=False)
         await self._linger()
+
+    def _unserved(self) -> Call:
+        """What is known of a request that is refused."""
+        call = Call(*self._requests.refused, ())
+        call.peer, call.certificate = self._hop.peer, self._hop.certificate
+        return call
 
     async def _answer(self, arrival: Arrival) -> bool:
         """Serve one request; False when the connection must close behind the answer."""
@@ -182,6 +198,7 @@ class ClientConnection(SupervisedConnection):
         call = arrival.call
         call.peer = arrival.head.client or self._hop.peer
         call.scheme = self._hop.scheme
+        call.certificate = self._hop.certificate
         if call.http_version > 10:
             call.on_informational = self._inform
         body = call.body

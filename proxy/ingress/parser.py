@@ -21,12 +21,13 @@ After a request to upgrade, what the client sends is not read as HTTP until the 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import BadRequest, ProxyError
 from proxy.exchange import Call, Stream
 from proxy.ingress.chunks import ChunkDecoder
-from proxy.ingress.grammar import check_beginning
+from proxy.ingress.grammar import check_beginning, read_request_line
 from proxy.ingress.head import Head, read_head
 from proxy.ingress.variation import Pattern
 
@@ -73,7 +74,8 @@ class RequestParser:
     """Reads the requests of one client connection; `flow` pauses and resumes its socket.
 
     `new_ids` makes a trace id (32 hexadecimal digits) and a span id (16); body bytes are counted in `ledger`.
-    `received` counts the bytes of the body in hand.
+    `received` counts the bytes of the body in hand. `refused` are method and target of the request that
+    `fault` is about, as far as they could be read.
     """
 
     __slots__ = (
@@ -97,6 +99,7 @@ class RequestParser:
         "_trailers",
         "fault",
         "received",
+        "refused",
     )
 
     def __init__(
@@ -114,6 +117,7 @@ class RequestParser:
         self._ledger = ledger
         self._new_ids = new_ids
         self.fault: ProxyError | None = None
+        self.refused = (b"", b"")
         self._pending = b""  # of a head that is not whole
         self._seen = 0  # bytes of the read in hand that were looked at before
         self._has_skipped = False  # an empty line before the request line
@@ -161,6 +165,11 @@ class RequestParser:
             except ProxyError as fault:
                 self.break_off(fault)
         return arrivals
+
+    def renew(self, rules: HeadRules, hop: Hop) -> None:
+        """Judge the next head by other rules; what is remembered was judged by the old ones."""
+        self._rules, self._hop = rules, hop
+        self._known = self._pattern = None
 
     def eof(self) -> None:
         """The client will send no more: the end of what it sends over an upgraded connection, otherwise of a
@@ -243,7 +252,12 @@ class RequestParser:
         if end - pos > self._rules.limits.header_bytes:
             check_beginning(data[pos:end], self._rules.limits)
         self._has_skipped = False
-        self._head = head = read_head(data[pos : end - 2], self._hop, self._rules)
+        try:
+            self._head = head = read_head(data[pos : end - 2], self._hop, self._rules)
+        except ProxyError:
+            with suppress(ProxyError):
+                self.refused = read_request_line(data[pos : data.find(b"\r\n", pos)], self._rules.limits)[:2]
+            raise
         self._chunks = ChunkDecoder(self._rules.limits) if head.is_chunked else None
         self._left = head.length or 0
         self.received = 0

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.loading.actions import Failure, Refuse, Report
 from proxy.loading.reconciler import Reconciler
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 
 if TYPE_CHECKING:
     from proxy.loading.plan_state import PlanState
-    from proxy.loading.residency import Slot
+    from proxy.loading.slot import Slot
 
 __all__ = ("Backend", "Findings")
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from proxy.loading.history import Arrival, ModelHistory
     from proxy.loading.predictor import Hint
-    from proxy.loading.residency import Slot
+    from proxy.loading.slot import Slot
 
 __all__ = ("Clairvoyant", "FixedIdle", "HybridHistogram", "Lru")
 

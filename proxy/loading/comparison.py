@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Maker = Callable[[LoadingPolicy, History], Planner]
 
-__all__ = ("Row", "baselines", "compare", "table")
+__all__ = ("Row", "baselines", "compare", "contestants", "table")
 
 _HEAD = ("policy", "cold %", "mean wait s", "p95 s", "p99 s", "loads", "load s", "GiB h", "precision %")
 
@@ -50,28 +50,36 @@ def baselines(trace: Sequence[Arrival]) -> dict[str, tuple[str, Maker]]:
     }
 
 
+def contestants(trace: Sequence[Arrival], policy: LoadingPolicy) -> dict[str, tuple[LoadingPolicy, Maker]]:
+    """(policy, planner) by name: the baselines, then `policy` itself in demand and predictive mode.
+
+    With a budget, also as if predictions might evict: whoever does not allow it sees what it would do.
+    """
+    found: dict[str, tuple[LoadingPolicy, Maker]] = {
+        name: (
+            policy.model_copy(update={"mode": mode, "idle_unload": "off", "may_evict": False}),
+            make,
+        )
+        for name, (mode, make) in baselines(trace).items()
+    }
+    for mode in ("demand", "predictive"):
+        found[f"pillion, {mode}"] = policy.model_copy(update={"mode": mode}), Planner
+    if policy.budget and not policy.may_evict:
+        bold = policy.model_copy(update={"mode": "predictive", "may_evict": True})
+        found["pillion, may evict"] = bold, Planner
+    return found
+
+
 def compare(
     trace: Sequence[Arrival],
     policy: LoadingPolicy,
     models: Callable[[str], Model],
     *,
     count_from: float = -inf,
-    only: frozenset[str] | None = None,
 ) -> Iterator[Row]:
-    """The baselines (those in `only`, if given), then `policy` itself in demand and predictive mode.
-
-    With a budget, also as if predictions might evict: whoever does not allow it sees what it would do.
-    """
-    for name, (mode, make) in baselines(trace).items():
-        if only is None or name in only:
-            plain = policy.model_copy(update={"mode": mode, "idle_unload": "off", "may_evict": False})
-            yield Row(name, simulate(trace, plain, models, make, count_from=count_from))
-    for mode in ("demand", "predictive"):
-        ours = policy.model_copy(update={"mode": mode})
-        yield Row(f"pillion, {mode}", simulate(trace, ours, models, count_from=count_from))
-    if policy.budget and not policy.may_evict:
-        bold = policy.model_copy(update={"mode": "predictive", "may_evict": True})
-        yield Row("pillion, may evict", simulate(trace, bold, models, count_from=count_from))
+    """What each of the contestants does with the trace."""
+    for name, (rules, make) in contestants(trace, policy).items():
+        yield Row(name, simulate(trace, rules, models, make, count_from=count_from))
 
 
 def table(rows: Sequence[Row]) -> str:

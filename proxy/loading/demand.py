@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Refuse, Release
-from proxy.loading.residency import Room, Slot, State
+from proxy.loading.slot import Slot, State
 
 if TYPE_CHECKING:
     from proxy.loading.plan_state import PlanState
     from proxy.loading.queue import Ticket
+    from proxy.loading.residency import Room
 
 __all__ = ("DemandScheduler",)
 

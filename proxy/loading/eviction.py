@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from proxy.loading.history import History, ModelHistory
-    from proxy.loading.residency import Slot
+    from proxy.loading.slot import Slot
 
 __all__ = ("Eviction", "Gdsf", "HitDensity")
 

@@ -92,10 +92,9 @@ class GapHistogram:
     def window(self, age_s: float) -> Window | None:
         """When the next request is due after the last end, if the gaps longer than `age_s` are periodic."""
         first = _bin(age_s) + (age_s > 0)  # the bin that holds `age_s` itself is over, or nearly
-        bins = self._bins[first:]
-        if sum(bins) < _LEAST_GAPS * 0.97 * self._weight:  # eight gaps, faded
+        sums = list(accumulate(self._bins[first:]))
+        if not sums or sums[-1] < _LEAST_GAPS * 0.97 * self._weight:  # eight gaps, faded
             return None
-        sums = list(accumulate(bins))
         low, high = _interpolate(sums, first, 0.05), _interpolate(sums, first, 0.95)
         if high - low > _WIDEST_SPREAD * _interpolate(sums, first, 0.5):
             return None

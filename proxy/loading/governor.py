@@ -15,7 +15,7 @@ than the cap never be loaded.
 
 *Pressure.* While requests are slower than usual, loading on the same machine makes it worse. Each model's
 service time is compared with its own slow average; the mean ratio of recent requests above 1.5 pauses
-speculation.
+speculation. Requests are told of together, at most once a second for each model.
 """
 
 from __future__ import annotations
@@ -114,16 +114,16 @@ class Governor:
         record.tried = _LEAST_TRIED - 1
         record.hits = max(0, ceil(self._min_precision * (_LEAST_TRIED + 2)) - 2)
 
-    def served(self, model: str, seconds: float) -> None:
-        """The backend took `seconds` for one request of `model`; O(1)."""
+    def served(self, model: str, seconds: float, count: int = 1) -> None:
+        """The backend took `seconds` for each of `count` requests of `model`; O(1)."""
         usual = self._baselines.get(model)
         if usual is None:
             self._baselines[model] = seconds
             return
         ratio = min(10.0, seconds / max(usual, 1e-6))
-        self._pressure += _FAST * (ratio - self._pressure)
-        self._baselines[model] = usual + _SLOW * (seconds - usual)
-        self._served += 1
+        self._pressure += (1 - (1 - _FAST) ** count) * (ratio - self._pressure)
+        self._baselines[model] = usual + (1 - (1 - _SLOW) ** count) * (seconds - usual)
+        self._served += count
 
     def _accrue(self, now: float) -> None:
         if self._stamp is not None and now > self._stamp:

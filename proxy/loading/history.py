@@ -49,11 +49,12 @@ _VERSION = 1
 
 
 class HourProfile:
-    """Requests per hour for each hour of a cycle of `hours` (24: a day, 168: a week)."""
+    """Requests per hour for each hour of a cycle of `hours` (24: a day, 168: a week); `peak` is the most."""
 
-    __slots__ = ("_bins", "_count", "_first", "_hour")
+    __slots__ = ("_bins", "_count", "_first", "_hour", "peak")
 
     def __init__(self, hours: int) -> None:
+        self.peak = 0.0
         self._bins = array("f", bytes(4 * hours))
         self._hour = -1
         self._first = -1
@@ -92,6 +93,7 @@ class HourProfile:
                 self._fold(later % size, 0, gain)
         self._hour = hour
         self._count = 0
+        self.peak = max(self._bins)
 
     def _fold(self, index: int, count: int, gain: float) -> None:
         self._bins[index] += gain * (count - self._bins[index])
@@ -106,6 +108,7 @@ class HourProfile:
         if len(state["bins"]) != len(self._bins):
             raise ValueError(f"expected {len(self._bins)} hours")
         self._bins = array("f", state["bins"])
+        self.peak = max(self._bins)
         self._hour, self._first, self._count = int(state["hour"]), int(state["first"]), int(state["count"])
 
 
@@ -154,7 +157,7 @@ class ModelHistory:
 
     def ended(self, now: float) -> None:
         """One request ends."""
-        self.last_end = max(self.last_end, now)
+        self.last_end = now
 
     @property
     def is_used(self) -> bool:
@@ -175,6 +178,11 @@ class ModelHistory:
         counts = self._decayed(now)
         busiest = max(c / (tau * (1 - exp(-age / tau))) for c, tau in zip(counts, _TAUS, strict=True))
         return max(busiest, 0.5 * self.seasonal_rate(now))
+
+    @property
+    def seasonal_peak(self) -> float:
+        """Requests per second that the rhythm never exceeds."""
+        return max(self.day.peak, self.week.peak) / 3600
 
     def seasonal_rate(self, now: float) -> float:
         """Requests per second that the rhythm of the day (after two weeks, of the week) expects."""

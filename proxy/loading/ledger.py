@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class Ledger:
         """Decisions about `model`, newest first."""
         return [decision for decision in reversed(self.decisions) if decision.model == model]
 
+    @property
+    def has_open(self) -> bool:
+        """Whether any prediction awaits its outcome."""
+        return bool(self._open)
+
     def is_open(self, model: str) -> bool:
         """Whether a prediction for `model` awaits its outcome."""
         return model in self._open
@@ -124,9 +130,11 @@ class Ledger:
         over = [model for model, prediction in self._open.items() if prediction.forecast.until <= now]
         return [settled for model in over if (settled := self.gone(model)) is not None]
 
-    def next_expiry(self) -> float | None:
-        """When the next open prediction expires."""
-        return min((prediction.forecast.until for prediction in self._open.values()), default=None)
+    def next_expiry(self) -> float:
+        """When the next open prediction expires; `inf` when none is open."""
+        if not self._open:
+            return inf
+        return min(prediction.forecast.until for prediction in self._open.values())
 
     def precision(self, cause: str) -> float | None:
         """Share of the predictions acted upon that came true; None before the first."""

@@ -12,20 +12,19 @@ On the request path, `observe` and `finished` are synchronous and O(1); `ready` 
 from __future__ import annotations
 
 import asyncio
-import logging
 from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.errors import DeadlineExceeded, LoadFailed, ModelLoading, ProxyError, QueueFull
 from proxy.loading.actions import Cancel, Load, Refuse, Release, Unload
-from proxy.loading.control.base import ControlError
 from proxy.loading.control.ollama import full_name
 from proxy.loading.executor import Executor
 from proxy.loading.history_file import HistoryKeeper
 from proxy.loading.planner import Planner
 from proxy.loading.report import decision_report, report
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 from proxy.loading.tasks import Tasks
+from proxy.loading.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,20 +35,21 @@ if TYPE_CHECKING:
     from proxy.loading.policy import LoadingPolicy
     from proxy.loading.queue import Ticket
     from proxy.loading.report import DecisionReport, LoadingReport
+    from proxy.loading.slot import Slot
     from proxy.timing import Clock, Deadline, Timer
 
 __all__ = ("Loader",)
 
-_logger = logging.getLogger(__name__)
-_SOON_S = 0.5
 _LATE_S = 1e-3  # the two axes differ by an epoch, whose rounding must not make a timer early
 
 
 class Loader:
     """One backend's models, loaded ahead of need.
 
-    `wall` gives seconds since the epoch; it is read once, and from then on the `clock` runs. `renewed` is
-    told of every model that was loaded anew, before anybody is let through to it: it need not be what it was.
+    `wall` gives seconds since the epoch; it is read once, and from then on the `clock` runs: `epoch` is what
+    an instant of the clock lacks to be one of the planner's. `renewed` is told of every model that was loaded
+    anew, before anybody is let through to it: it need not be what it was; and `reached` of every sign of life
+    that says more than the one before: the first listing after a silence, and each load.
     """
 
     def __init__(
@@ -62,23 +62,34 @@ class Loader:
         clock: Clock,
         wall: Callable[[], float],
         renewed: Callable[[str], None],
+        reached: Callable[[], None],
     ) -> None:
         self.planner = Planner(policy, history)
-        self.protocol = ""
+        self._state = self.planner.state
+        self.epoch = wall() - clock.now()
         self._policy = policy
         self._keeper = HistoryKeeper(policy.history.file, history, clock, policy.history.every)
         self._executor = Executor(
             self.planner, connector, events, clock=clock, now=self._now, changed=self._changed
         )
+        self._watcher = Watcher(
+            self.planner,
+            self._executor,
+            events,
+            clock=clock,
+            now=self._now,
+            renewed=renewed,
+            reached=reached,
+            turn=self._turn,
+        )
         self._events = events
         self._renewed = renewed
+        self._reached = reached
         self._clock = clock
-        self._epoch = wall() - clock.now()
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
         self._tasks = Tasks()
         self._timer: Timer | None = None
         self._timer_at = inf
-        self._look = asyncio.Event()
         self._is_over = False
 
     # ------------------------------------------------------------- life
@@ -86,7 +97,7 @@ class Loader:
         """Read the history and begin to look for the backend; it may be unreachable for now."""
         await self._keeper.read()
         self._tasks.spawn(self._keeper.run(), "loading-snapshots")
-        self._tasks.spawn(self._watch(), "loading-watch")
+        self._tasks.spawn(self._watcher.run(), "loading-watch")
 
     async def drain(self, deadline: float) -> None:
         """Nothing to finish: requests that wait are the listener's to drain."""
@@ -104,48 +115,37 @@ class Loader:
         await self._executor.close()
 
     # ------------------------------------------------------------- the request path
-    def observe(self, model: str, session: str = "") -> None:
-        """A request for `model` starts; `finished` follows exactly once. O(1), cannot fail, cannot wait."""
-        slot = self.planner.state.residency.slots.get(model)
-        if slot is None:
-            return
-        if slot.state not in {State.READY, State.UNKNOWN}:
-            self._events.cold(model)
-        if self.planner.observe(model, self._now(), session):
-            self._turn()
+    def find(self, model: str) -> Slot | None:
+        """The managed model that requests mean by `model`; None when there is none."""
+        slots = self._state.residency.slots
+        slot = slots.get(model)
+        if slot is None and model and self.protocol == "ollama":
+            return slots.get(full_name(model))
+        return slot
 
     def is_managed(self, model: str) -> bool:
         """Whether the backend or the configuration knows `model`."""
-        return model in self.planner.state.residency.slots
+        return model in self._state.residency.slots
 
-    def find(self, model: str) -> str:
-        """The managed model that requests mean by `model`; empty when there is none."""
-        slots = self.planner.state.residency.slots
-        if model in slots:
-            return model
-        full = full_name(model) if model and self.protocol == "ollama" else ""
-        return full if full in slots else ""
+    def begun(self, slot: Slot, now: float, session: str = "") -> None:
+        """A request that `slot` has counted is worth a look; `finished` follows exactly once. O(1)."""
+        if slot.state not in {State.READY, State.UNKNOWN}:
+            self._events.cold(slot.name)
+        if self.planner.begun(slot, now, session):
+            self._turn()
 
-    def is_loaded(self, model: str) -> bool:
-        """Whether `model` is known to be ready."""
-        return self.is_managed(model) and self.planner.state.slot(model).state is State.READY
+    def is_ready(self, slot: Slot) -> bool:
+        """Whether a request for the model may go on without `ready`."""
+        return self.planner.is_open(slot)
 
-    def is_ready(self, model: str) -> bool:
-        """Whether a request for `model` may go on without `ready`."""
-        return self.planner.is_ready(model)
-
-    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
-        """What a request for `model` would meet; None when it is not managed. Changes nothing."""
-        return self.planner.prospect(model, self._now(), deadline + self._epoch)
-
-    async def ready(self, model: str, deadline: Deadline) -> None:
-        """Return once `model` is ready.
+    async def ready(self, slot: Slot, deadline: Deadline) -> None:
+        """Return once the model is ready.
 
         Raises ModelLoading (with the time after which to come back), QueueFull, LoadFailed, DeadlineExceeded.
         Cancelling it takes the request out of the queue; the load goes on while others wait.
         """
         began = self._now()
-        ticket = self.planner.wait(model, began, deadline + self._epoch)
+        ticket = self.planner.wait(slot.name, began, deadline + self.epoch)
         if isinstance(ticket, Refuse):
             self._turn()
             raise _error(ticket)
@@ -161,38 +161,46 @@ class Loader:
             del self._waiting[ticket]
             if self.planner.leave(ticket):
                 self._turn()
-            self._events.waited(model, self._now() - began)
+            self._events.waited(slot.name, self._now() - began)
 
-    def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
-        """The backend answered a request for `model` after `span_s`; True when it should be sent once more.
+    def is_lost(self, slot: Slot, status: int, body: bytes) -> bool:
+        """Whether an answer of the backend says, in its dialect, that the model is not loaded after all.
 
-        That is so when the answer says, in this dialect, that the model is not loaded although it was
-        believed to be: then it counts as unloaded, and `ready` brings it back.
+        Then it counts as unloaded, and `ready` brings it back.
         """
-        if status < 400:
-            self.planner.state.governor.served(model, span_s)
-            return False
         control = self._executor.control
         if control is None or not control.is_not_ready(status, body):
             return False
-        if not self.planner.backend.not_ready(model, self._now()):
+        if not self.planner.backend.not_ready(slot.name, self._now()):
             return False
-        self._look_soon()
+        self._watcher.look_soon()
         return True
 
-    def finished(self, model: str, run_s: float) -> None:
-        """A request that was observed ends, `run_s` after the backend had it. O(1), cannot fail."""
-        if self.planner.finished(model, self._now(), run_s):
+    def finished(self, slot: Slot, now: float, run_s: float) -> None:
+        """A request ends, `run_s` after the backend had it. O(1), cannot fail."""
+        if slot.ends(now) and not self._state.is_blocked:
+            return
+        if self.planner.ended(slot, now, run_s):
             self._turn()
         elif self.planner.hint_at() < self._timer_at:
             self._plan_wakeup()
 
+    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
+        """What a request for `model` would meet; None when it is not managed. Changes nothing."""
+        return self.planner.prospect(model, self._now(), deadline + self.epoch)
+
     # ------------------------------------------------------------- the operator
+    @property
+    def protocol(self) -> str:
+        """The backend's dialect; ``none`` when it has none, empty until it has answered."""
+        return self._watcher.protocol
+
     def load(self, model: str) -> str:
         """Load `model` although nobody waits; why not, or empty."""
-        if not self.planner.state.acts:
+        if not self._state.acts:
             return f"mode {self._policy.mode} loads nothing"
-        if self.is_loaded(model):
+        slot = self.find(model)
+        if slot is not None and slot.state is State.READY:
             return "loaded already"
         self.planner.order(model, self._now())
         self._turn()
@@ -200,7 +208,7 @@ class Loader:
 
     def unload(self, model: str) -> str:
         """Unload `model`; why not, or empty."""
-        if not self.planner.state.acts:
+        if not self._state.acts:
             return f"mode {self._policy.mode} unloads nothing"
         why_not = self.planner.evict(model, self._now())
         self._turn()
@@ -239,7 +247,7 @@ class Loader:
             self._timer = None
         self._timer_at = self.planner.wakeup()
         if self._timer_at < inf:
-            self._timer = self._clock.call_at(self._timer_at - self._epoch + _LATE_S, self._turn)
+            self._timer = self._clock.call_at(self._timer_at - self.epoch + _LATE_S, self._turn)
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -263,68 +271,18 @@ class Loader:
         else:
             future.set_exception(error)
 
-    # ------------------------------------------------------------- watching the backend
-    async def _watch(self) -> None:
-        """Find the backend's dialect, then list its models again and again."""
-        while True:
-            try:
-                if self._executor.control is None and not await self._find():
-                    return
-                await self._reconcile()
-            except (ControlError, TimeoutError) as error:
-                _logger.info("models not listed: %s", error or "no answer")
-                self.planner.backend.silent(self._now())
-                self._turn()
-            foreign = any(s.cause == "foreign" for s in self.planner.state.residency.loading.values())
-            await _either(self._look, self._clock, _SOON_S if foreign else self._policy.control.every)
-
-    async def _find(self) -> bool:
-        control = await self._executor.connect()
-        if control is None:
-            self.protocol = "none"
-            _logger.info("the backend offers no way to load models: nothing is managed")
-            return False
-        self.protocol = control.protocol
-        self.planner.backend.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
-        return True
-
-    async def _reconcile(self) -> None:
-        names = tuple(dict.fromkeys((*self._policy.preload, *self._policy.models)))
-        mark = self.planner.backend.mark()
-        listing = await self._executor.listing(names)
-        found = self.planner.backend.reconcile(listing, mark, self._now())
-        for model in found.renewed:
-            self._renewed(model)
-        if found.has_restarted:
-            _logger.warning("the backend has restarted: loading what was most valuable")
-        for model in self.planner.state.residency.slots:
-            self._events.managed(model)
-        self._turn()
-
-    def _look_soon(self) -> None:
-        self._look.set()
-
     # ------------------------------------------------------------- helpers
     def _now(self) -> float:
-        return self._clock.now() + self._epoch
+        return self._clock.now() + self.epoch
 
     def _changed(self, *, is_doubtful: bool = False, renewed: str = "") -> None:
         """The backend did something; `is_doubtful` when it had better be asked what."""
         if renewed:
+            self._reached()
             self._renewed(renewed)
         if is_doubtful:
-            self._look_soon()
+            self._watcher.look_soon()
         self._turn()
-
-
-async def _either(event: asyncio.Event, clock: Clock, span_s: float) -> None:
-    """Return once `event` was set or `span_s` has passed; the event is clear then."""
-    timer = clock.call_at(clock.now() + span_s, event.set)
-    try:
-        await event.wait()
-    finally:
-        timer.cancel()
-        event.clear()
 
 
 def _error(refusal: Refuse) -> ProxyError:

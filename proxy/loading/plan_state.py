@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Cancel, Load, Release, Unload
 from proxy.loading.policy import ModelLoadPolicy
-from proxy.loading.residency import Slot, State
+from proxy.loading.slot import Slot, State
 
 if TYPE_CHECKING:
     from proxy.loading.actions import FailureKind
@@ -65,9 +65,9 @@ class PlanState:
         slot = slots.get(model)
         if slot is None:
             policy = self.policy.models.get(model, _UNDECLARED)
-            cost = self.history.of(model, now).cost
-            cost.declare(policy.load_time, policy.size)
-            slot = slots[model] = Slot(model, policy, cost, is_pinned=policy.pin)
+            past = self.history.of(model, now)
+            past.cost.declare(policy.load_time, policy.size)
+            slot = slots[model] = Slot(model, policy, past, is_pinned=policy.pin)
         return slot
 
     def slot(self, model: str) -> Slot:
@@ -133,7 +133,7 @@ class PlanState:
             self.residency.resize(slot)
         self.settled += [Release(ticket) for ticket in self.queue.take(slot.name)]
         if slot.in_flight == 0:
-            self.residency.eviction.touched(slot, self.history.of(slot.name, now), now)
+            self.residency.eviction.touched(slot, slot.past, now)
             self.ahead.ended(slot.name, now)
 
     def unload(self, slot: Slot, now: float, why: str, actions: list[Action]) -> None:

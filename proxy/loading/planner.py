@@ -3,7 +3,8 @@
 Theory of operation
 -------------------
 A request is three events: `observe` when it is routed, `wait` only if its model is not ready, `finished`
-when it ends. What the backend tells goes to `backend`, what the operator asks to `order`, `evict` and
+when it ends. (The request path, which has the model's slot in hand, counts there and calls `begun` and
+`ended`.) What the backend tells goes to `backend`, what the operator asks to `order`, `evict` and
 `pin`. Whoever drives the planner calls `decide` when an event says that it may change something, and again
 at `wakeup`; it carries the effects out and reports back. No event waits, none fails, and the same events at
 the same instants give the same effects.
@@ -25,8 +26,9 @@ from proxy.loading.ledger import Ledger
 from proxy.loading.plan_state import PlanState
 from proxy.loading.predictor import Foresight
 from proxy.loading.queue import DemandQueue, Ticket
-from proxy.loading.residency import Residency, State
+from proxy.loading.residency import Residency
 from proxy.loading.scheduling import Scheduler
+from proxy.loading.slot import State
 from proxy.loading.speculation import Speculator
 
 if TYPE_CHECKING:
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from proxy.loading.ledger import Decision
     from proxy.loading.policy import LoadingPolicy
     from proxy.loading.predictor import Anticipation
+    from proxy.loading.slot import Slot
 
 __all__ = ("Planner",)
 
-_APART_S = 1.0
 _ORDER_LEAST_S = 60.0
 
 
@@ -72,32 +74,26 @@ class Planner:
 
     # ------------------------------------------------------------- requests
     def observe(self, model: str, now: float, session: str = "") -> bool:
-        """A request for a managed model starts; True when `decide` should be called. O(1).
+        """A request for a managed model starts; True when `decide` should be called. O(1)."""
+        slot = self.state.residency.slots.get(model)
+        if slot is None or (slot.begins(now) and not session):
+            return False
+        return self.begun(slot, now, session)
 
-        Of hundreds of requests a second not each teaches something: within a second of the last one that was
-        looked at, requests for a loaded model are only counted, unless they name a session.
-        """
-        state = self.state
-        slot = state.residency.slots.get(model)
-        if slot is None:
-            return False
-        slot.in_flight += 1
-        slot.last_used = now
-        slot.uncounted += 1
-        if 0 <= now - slot.counted_at < _APART_S and not session and slot.state is State.READY:
-            return False
-        past = self.history.of(model, now)
+    def begun(self, slot: Slot, now: float, session: str = "") -> bool:
+        """Look at a start that `slot` has counted; True when `decide` should be called. O(1)."""
+        state, past, model = self.state, slot.past, slot.name
         past.arrived(now, is_idle=slot.in_flight == 1, count=slot.uncounted)
         slot.uncounted = 0
         slot.counted_at = now
+        slot.is_settled = False
         if session:
             self.history.follow(model, session, now)
         state.residency.eviction.touched(slot, past, now)
-        is_ready = slot.state is State.READY
         if state.forecasts and (missed := state.forecasts.pop(model, None)) is not None:
             state.ledger.open(missed, now, slot.cost.seconds, "no room in time")
         if state.ledger.is_open(model):
-            state.score(state.ledger.arrived(model, now, is_ready=is_ready), now)
+            state.score(state.ledger.arrived(model, now, is_ready=slot.state is State.READY), now)
         triggered = state.ahead.arrived(model, now)
         for forecast in triggered:
             state.forecasts.setdefault(forecast.model, forecast)
@@ -106,18 +102,30 @@ class Planner:
     def finished(self, model: str, now: float, run_s: float = 0.0) -> bool:
         """A request that was observed ends after `run_s`; True when `decide` should be called. O(1)."""
         slot = self.state.residency.slots.get(model)
-        if slot is None:
+        if slot is None or (slot.ends(now) and not self.state.is_blocked):
             return False
-        slot.in_flight = max(0, slot.in_flight - 1)
-        self.history.ended(model, now, run_s)
-        if slot.in_flight == 0:
-            self.state.ahead.ended(model, now)
+        return self.ended(slot, now, run_s)
+
+    def ended(self, slot: Slot, now: float, run_s: float) -> bool:
+        """Look at an end that `slot` has counted; True when `decide` should be called. O(1)."""
+        slot.ended_at = now
+        slot.is_settled = slot.in_flight == 0
+        self.history.ended(slot.name, now, run_s)
+        if slot.answers:
+            self.state.governor.served(slot.name, slot.answers_s / slot.answers, slot.answers)
+            slot.answers, slot.answers_s = 0, 0.0
+        if slot.is_settled:
+            self.state.ahead.ended(slot.name, now)
         return slot.is_draining or self.state.is_blocked
 
     def is_ready(self, model: str) -> bool:
         """Whether a request for `model` need not wait: it is ready, or unknown, or we only observe."""
         slot = self.state.residency.slots.get(model)
-        if slot is None or slot.state is State.UNKNOWN or not self.state.acts:
+        return slot is None or self.is_open(slot)
+
+    def is_open(self, slot: Slot) -> bool:
+        """The same for a managed model."""
+        if slot.state is State.UNKNOWN or not self.state.acts:
             return True
         return slot.state is State.READY and not slot.is_draining
 

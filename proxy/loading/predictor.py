@@ -31,7 +31,7 @@ There is one pending timer for each model, in a heap; a request costs nothing he
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from math import exp, inf
+from math import exp, inf, log
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ _WINDOW_AGES = (30.0, 300.0, 1800.0, 7200.0)
 _LEAST_SUPPORT = 10
 _LEAST_FOLLOW = 0.6
 _LEAST_PROBABILITY = 0.3
+_LEAST_EXPECTED = -log(1 - _LEAST_PROBABILITY)
 _LEAST_HORIZON_S = 60.0
 _LINGER_S = 60.0
 _LONGEST_KEEP_S = 4 * 3600.0
@@ -244,12 +245,14 @@ class Foresight:
 
     def _seasonal(self, model: str, now: float) -> Forecast | None:
         past = self._history.models.get(model)
-        if past is None or now - self._last_seasonal.get(model, -inf) < 3600.0:
+        if past is None:
+            return None
+        span = horizon(past.cost.seconds)
+        if 0.5 * past.seasonal_peak * span < _LEAST_EXPECTED:  # not at any hour: nearly all models
             return None
         at = now + self._lead(past)
-        span = horizon(past.cost.seconds)
         probability = 1 - exp(-0.5 * past.seasonal_rate(at) * span)
-        if probability < _LEAST_PROBABILITY:
+        if probability < _LEAST_PROBABILITY or now - self._last_seasonal.get(model, -inf) < 3600.0:
             return None
         self._last_seasonal[model] = now
         return Forecast(model, "seasonal", at, at + 2 * span, probability)

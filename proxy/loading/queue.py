@@ -118,21 +118,21 @@ class DemandQueue:
     def expired(self, now: float) -> list[Ticket]:
         """Tickets whose deadline has come; they no longer wait."""
         late = []
-        while (deadline := self.next_deadline()) is not None and deadline <= now:
+        while self._deadlines and self.next_deadline() <= now:
             ticket = heappop(self._deadlines)[2]
             self.remove(ticket)
             late.append(ticket)
         return late
 
-    def next_deadline(self) -> float | None:
-        """The earliest deadline of all tickets that still wait; None when none of them has one."""
+    def next_deadline(self) -> float:
+        """The earliest deadline of all tickets that still wait; `inf` when none of them has one."""
         while self._deadlines:
             deadline, _, ticket = self._deadlines[0]
             demand = self._models.get(ticket.model)
             if demand is not None and ticket in demand.tickets:
                 return deadline
             heappop(self._deadlines)
-        return None
+        return inf
 
     def order(self, now: float, load_s: Callable[[str], float]) -> list[str]:
         """Models in the order in which they should be loaded; `load_s` gives seconds for one load."""

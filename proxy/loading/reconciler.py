@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Report
 from proxy.loading.predictor import Forecast
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 
 if TYPE_CHECKING:
     from proxy.loading.plan_state import PlanState
-    from proxy.loading.residency import Slot
+    from proxy.loading.slot import Slot
 
 __all__ = ("Reconciler",)
 

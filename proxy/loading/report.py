@@ -9,7 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     from proxy.loading.ledger import Decision
     from proxy.loading.planner import Planner
-    from proxy.loading.residency import Slot
+    from proxy.loading.slot import Slot
 
 __all__ = ("DecisionReport", "LoadingReport", "ModelReport", "PredictionReport", "decision_report", "report")
 

@@ -23,89 +23,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
+
+from proxy.loading.slot import Slot, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from proxy.loading.costs import LoadCost
     from proxy.loading.eviction import Eviction
-    from proxy.loading.policy import LoadingPolicy, ModelLoadPolicy
-    from proxy.loading.predictor import Cause
+    from proxy.loading.policy import LoadingPolicy
 
-__all__ = ("Residency", "Room", "Slot", "State")
+__all__ = ("Residency", "Room")
 
 _CHURN_WINDOW = 20
 _CHURN_LEAST = 10
 _CHURN_SHARE = 0.3
 _CHURN_S = 600.0
-
-
-class State(StrEnum):
-    """Where a model is, as the planner knows it."""
-
-    UNKNOWN = "unknown"
-    UNLOADED = "unloaded"
-    LOADING = "loading"
-    READY = "ready"
-    UNLOADING = "unloading"
-    FAILED = "failed"
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """One managed model."""
-
-    name: str
-    policy: ModelLoadPolicy
-    cost: LoadCost
-    state: State = State.UNKNOWN
-    held: int = 0
-    """Bytes reserved or occupied now."""
-    in_flight: int = 0
-    uncounted: int = 0
-    """Requests that the history has not been told of yet."""
-    counted_at: float = -inf
-    """When the history was last told of a request."""
-    value: float = 0.0
-    """What an eviction order remembers of the last access."""
-    last_used: float = -inf
-    changed_at: float = -inf
-    """When `state` last changed."""
-    change: int = 0
-    """Which of all changes that was."""
-    unloaded_at: float = -inf
-    cause: Cause = "demand"
-    is_theirs: bool = False
-    """Whether someone else has loaded it while we watched, for requests that we do not see."""
-    is_pinned: bool = False
-    is_draining: bool = False
-    failures: int = 0
-    """Loads that failed in a row."""
-    is_given_up: bool = False
-    """Whether it failed for good, as far as we can tell; it is tried again at `retry_at` all the same."""
-    retry_at: float = -inf
-    detail: str = ""
-    """Why the last load failed."""
-    is_in_doubt: bool = False
-    """Whether we asked for the load and never heard how it ended: the next listing tells."""
-    is_cancelled: bool = False
-    """Whether the load that is being undone never ended."""
-    stuck_until: float = -inf
-    """Not asked to unload before, because it just failed to."""
-    unloads: int = 0
-    """Unload cycles so far: some backends give less memory back each time."""
-
-    def forgive(self, now: float) -> None:
-        """Earlier failures count no more."""
-        self.failures, self.is_given_up, self.retry_at, self.detail = 0, False, now, ""
-
-    @property
-    def is_resident(self) -> bool:
-        """Whether the model holds memory."""
-        return self.state in {State.LOADING, State.READY, State.UNLOADING}
 
 
 class Room(NamedTuple):

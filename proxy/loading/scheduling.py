@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.loading.actions import Action, Refuse
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 
 if TYPE_CHECKING:
     from proxy.loading.demand import DemandScheduler
@@ -40,14 +40,18 @@ class Scheduler:
         state.wake_at = inf
         late = state.queue.expired(now)
         actions: list[Action] = [Refuse(ticket, "deadline", demand.eta(ticket.model, now)) for ticket in late]
-        speculator.settle_expired(now, actions)
-        self._stop_hung(now, actions)
+        if state.ledger.has_open:
+            speculator.settle_expired(now, actions)
+        if state.residency.loading:
+            self._stop_hung(now, actions)
         speculator.take_hints(now, actions)
         if state.acts:
             demand.serve(now, actions)
             demand.stop_unwanted(now, actions)
-            speculator.serve_orders(now, actions)
-            speculator.serve_boot(now, actions)
+            if state.orders:
+                speculator.serve_orders(now, actions)
+            if state.boot:
+                speculator.serve_boot(now, actions)
         if state.forecasts:
             speculator.serve_forecasts(now, actions)
         return actions
@@ -55,14 +59,11 @@ class Scheduler:
     def wakeup(self) -> float:
         """The instant at which `decide` should be called again although nothing happened; `inf` for never."""
         state = self.state
-        hangs = (s.changed_at + s.cost.timeout_s for s in state.residency.loading.values())
-        deadlines = (state.queue.next_deadline(), state.ledger.next_expiry())
-        return min(
-            state.wake_at,
-            state.ahead.next_at(),
-            min(hangs, default=inf),
-            *(deadline for deadline in deadlines if deadline is not None),
-        )
+        at = min(state.wake_at, state.ahead.next_at())
+        at = min(at, state.queue.next_deadline(), state.ledger.next_expiry())
+        for slot in state.residency.loading.values():
+            at = min(at, slot.changed_at + slot.cost.timeout_s)
+        return at
 
     def _stop_hung(self, now: float, actions: list[Action]) -> None:
         for slot in list(self.state.residency.loading.values()):

@@ -28,7 +28,7 @@ from zlib import crc32
 from proxy.loading.actions import Cancel, Load, Refuse, Release, Unload
 from proxy.loading.history import History
 from proxy.loading.planner import Planner
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

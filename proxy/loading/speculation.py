@@ -24,7 +24,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.loading.predictor import Forecast, IdleHint
-from proxy.loading.residency import Room, Slot, State
+from proxy.loading.residency import Room
+from proxy.loading.slot import Slot, State
 
 if TYPE_CHECKING:
     from proxy.loading.actions import Action

@@ -3,6 +3,9 @@
 Owned by the channel that carries it. It tells the pool and the circuit what came of the call, passes a good
 answer on within the same turn of the loop, and leaves anything else to a coroutine, which may wait, try again
 or try elsewhere.
+
+What it sent refers to it and it to what it sent; it lets go at the end, so that no call waits for the garbage
+collector, which would cost more than the rest of the call.
 """
 
 from __future__ import annotations
@@ -44,8 +47,9 @@ class Attempt:
     def cancel(self) -> None:
         """Nobody wants the outcome."""
         self._is_done = True
-        if self.sent is not None:
-            self.sent.abandon()
+        sent, self.sent = self.sent, None
+        if sent is not None:
+            sent.abandon()
 
     # ------------------------------------------------------------- Answer
     def done(self) -> bool:
@@ -55,7 +59,8 @@ class Attempt:
     def set_result(self, reply: Reply, /) -> None:
         """The endpoint has answered."""
         self._is_done = True
-        sent, member = self.sent, self._member
+        sent, self.sent = self.sent, None
+        member = self._member
         if sent is not None:
             self._pool.answered(self._call, reply, sent.sent_at)
         if reply.status >= 500:
@@ -68,6 +73,7 @@ class Attempt:
     def set_exception(self, error: ProxyError, /) -> None:
         """The endpoint has not answered."""
         self._is_done = True
+        self.sent = None
         if isinstance(error, UpstreamError):
             self._taker.go_on(partial(self._recover, error))
         else:

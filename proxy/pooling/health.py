@@ -11,7 +11,8 @@ A starting or fallen endpoint also gets less time to answer (100 ms, doubling to
 swallows packets must not slow the search down. A failing one gets all of `timeout`, because busy is not dead.
 
 Whoever sees other evidence of trouble (a refused dial, many connections closed at once) says `suspect`, and
-the next probe is due at once.
+the next probe is due at once. Whoever has just had an answer by another way (a model was loaded) says
+`vouch`: what was down is `failing`, and takes calls, until the next probe has told.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ class Health:
     def suspect(self, now: float) -> None:
         """Something else looks wrong: probe at once, unless that was just done."""
         self.next_probe_at = min(self.next_probe_at, max(now, self._probed_at + _FAST_S))
+
+    def vouch(self) -> None:
+        """Somebody else has just had an answer: take calls, until the next probe tells."""
+        if not self.is_usable:
+            self.state = "failing"
 
     def probed(self, now: float, *, is_healthy: bool, jitter: float) -> None:
         """Take a probe's outcome, with a `jitter` in [0, 1)."""

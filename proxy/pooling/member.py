@@ -190,12 +190,24 @@ class Member:
             log.info("%s is reinstated", self.endpoint.url)
             self._on_change()
 
+    def vouch(self) -> None:
+        """Somebody has just had an answer of this backend by another way: it takes calls, and is probed."""
+        if self.health.is_usable:
+            return
+        self.health.vouch()
+        self.prober.suspect()
+        log.info("%s answers again", self.endpoint.url)
+        self._weigh()
+
     # ------------------------------------------------------------- what probes see
     def _probed(self) -> None:
         if not self.prober.is_late:
             self.seen(self.endpoint.url, is_alive=not self.prober.why)
         if self.health.state == "up":
             self.pool.keep_warm()
+        self._weigh()
+
+    def _weigh(self) -> None:
         if self.is_busy != self._was_busy:
             self._was_busy = self.is_busy
             self._on_change()

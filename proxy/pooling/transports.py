@@ -65,6 +65,11 @@ class Transports:
         for cluster in self.clusters:
             await cluster.stop()
 
+    def vouch(self) -> None:
+        """The backend has just answered by another way: see `Cluster.vouch`."""
+        for cluster in self.clusters:
+            cluster.vouch()
+
     def readiness(self) -> tuple[bool, str]:
         """Whether each door leads to a healthy endpoint, and why not."""
         problems = [

@@ -22,8 +22,8 @@ from proxy.loading.history import History
 from proxy.loading.planner import Planner
 from proxy.loading.policy import ColdPolicy, LoadingPolicy, ModelLoadPolicy
 from proxy.loading.queue import Ticket
-from proxy.loading.residency import State
 from proxy.loading.simulate import Model, Simulation
+from proxy.loading.slot import State
 
 NAMES = "abcdef"
 SIZES = dict(zip(NAMES, (1, 1, 2, 3, 4, 9), strict=True))

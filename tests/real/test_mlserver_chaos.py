@@ -88,11 +88,6 @@ class Site:
     async def is_in(self, sidecar: Sidecar, model: str, state: str) -> bool:
         return (await self.states(sidecar))[model] == state
 
-    async def is_up(self, sidecar: Sidecar) -> bool:
-        """Whether the sidecar has seen its backend alive; calls before that are told to come back."""
-        async with self.client.get(f"{sidecar.admin}/readyz") as answer:
-            return answer.status == 200
-
     async def loads(self, sidecar: Sidecar) -> int:
         async with self.client.get(f"{sidecar.admin}/models") as answer:
             return sum(model["loads_measured"] for model in (await answer.json())["models"])
@@ -128,7 +123,6 @@ async def test_killed_during_a_load_and_started_again(models: Path, tmp_path: Pa
         assert client.result() in {502, 503}
         await here.start()
         await until(lambda: here.is_in(sidecar, FOREST, "unloaded"))
-        await until(lambda: here.is_up(sidecar))
         assert await here.ask_all((sidecar, FOREST), (sidecar, LOGISTIC)) == [200, 200]
 
 

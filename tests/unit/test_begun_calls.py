@@ -9,10 +9,14 @@ import pytest
 from proxy.batching.policy import BatchPolicy
 from proxy.errors import BadReply, ClientGone, Overloaded
 from proxy.exchange import Call, Reply, Stream
+from proxy.loading.gate import Gate
+from proxy.loading.slot import State
 from proxy.pipeline import Pipeline, Service
+from proxy.protobuf.framing import frame
 from proxy.routing.admission import Admission
 from proxy.routing.policy import Route, Rule
 from proxy.routing.table import RouteTable
+from tests.support.fleet import Fleet
 from tests.support.manual_clock import ManualClock
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.telemetry.ended import Ended
 
 OK = ((b"grpc-status", b"0"),)
+IDLE = {"digits": 0, "iris": 0}
 
 
 class Prompt:
@@ -30,10 +35,12 @@ class Prompt:
     def __init__(self) -> None:
         self.has_room = True
         self.is_cancelled = False
+        self.answer: Reply | None = None
         self.taker: Taker
 
     async def exchange(self, call: Call) -> Reply:
-        raise AssertionError(call)
+        assert self.answer is not None, call
+        return self.answer
 
     def begin(self, call: Call, taker: Taker) -> Prompt | None:
         self.taker = taker
@@ -65,13 +72,23 @@ class Scene:
         self.upstream = Prompt()
         self.ended: list[Ended] = []
         self.admission = Admission(limit)
+        self.fleet = Fleet(digits="ready", iris="unloaded")
         batcher = cast("Batcher", None)
-        policy = BatchPolicy()
-        service = Service(self.upstream, batcher, lambda _m: policy, host=host, prompt=self.upstream)
+        policies = {"alone": BatchPolicy(mode="off")}
+        service = Service(
+            self.upstream,
+            batcher,
+            lambda model: policies.get(model, BatchPolicy()),
+            gate=Gate(self.fleet, lambda _model: (), ManualClock()),
+            host=host,
+            has_bridge=True,
+            prompt=self.upstream,
+        )
         self.pipeline = Pipeline(
             RouteTable(
                 (
-                    Route("batched", "model", "kserve-v1", "infer", (Rule((), "/b"),), "kserve_v1"),
+                    Route("batched", "model", "kserve-v1", "infer", (Rule((), "/b/{model}"),), "kserve_v1"),
+                    Route("named", "model", "kserve-v1", "infer", (Rule((), "/n"),), model_at=(1,)),
                     Route("all", "model", "kserve-v1", "other", (Rule((), "/a*"),)),
                 )
             ),
@@ -90,6 +107,11 @@ def call(path: bytes = b"/a", body: bytes | Stream = b"") -> Call:
     made = Call(b"POST", path, (), body)
     made.is_grpc = True
     return made
+
+
+def ask(model: str) -> bytes:
+    """A gRPC message that names a model first."""
+    return frame(b"\x0a%c%b" % (len(model), model.encode()))
 
 
 def good() -> Reply:
@@ -173,7 +195,11 @@ def test_a_client_that_leaves_cancels_its_call() -> None:
 
 def test_what_has_to_wait_is_left_to_serve() -> None:
     scene = Scene()
-    assert scene.pipeline.begin(call(b"/b"), scene.taken) is None
+    assert scene.pipeline.begin(call(b"/b/many"), scene.taken) is None
+    assert scene.pipeline.begin(call(b"/n", ask("iris")), scene.taken) is None
+    plain = call()
+    plain.is_grpc = False
+    assert scene.pipeline.begin(plain, scene.taken) is None
     assert scene.pipeline.begin(call(b"/unknown"), scene.taken) is None
     assert scene.pipeline.begin(call(body=Stream(None)), scene.taken) is None
     scene.upstream.has_room = False
@@ -188,3 +214,47 @@ def test_a_call_that_is_not_admitted_is_refused_at_once() -> None:
     with pytest.raises(Overloaded):
         scene.pipeline.begin(call(), scene.taken)
     assert [ended.outcome for ended in scene.ended] == ["shed"]
+
+
+def test_a_call_for_a_model_that_is_not_batched_needs_no_task() -> None:
+    scene = Scene()
+    assert scene.pipeline.begin(call(b"/b/alone"), scene.taken) is not None
+    scene.upstream.taker.take(good())
+    assert [ended.model for ended in scene.ended] == ["alone"]
+    assert scene.fleet.sessions == []
+
+
+def test_a_call_for_a_managed_model_that_is_warm_is_observed_until_it_ends() -> None:
+    scene = Scene()
+    scene.pipeline.begin(call(b"/n", ask("digits")), scene.taken)
+    assert scene.fleet.in_flight == {"digits": 1, "iris": 0}
+    scene.upstream.taker.take(good())
+    assert scene.fleet.in_flight == IDLE
+    assert [(ended.model, ended.outcome) for ended in scene.ended] == [("digits", "ok")]
+
+
+async def test_an_answer_that_calls_the_model_cold_has_it_loaded_and_asks_again() -> None:
+    scene = Scene()
+    scene.pipeline.begin(call(b"/n", ask("digits")), scene.taken)
+    cold = Reply(200, (), b"")
+    cold.trailers = ((b"grpc-status", b"5"), (b"grpc-message", b"cold"))
+    scene.upstream.taker.take(cold)
+    assert scene.taken.heard == []
+    scene.upstream.answer = good()
+    assert (await scene.taken.rest()).trailers == OK
+    assert (scene.fleet.lost, scene.fleet.slots["digits"].state) == ([404], State.READY)
+    assert scene.fleet.in_flight == IDLE
+    assert [ended.outcome for ended in scene.ended] == ["ok"]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_managed_models_call_that_fails_is_over(*, is_cancelled: bool) -> None:
+    scene = Scene()
+    begun = scene.pipeline.begin(call(b"/n", ask("digits")), scene.taken)
+    assert begun is not None
+    if is_cancelled:
+        begun.cancel()
+    else:
+        scene.upstream.taker.fail(BadReply("broken"))
+    assert scene.fleet.in_flight == IDLE
+    assert scene.admission.in_flight == 0

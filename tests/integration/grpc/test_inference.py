@@ -7,9 +7,9 @@ whatever rows it gets, raw or typed as they came, refuses what it is told to, an
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import struct
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -18,13 +18,11 @@ import grpc
 import pytest
 from grpc import aio
 
-from proxy.app import build
 from proxy.assembly import UpstreamComponent
-from proxy.config.load import load_text
-from proxy.timing import LoopClock
 from tests.integration.grpc.service import UNLIMITED, running
 from tests.support.inference_messages import Proto, inference
 from tests.support.waiting import until
+from tests.support.whole import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -146,18 +144,6 @@ def asked(*values: float, model: str = "m", ident: str = "", is_raw: bool = True
     return message
 
 
-@asynccontextmanager
-async def serving(config: str) -> AsyncIterator[App]:
-    app = build(load_text(config, "test.yaml"), LoopClock(), lambda: 0.0)
-    task = asyncio.get_running_loop().create_task(app.run())
-    try:
-        await until(lambda: app.life.state.value == "ready" or task.done())
-        yield app
-    finally:
-        app.life.request_stop()
-        await task
-
-
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     model = Model()
@@ -237,6 +223,24 @@ async def test_the_message_selects_the_policy_and_the_label(stage: Stage) -> Non
     assert stage.model.sizes == [1, 1, 1, 1]
     labels = 'model="alone",outcome="ok",protocol="grpc",route="open-inference/ModelInfer"'
     assert f"pillion_requests_total{{{labels}}} 4" in await metrics(stage)
+
+
+async def test_calls_that_have_ended_leave_nothing_to_the_garbage_collector(stage: Stage) -> None:
+    await stage.infer(1.0, model="alone")
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for model in ("alone", "m"):
+            for _ in range(3):
+                await stage.infer(1.0, model=model)
+        gc.collect()
+        ours = {type(found) for found in gc.garbage if type(found).__module__.startswith("proxy.")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert ours == set()
 
 
 async def metrics(stage: Stage) -> str:

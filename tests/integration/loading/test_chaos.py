@@ -14,8 +14,9 @@ from proxy.loading.control.connect import Connector
 from proxy.loading.history import History
 from proxy.loading.loader import Loader
 from proxy.loading.policy import ColdPolicy
-from proxy.loading.residency import State
-from proxy.timing import NEVER
+from proxy.loading.slot import State
+from proxy.timing import NEVER, Deadline
+from tests.integration.loading.clients import Client
 from tests.integration.loading.dialects import Triton, running
 from tests.integration.loading.test_loader import Events, settle
 from tests.support.clock import FakeClock
@@ -106,24 +107,22 @@ class Home:
                 clock=self.clock,
                 wall=lambda: 1_700_000_000.0,
                 renewed=lambda _name: None,
+                reached=lambda: None,
             )
             for _ in range(loaders)
         ]
+        self.askers = [Client(loader, self.clock) for loader in self.loaders]
         self.clients: list[asyncio.Task[None]] = []
 
     def request(self, name: str, index: int = 0) -> asyncio.Task[None]:
         """A client of one loader; done when it may go on."""
-        client = asyncio.get_running_loop().create_task(self._wait(self.loaders[index], name))
+        client = asyncio.get_running_loop().create_task(self._wait(self.askers[index], name))
         self.clients.append(client)
         return client
 
-    async def _wait(self, loader: Loader, name: str) -> None:
-        loader.observe(name)
-        try:
-            if not loader.is_ready(name):
-                await loader.ready(name, NEVER)
-        finally:
-            loader.finished(name, 0.0)
+    async def _wait(self, asker: Client, name: str) -> None:
+        await asker.ask(name, NEVER)
+        asker.end(name)
 
     async def pass_time(self, span_s: float) -> None:
         """Second by second, so that what the server says is heard in between."""
@@ -262,19 +261,17 @@ async def test_what_the_other_unloaded_a_moment_ago_is_loaded_again_for_who_asks
         await here.pass_time(EVERY_S + 1)
         here.loaders[1].unload("a")
         await until(lambda: here.server.states["a"] == "unloaded")
-        assert here.loaders[0].answered("a", 404, b"Model a not found", 0.0)
-        await here.loaders[0].ready("a", NEVER)
+        slot = here.askers[0].slot("a")
+        assert here.loaders[0].is_lost(slot, 404, b"Model a not found")
+        await here.loaders[0].ready(slot, NEVER)
         assert here.server.count("/load") == 2
 
 
 async def test_a_client_with_little_time_is_told_when_and_the_load_goes_on() -> None:
     async with home() as here:
-        loader = here.loaders[0]
-        loader.observe("a")
         with pytest.raises(ModelLoading) as caught:
-            await loader.ready("a", here.clock.now() + 1)  # type: ignore[arg-type]  # an instant
+            await here.askers[0].ask("a", Deadline(here.clock.now() + 1))
         assert caught.value.retry_after_s == 10.0
-        loader.finished("a", 0.0)
         await until(lambda: here.state("a") is State.READY)
 
 

@@ -9,63 +9,13 @@ import pytest
 
 from proxy.errors import ClientGone, LoadFailed, ModelLoading, QueueFull, Reset
 from proxy.exchange import Call, Reply, Stream
-from proxy.loading.actions import Prospect, Refuse
 from proxy.loading.control.protobuf import encode
 from proxy.loading.gate import Gate
-from proxy.loading.queue import Ticket
+from proxy.loading.slot import State
 from proxy.protobuf.framing import frame
-from proxy.timing import NEVER, Deadline
+from proxy.timing import NEVER
 from tests.support.clock import FakeClock
-
-
-class Fleet:
-    """Models as a test sets them up; counts what the gate reports."""
-
-    def __init__(self, **states: str) -> None:
-        self.states = states
-        self.in_flight = dict.fromkeys(states, 0)
-        self.sessions: list[str] = []
-        self.refusal: Exception | None = None
-        self.cold_answers = 0
-        self.statuses: list[int] = []
-
-    def find(self, model: str) -> str:
-        return next((name for name in (model, f"{model}:latest") if name in self.states), "")
-
-    def is_loaded(self, model: str) -> bool:
-        return self.states.get(model) == "ready"
-
-    def observe(self, model: str, session: str = "") -> None:
-        self.in_flight[model] += 1
-        self.sessions.append(session)
-
-    def is_ready(self, model: str) -> bool:
-        return self.states[model] == "ready"
-
-    def prospect(self, model: str, deadline: Deadline) -> Prospect | None:
-        if model not in self.states:
-            return None
-        if self.states[model] == "ready":
-            return Prospect("ready", waits=False)
-        refusal = Refuse(Ticket(model, 0, deadline), "full", 9, "3 already wait") if self.refusal else None
-        return Prospect(self.states[model], refusal is None, 2.5, refusal)
-
-    async def ready(self, model: str, deadline: Deadline) -> None:
-        await asyncio.sleep(0)
-        if self.refusal:
-            raise self.refusal
-        self.states[model] = "ready"
-
-    def answered(self, model: str, status: int, body: bytes, span_s: float) -> bool:
-        self.statuses.append(status)
-        is_cold = body == b"cold" and self.states[model] == "ready"
-        if is_cold:
-            self.cold_answers += 1
-            self.states[model] = "cold"
-        return is_cold
-
-    def finished(self, model: str, run_s: float) -> None:
-        self.in_flight[model] -= 1
+from tests.support.fleet import Fleet
 
 
 class Upstream:
@@ -74,9 +24,11 @@ class Upstream:
     def __init__(self, *answers: Reply | BaseException) -> None:
         self.answers = list(answers) or [Reply(200, (), b"fine")]
         self.targets: list[bytes] = []
+        self.redirected: list[bool] = []
         self.bodies: list[object] = []
 
-    async def __call__(self, call: Call) -> Reply:
+    async def __call__(self, call: Call, *, is_redirected: bool = False) -> Reply:
+        self.redirected.append(is_redirected)
         self.targets.append(call.target)
         self.bodies.append(call.body)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -121,14 +73,14 @@ async def test_without_a_session_header_nobody_is_told_apart() -> None:
 
 
 async def test_a_cold_model_is_waited_for() -> None:
-    fleet = Fleet(a="cold")
+    fleet = Fleet(a="unloaded")
     assert (await gate(fleet).serve(call(), "a", Upstream())).status == 200
     assert fleet.in_flight == {"a": 0}
 
 
 @pytest.mark.parametrize("error", [ModelLoading("later", retry_after_s=7), LoadFailed("broken")])
 async def test_a_refusal_reaches_the_client(error: Exception) -> None:
-    fleet = Fleet(a="cold")
+    fleet = Fleet(a="unloaded")
     fleet.refusal = error
     with pytest.raises(type(error)) as caught:
         await gate(fleet).serve(call(), "a", Upstream())
@@ -192,7 +144,7 @@ class TestColdAnswers:
         upstream = Upstream(Reply(404, (), b"cold"))
         reply = await gate(fleet).serve(call(streamed(b"x")), "a", upstream)
         assert reply.status == 404
-        assert fleet.states["a"] == "cold"
+        assert fleet.slots["a"].state is State.UNLOADED
         assert len(upstream.targets) == 1
 
     @pytest.mark.parametrize("error", [ModelLoading("later"), LoadFailed("no"), QueueFull("many")])
@@ -208,29 +160,29 @@ class TestModelInTheBody:
 
     async def test_is_found(self) -> None:
         for body in (self.BODY, streamed(self.BODY[:9], self.BODY[9:])):
-            fleet = Fleet(a="cold")
+            fleet = Fleet(a="unloaded")
             upstream = Upstream()
             await gate(fleet).serve(call(body, b"/v1/chat/completions"), "", upstream)
-            assert fleet.states["a"] == "ready"
+            assert fleet.slots["a"].state is State.READY
             assert upstream.bodies == [self.BODY]
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"not json", b'{"model": 3}', b'{"other": 1}'])
     async def test_is_not_found(self, body: bytes) -> None:
         upstream = Upstream()
-        await gate(Fleet(a="cold")).serve(call(body, b"/v1/chat/completions"), "", upstream)
+        await gate(Fleet(a="unloaded")).serve(call(body, b"/v1/chat/completions"), "", upstream)
         assert upstream.bodies == [body]
 
     async def test_a_huge_body_passes_unread(self) -> None:
         body = Stream(None, length=1 << 30)
         upstream = Upstream()
-        await gate(Fleet(a="cold")).serve(call(body, b"/v1/chat/completions"), "", upstream)
+        await gate(Fleet(a="unloaded")).serve(call(body, b"/v1/chat/completions"), "", upstream)
         assert upstream.bodies == [body]
 
     async def test_a_name_may_be_short_for_what_the_server_lists(self) -> None:
-        fleet = Fleet(**{"a:latest": "cold"})
+        fleet = Fleet(**{"a:latest": "unloaded"})
         upstream = Upstream()
         await gate(fleet).serve(call(self.BODY, b"/api/chat"), "", upstream)
-        assert fleet.states["a:latest"] == "ready"
+        assert fleet.slots["a:latest"].state is State.READY
         assert upstream.bodies == [self.BODY]
 
 
@@ -244,7 +196,7 @@ class TestGrpc:
         request = self.grpc(b"", b"ModelStreamInfer")
         request.body = endless = Stream(None)
         upstream = Upstream()
-        await gate(Fleet(a="cold")).serve(request, "", upstream)
+        await gate(Fleet(a="unloaded")).serve(request, "", upstream)
         assert upstream.bodies == [endless]
 
     @pytest.mark.parametrize("place", ["headers", "trailers"])
@@ -256,8 +208,7 @@ class TestGrpc:
         fine.trailers = ((b"grpc-status", b"0"),)
         upstream = Upstream(gone, fine)
         reply = await gate(fleet).serve(self.grpc(encode((1, "a"))), "a", upstream)
-        assert (reply.body, fleet.cold_answers) == (b"fine", 1)
-        assert fleet.statuses == [404]
+        assert (reply.body, fleet.lost) == (b"fine", [404])
 
     async def test_other_answers_count_by_their_status(self) -> None:
         fleet = Fleet(a="ready")
@@ -265,10 +216,10 @@ class TestGrpc:
         coming = Reply(200, (), Stream(None))
         for reply in (bad, coming):
             await gate(fleet).serve(self.grpc(encode((1, "a"))), "a", Upstream(reply))
-        assert fleet.statuses == [500, 200]
+        assert (fleet.answers, fleet.in_flight) == (1, {"a": 1})
 
     async def test_a_fallback_answers_to_the_same_message(self) -> None:
-        fleet = Fleet(a="cold", b="ready")
+        fleet = Fleet(a="unloaded", b="ready")
         fleet.refusal = ModelLoading("later")
         upstream = Upstream()
         request = self.grpc(encode((5, b"tensor"), (1, "a"), (2, "7")))
@@ -282,7 +233,7 @@ class TestGrpc:
     async def test_what_cannot_be_rewritten_has_no_fallback(
         self, body: bytes | Stream, model_at: tuple[int, ...]
     ) -> None:
-        fleet = Fleet(a="cold", b="ready")
+        fleet = Fleet(a="unloaded", b="ready")
         fleet.refusal = ModelLoading("later")
         request = self.grpc(b"")
         request.body = body
@@ -292,16 +243,17 @@ class TestGrpc:
 
 class TestFallback:
     def cold(self, **others: str) -> Fleet:
-        fleet = Fleet(a="cold", **others)
+        fleet = Fleet(a="unloaded", **others)
         fleet.refusal = ModelLoading("later")
         return fleet
 
     async def test_the_first_that_is_ready_answers(self) -> None:
-        fleet = self.cold(b="cold", c="ready")
+        fleet = self.cold(b="unloaded", c="ready")
         upstream = Upstream()
         request = call(target=b"/v2/models/a/infer?x=1")
         reply = await gate(fleet, "a", "b", "c").serve(request, "a", upstream)
         assert upstream.targets == [b"/v2/models/c/infer?x=1"]
+        assert upstream.redirected == [True]
         assert reply.header(b"x-model-fallback") == b"c"
         assert reply.header(b"cache-control") == b"no-store"
         assert fleet.in_flight == {"a": 0, "b": 0, "c": 0}
@@ -334,12 +286,12 @@ class TestFallback:
 
 
 def test_an_explanation_tells_who_waits() -> None:
-    fleet = Fleet(a="cold", b="ready")
+    fleet = Fleet(a="unloaded", b="ready")
     assert gate(fleet).explain(call(), "zzz") == {"model": "zzz", "managed": False}
     assert gate(fleet).explain(call(), "a") == {
         "model": "a",
         "managed": True,
-        "state": "cold",
+        "state": "unloaded",
         "waits": True,
         "ready_in_s": 2.5,
     }
@@ -347,7 +299,7 @@ def test_an_explanation_tells_who_waits() -> None:
 
 
 def test_an_explanation_tells_who_is_refused_and_who_would_answer() -> None:
-    fleet = Fleet(a="cold", b="ready")
+    fleet = Fleet(a="unloaded", b="ready")
     fleet.refusal = ModelLoading()
     found = gate(fleet, "a", "b").explain(call(), "a")
     assert (found["refused"], found["fallback"]) == ({"reason": "full", "why": "3 already wait"}, "b")

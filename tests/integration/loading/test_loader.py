@@ -18,9 +18,10 @@ from proxy.loading.history import History
 from proxy.loading.loader import Loader
 from proxy.loading.policy import HistoryPolicy, LoadingPolicy
 from proxy.loading.predictor import Forecast
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 from proxy.loading.tasks import Tasks
 from proxy.timing import NEVER, Deadline
+from tests.integration.loading.clients import Client
 from tests.support.clock import FakeClock
 from tests.support.waiting import until
 from tests.unit.loading.worlds import GIB, model, policy
@@ -148,7 +149,9 @@ class House:
             clock=self.clock,
             wall=lambda: WALL,
             renewed=self._renew,
+            reached=lambda: self.events.seen.append(("reached",)),
         )
+        self.client = Client(self.loader, self.clock)
         self.clients: list[asyncio.Task[None]] = []
 
     def _renew(self, name: str) -> None:
@@ -162,25 +165,16 @@ class House:
     async def request(self, name: str, within: float = 0.0) -> asyncio.Task[None]:
         """A client asks; the task ends when it may go on."""
         deadline = Deadline(self.clock.now() + within) if within else NEVER
-        task = asyncio.get_running_loop().create_task(self._ask(name, deadline))
+        task = asyncio.get_running_loop().create_task(self.client.ask(name, deadline))
         self.clients.append(task)
         await settle()
         return task
-
-    async def _ask(self, name: str, deadline: Deadline) -> None:
-        self.loader.observe(name)
-        try:
-            if not self.loader.is_ready(name):
-                await self.loader.ready(name, deadline)
-        except BaseException:
-            self.loader.finished(name, 0.0)
-            raise
 
     async def make_ready(self, name: str) -> None:
         client = await self.request(name)
         await self.backend.end(f"load {name}")
         await client
-        self.loader.finished(name, 0.1)
+        self.client.end(name, 0.1)
 
     async def pass_time(self, span: float) -> None:
         self.clock.advance(span)
@@ -225,7 +219,7 @@ async def test_one_load_serves_all_who_wait(house: Open) -> None:
     await home.backend.end("load a")
     await asyncio.gather(*clients)
     assert home.backend.asked[-1] == "warm a"
-    assert home.loader.is_loaded("a")
+    assert home.client.is_loaded("a")
     assert ("loaded", "a", "demand", "ok") in home.events.seen
     assert home.events.seen.count(("cold", "a")) == 3
     assert home.events.seen.count(("waited", "a")) == 3
@@ -240,9 +234,21 @@ async def test_a_ready_model_makes_nobody_wait(house: Open) -> None:
 async def test_what_is_not_managed_passes(house: Open) -> None:
     home = await house()
     assert not home.loader.is_managed("zzz")
-    home.loader.observe("zzz")
-    assert home.loader.is_ready("zzz")
-    home.loader.finished("zzz", 1.0)
+    assert home.loader.find("zzz") is None
+
+
+async def test_a_backend_that_answers_again_is_told_of_once_and_after_each_load() -> None:
+    home = House()
+    home.backend.listing_fails = ControlError("unreachable", "refused")
+    await home.start()
+    assert ("reached",) not in home.events.seen
+    home.backend.listing_fails = None
+    await home.pass_time(10)
+    await home.pass_time(10)
+    assert home.events.seen.count(("reached",)) == 1
+    await home.make_ready("a")
+    assert home.events.seen.count(("reached",)) == 2
+    await home.loader.stop()
 
 
 async def test_what_was_loaded_anew_is_told_of_before_anybody_is_let_through(house: Open) -> None:
@@ -262,18 +268,20 @@ async def test_what_was_there_before_us_is_not_new() -> None:
     home = House("a")
     home.backend.states["a"] = "ready"
     await home.start()
-    assert home.loader.is_loaded("a")
+    assert home.client.is_loaded("a")
     assert not home.renewed
     await home.loader.stop()
 
 
 async def test_a_name_without_a_tag_is_the_latest_to_ollama(house: Open) -> None:
     home = await house("llama3:latest", "llama3:8b")
-    assert home.loader.find("llama3") == ""
-    home.loader.protocol = "ollama"
-    assert [home.loader.find(name) for name in ("llama3", "llama3:8b", "qwen", "")] == [
-        "llama3:latest", "llama3:8b", "", "",
-    ]  # fmt: skip
+    assert home.loader.find("llama3") is None
+    again = House("llama3:latest", "llama3:8b")
+    again.backend.protocol = "ollama"
+    await again.start()
+    found = [again.loader.find(name) for name in ("llama3", "llama3:8b", "qwen", "")]
+    assert [slot and slot.name for slot in found] == ["llama3:latest", "llama3:8b", None, None]
+    await again.loader.stop()
 
 
 async def test_evicts_then_loads(house: Open) -> None:
@@ -303,7 +311,7 @@ async def test_a_warm_up_that_fails_is_a_load_that_failed(house: Open) -> None:
     home.backend.warm_fails = ControlError("refused", "warm-up says 500")
     await home.backend.end("load a")
     assert "warm-up says 500" in str(await fails(client, LoadFailed))
-    assert not home.loader.is_loaded("a")
+    assert not home.client.is_loaded("a")
 
 
 async def test_an_answer_of_an_unexpected_shape_is_a_failure_not_a_crash(house: Open) -> None:
@@ -431,11 +439,11 @@ async def test_an_unload_that_fails(house: Open, kind: FailureKind, is_asked_aga
 async def test_a_dialect_trap_reloads_the_model(house: Open) -> None:
     home = await house()
     await home.make_ready("a")
-    assert not home.loader.answered("a", 200, b"", 0.01)
-    assert not home.loader.answered("a", 404, b"no such path", 0.0)
+    slot = home.client.slot("a")
+    assert not home.loader.is_lost(slot, 404, b"no such path")
     home.backend.states["a"] = "unloaded"
-    assert home.loader.answered("a", 404, b"cold", 0.0)
-    assert not home.loader.answered("a", 404, b"cold", 0.0), "it is known by now"
+    assert home.loader.is_lost(slot, 404, b"cold")
+    assert not home.loader.is_lost(slot, 404, b"cold"), "it is known by now"
     client = await home.request("a")
     await home.backend.end("load a")
     await client
@@ -446,9 +454,9 @@ class TestWatching:
         home = await house(mode="predictive", places=3)
         home.backend.states |= {"a": "ready", "b": "ready"}
         await home.pass_time(10)
-        assert home.loader.is_loaded("a")
+        assert home.client.is_loaded("a")
         await home.request("a")
-        home.loader.finished("a", 0.1)
+        home.client.end("a", 0.1)
         home.backend.states |= {"a": "unloaded", "b": "unloaded"}
         await home.pass_time(10)
         assert home.backend.asked[-1] == "load a", "what was used is loaded again"
@@ -579,7 +587,7 @@ class TestOperator:
     async def test_predictions_are_reported(self, house: Open) -> None:
         home = await house("a", "b", places=9, mode="predictive")
         planner = home.loader.planner
-        now = home.clock.now() + home.loader._epoch
+        now = home.clock.now() + home.loader.epoch
         planner.state.ledger.open(Forecast("a", "periodic", now, now + 9, 0.5), now, 4.0)
         planner.state.ledger.gone("a")
         prediction = home.loader.snapshot().predictions["periodic"]

@@ -145,6 +145,21 @@ async def test_a_down_endpoint_gets_one_call_at_a_time() -> None:
 
 
 # ------------------------------------------------------------------ several endpoints
+async def test_a_down_endpoint_that_is_vouched_for_takes_all_calls_and_is_probed_at_once() -> None:
+    backend = RawBackend(Manners(health=503))
+    async with backend, ClusterRig(backend, health={"fall": 1}) as rig:
+        await rig.probe()
+        backend.manners.health = 200
+        rig.cluster.vouch()
+        assert rig.health == ["failing"]
+        replies = await asyncio.gather(*(rig.call() for _ in range(5)))
+        assert [reply.status for reply in replies] == [200] * 5
+        rig.clock.advance(0.06)
+        await until(lambda: rig.health == ["up"])
+        rig.cluster.vouch()
+        assert rig.health == ["up"]
+
+
 async def test_calls_spread_over_the_endpoints() -> None:
     async with RawBackend() as one, RawBackend() as other, ClusterRig(one, other) as rig:
         await rig.up()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from proxy.errors import (
@@ -10,11 +12,12 @@ from proxy.errors import (
     CodingNotSupported,
     HeadersTooLarge,
     ProxyError,
+    Unauthorized,
     VersionNotSupported,
 )
 from proxy.exchange import Ledger, Stream
 from proxy.ingress.parser import Arrival, RequestParser
-from proxy.ingress.policy import ForwardingPolicy, LimitPolicy
+from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
 from proxy.ingress.rules import HeadRules
 
 
@@ -402,3 +405,32 @@ def test_a_client_of_its_own_id_and_trace_keeps_them() -> None:
     assert arrival.request_id == b"mine"
     assert arrival.call.header(b"x-request-id") == b"mine"
     assert arrival.call.header(b"traceparent") == b"00-%b-%b-01" % (trace, b"b" * 16)
+
+
+KEYED = b"GET /v1/models HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer one\r\n\r\n"
+
+
+def keyed(*keys: bytes) -> HeadRules:
+    digests = tuple(hashlib.sha256(key).hexdigest() for key in keys)
+    return HeadRules(LimitPolicy(), auth=AuthPolicy(keys=digests), forwarding=ForwardingPolicy(via="off"))
+
+
+@pytest.mark.parametrize("other", [KEYED, KEYED.replace(b"models", b"models/2")])
+def test_what_was_judged_by_other_rules_is_judged_again(other: bytes) -> None:
+    rules = keyed(b"one")
+    hop = rules.hop(b"192.0.2.1", scheme=b"http", port=0)
+    subject = RequestParser(rules, hop, Socket(), ledger=Ledger(0), new_ids=lambda: (b"a" * 32, b"b" * 16))
+    for _ in range(3):
+        assert len(subject.feed(KEYED)) == 1
+    assert len(subject.feed(other)) == 1
+    renewed = keyed(b"two")
+    subject.renew(renewed, renewed.hop(b"192.0.2.1", scheme=b"http", port=0))
+    assert subject.feed(other) == []
+    assert isinstance(subject.fault, Unauthorized)
+    assert subject.refused == (b"GET", other.split()[1])
+
+
+def test_a_request_line_that_cannot_be_read_names_nothing() -> None:
+    subject = parser()
+    subject.feed(b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert subject.refused == (b"", b"")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 from tests.unit.loading.worlds import GIB, World, model
 
 

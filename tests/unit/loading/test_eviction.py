@@ -9,7 +9,7 @@ import pytest
 from proxy.loading.baselines import Clairvoyant, Lru
 from proxy.loading.eviction import Gdsf, HitDensity
 from proxy.loading.history import History
-from proxy.loading.residency import Slot, State
+from proxy.loading.slot import Slot, State
 from tests.unit.loading.worlds import GIB, START, model
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Shelf:
         for at in arrivals:
             past.arrived(at, is_idle=True)
             past.ended(at)
-        slot = self.slots[name] = Slot(name, model(), past.cost, State.READY)
+        slot = self.slots[name] = Slot(name, model(), past, State.READY)
         return slot
 
     def order(self, eviction: Eviction) -> list[str]:

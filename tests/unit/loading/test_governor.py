@@ -112,6 +112,16 @@ def test_a_slow_backend_pauses_everything() -> None:
     assert "slower" in str(governed.refusal(*KEY, 0.0))
 
 
+def test_requests_told_of_together_weigh_as_many() -> None:
+    together, apart = governor(), governor()
+    for governed, count in ((together, 5), (apart, 1)):
+        governed.served("m", 0.010)
+        for _ in range(5 // count):
+            governed.served("m", 0.030, count)
+    assert together.pressure == pytest.approx(apart.pressure, rel=0.05)
+    assert together.pressure > 1.5
+
+
 def test_a_few_requests_prove_no_pressure() -> None:
     governed = governor()
     for seconds in (0.001, 0.1, 0.1, 0.1):

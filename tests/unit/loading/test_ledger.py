@@ -1,5 +1,7 @@
 """The ledger: every prediction is scored once."""
 
+from math import inf
+
 import pytest
 
 from proxy.loading.ledger import Ledger, Prediction
@@ -38,7 +40,7 @@ def test_expired_is_wasted() -> None:
     assert ledger.next_expiry() == 200.0
     assert ledger.expired(199.0) == []
     assert [settled(p) for p in ledger.expired(200.0)] == [("wasted", False, 0.0)]
-    assert ledger.next_expiry() is None
+    assert ledger.next_expiry() == inf
 
 
 @pytest.mark.parametrize(("is_ready", "saved"), [(False, 10.0), (True, 0.0)])

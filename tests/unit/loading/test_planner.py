@@ -8,7 +8,7 @@ from proxy.loading.actions import Failure, Prospect, Refuse, Report
 from proxy.loading.history import History
 from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.queue import Ticket
-from proxy.loading.residency import State
+from proxy.loading.slot import State
 from tests.unit.loading.worlds import GIB, START, World, model
 
 
@@ -513,6 +513,29 @@ class TestHotModels:
         world.pass_time(-1000)
         world.use("a")
         assert world.slot("a").uncounted == 0
+
+
+def test_configured_models_are_missed_until_they_are_loaded_or_have_failed() -> None:
+    world = World(preload=("a", "b"))
+    assert world.planner.missing() == ["a", "b"]
+    assert world.decide() == ["load a"]
+    world.loaded("a")
+    assert world.planner.missing() == ["b"]
+    world.planner.backend.load_failed("b", world.now, Failure("missing"))
+    assert world.planner.missing() == []
+    assert World(preload=("a",), mode="observe").planner.missing() == []
+
+
+def test_good_answers_reach_the_governor_with_the_next_end_that_is_looked_at() -> None:
+    world = World()
+    world.make_ready("a")
+    for seconds in (1.0, 3.0):
+        world.pass_time(1)
+        world.planner.observe("a", world.now)
+        world.slot("a").answered(seconds)
+        world.finish("a")
+    assert world.planner.state.governor.pressure > 1
+    assert world.slot("a").answers == 0
 
 
 def test_a_finish_too_many_is_harmless() -> None:

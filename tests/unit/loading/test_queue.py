@@ -23,7 +23,7 @@ def test_is_empty_at_first() -> None:
     assert len(waiting) == 0
     assert not waiting
     assert waiting.waiting("a") == 0
-    assert waiting.next_deadline() is None
+    assert waiting.next_deadline() == inf
     assert waiting.take("a") == ()
 
 
@@ -100,7 +100,7 @@ def test_expires_at_the_deadline() -> None:
     assert waiting.expired(5) == []
     assert waiting.next_deadline() == 9
     assert waiting.take("a") == (late,)
-    assert waiting.next_deadline() is None
+    assert waiting.next_deadline() == inf
     waiting.add(Ticket("a", 0, 20))
     waiting.add(Ticket("a", 0, inf))
     assert waiting.next_deadline() == 20

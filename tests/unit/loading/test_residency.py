@@ -7,8 +7,13 @@ from math import inf
 from proxy.loading.baselines import Lru
 from proxy.loading.costs import LoadCost
 from proxy.loading.history import ModelHistory
-from proxy.loading.residency import Residency, Slot, State
+from proxy.loading.residency import Residency
+from proxy.loading.slot import Slot, State
 from tests.unit.loading.worlds import GIB, model, policy
+
+
+def past(load_s: float, size: int) -> ModelHistory:
+    return ModelHistory(0.0, LoadCost(load_s, size))
 
 
 class Shelf:
@@ -20,14 +25,14 @@ class Shelf:
             self.add(name, size, at)
 
     def add(self, name: str, size: float, at: float = 0.0, **declared: object) -> Slot:
-        slot = Slot(name, model(**declared), LoadCost(10.0, int(size * GIB)), last_used=at)
+        slot = Slot(name, model(**declared), past(10.0, int(size * GIB)), last_used=at)
         self.residency.slots[name] = slot
         self.residency.eviction.touched(slot, ModelHistory(at), at)
         self.residency.move(slot, State.READY, at)
         return slot
 
     def new(self, size: float, **declared: object) -> Slot:
-        slot = Slot("new", model(**declared), LoadCost(10.0, int(size * GIB)))
+        slot = Slot("new", model(**declared), past(10.0, int(size * GIB)))
         self.residency.slots["new"] = slot
         return slot
 
@@ -75,13 +80,13 @@ def test_without_a_budget_everything_fits() -> None:
 
 
 def test_evicts_in_order_until_it_fits() -> None:
-    assert Shelf(3, {"a": 1, "b": 1, "c": 1}).victims(Slot("x", model(), LoadCost(1.0, 2 * GIB))) == "ab"
+    assert Shelf(3, {"a": 1, "b": 1, "c": 1}).victims(Slot("x", model(), past(1.0, 2 * GIB))) == "ab"
 
 
 def test_lets_off_victims_that_turned_out_unnecessary() -> None:
     shelf = Shelf(6, {"a": 1, "b": 2, "c": 3})
     assert shelf.victims(shelf.new(3)) == "ab"
-    assert Shelf(4, {"a": 1, "b": 3}).victims(Slot("x", model(), LoadCost(1.0, 3 * GIB))) == "b"
+    assert Shelf(4, {"a": 1, "b": 3}).victims(Slot("x", model(), past(1.0, 3 * GIB))) == "b"
 
 
 def test_says_what_is_short() -> None:

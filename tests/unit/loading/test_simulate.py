@@ -9,7 +9,7 @@ import pytest
 
 from proxy.loading.actions import Report
 from proxy.loading.chart import plot
-from proxy.loading.comparison import compare, table
+from proxy.loading.comparison import compare, contestants, table
 from proxy.loading.history import Arrival, History
 from proxy.loading.planner import Planner
 from proxy.loading.simulate import Model, Result, Simulation, assign, simulate
@@ -159,20 +159,20 @@ class TestComparison:
         assert lines[0].startswith("| policy | cold %")
         assert {line.count("|") for line in lines} == {lines[0].count("|")}
 
-    def test_compares_some(self) -> None:
-        rows = list(compare(busy(PERIODS), policy(), same, only=frozenset({"LRU"}), count_from=-inf))
-        assert [row.name for row in rows] == ["LRU", "pillion, demand", "pillion, predictive"]
+    def test_whoever_lets_predictions_evict_is_shown_without_that_too(self) -> None:
+        assert "pillion, may evict" not in contestants([], policy(budget=3 * GIB, may_evict=True))
+        assert "pillion, may evict" not in contestants([], policy())
 
     def test_plots_a_point_for_each(self) -> None:
-        rows = list(compare(busy(PERIODS), policy(budget=3 * GIB), same, only=frozenset({"LRU"})))
+        rows = list(compare(busy(PERIODS), policy(budget=3 * GIB), same))
         document = ET.fromstring(plot(rows, "a <b> & c"))
         circles = document.findall("{http://www.w3.org/2000/svg}circle")
-        assert len(circles) == 4
+        assert len(circles) == 10
         assert len({circle.get("fill") for circle in circles}) == 2
         for circle in circles:
             assert 70 <= float(circle.get("cx", 0)) <= 550
             assert 40 <= float(circle.get("cy", 0)) <= 370
 
     def test_plots_nothing_but_zeros(self) -> None:
-        rows = list(compare([], policy(), same, only=frozenset()))
+        rows = list(compare([], policy(), same))
         assert "NaN" not in plot(rows, "empty")

@@ -10,7 +10,7 @@ from proxy.loading.history import History
 from proxy.loading.planner import Planner
 from proxy.loading.policy import ColdPolicy, LoadingPolicy, ModelLoadPolicy
 from proxy.loading.queue import Ticket
-from proxy.loading.residency import Slot, State
+from proxy.loading.slot import Slot, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,6 +17,7 @@ class FakeChannel:
         self.capacity = capacity
         self.born_at = 0.0
         self.idle_since = idle_since
+        self.is_writing = False
 
 
 class Even:
@@ -52,6 +53,37 @@ def test_a_channel_without_room_is_passed_over() -> None:
     full, other, fuller = FakeChannel(1, capacity=0), FakeChannel(5), FakeChannel(3, capacity=0)
     assert core(full, other, fuller).pick() is other
     assert core(full, fuller).pick() is None
+
+
+def test_calls_of_one_turn_share_a_write_up_to_a_bound() -> None:
+    first, second = FakeChannel(), FakeChannel()
+    made = core(first, second)
+    for _ in range(16):
+        assert made.pick() is first
+        first.load += 1
+        first.is_writing = True
+    assert made.pick() is second
+
+
+def test_a_channel_that_writes_nothing_is_not_joined() -> None:
+    first, second = FakeChannel(), FakeChannel()
+    made = core(first, second)
+    assert made.pick() is first
+    first.load = 1
+    assert made.pick() is second
+
+
+def test_a_channel_that_is_full_or_gone_is_not_joined() -> None:
+    first, second = FakeChannel(), FakeChannel(2)
+    made = core(first, second)
+    assert made.pick() is first
+    first.is_writing = True
+    first.capacity = 0
+    assert made.pick() is second
+    first.capacity = 1
+    assert made.pick() is first
+    made.forget(first)
+    assert made.pick() is second
 
 
 def test_nothing_is_dialed_before_the_first_call() -> None:

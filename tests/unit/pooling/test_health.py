@@ -109,6 +109,31 @@ def test_suspicions_do_not_make_a_probe_storm() -> None:
     assert subject.next_probe_at == 10.05
 
 
+def test_one_that_is_vouched_for_takes_calls_until_the_next_probe_tells() -> None:
+    subject = health()
+    probe(subject, True, False, False, False)
+    subject.vouch()
+    assert subject.state == "failing"
+    assert subject.is_usable
+    assert probe(subject, False) == "down"
+    subject.vouch()
+    assert probe(subject, True) == "up"
+
+
+def test_one_that_is_well_needs_no_voucher() -> None:
+    subject = health()
+    probe(subject, True)
+    subject.vouch()
+    assert subject.state == "up"
+
+
+def test_one_that_was_never_reached_can_be_vouched_for() -> None:
+    subject = health()
+    probe(subject, False)
+    subject.vouch()
+    assert subject.is_usable
+
+
 def test_without_probes_it_counts_as_up() -> None:
     assert health(every="0s").state == "up"
 
