@@ -43,7 +43,6 @@ _PROVEN: Final = 64  # heads found line by line, before they are worth an expres
 Take = Callable[["Pattern", bytes], None]
 """Notes what a value means; raises `ProxyError` when it may not stand there after all."""
 
-
 _Meaning = tuple[bytes, int, Take | None]
 """`name`, `at` and `take` of an opening."""
 
