@@ -106,7 +106,30 @@ class RequestReader:
         self._heads: dict[Headers, RequestHead] = {}
 
     def __call__(self, fields: Headers) -> RequestOpening:
-        """The opening of a request, or `StreamError`."""
+        """The opening of a request, or `StreamError`.
+
+        Nearly always what is a call's own comes last, and the rest was seen before.
+        """
+        at = len(fields)
+        while at and fields[at - 1][0] in _OWN:
+            at -= 1
+        head = self._heads.get(fields[:at])
+        timeout: bytes | None = None
+        own: list[tuple[bytes, bytes]] = []
+        for field in fields[at:]:
+            name, value = field
+            if name != b"grpc-timeout":
+                _check_value(name, value)
+                own.append(field)
+            elif timeout is None:
+                timeout = value
+            else:
+                head = None
+        if head is None or (len(own) > 1 and len({name for name, _ in own}) < len(own)):
+            return self._sort_out(fields)
+        return RequestOpening(head, None if timeout is None else _timeout(timeout), tuple(own))
+
+    def _sort_out(self, fields: Headers) -> RequestOpening:
         shared: list[tuple[bytes, bytes]] = []
         own: list[tuple[bytes, bytes]] = []
         timeout = None

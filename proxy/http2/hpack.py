@@ -8,11 +8,12 @@ the dynamic table. Clients in Go and Java add every field to it, those included 
 of no use. So decoding has to be cheap as well.
 
 An entry of either table is one ``(name, value)`` tuple, and a reference to it yields that very object: fields
-that repeat cost a list index each, and compare by identity later. The dynamic table is a list with the newest
-entry last, so that index 62 is ``[-1]``; it holds at most 128 entries, and dropping the oldest moves as many
-pointers. Strings that were sent as text are sliced out; Huffman codes are decoded octet by octet with the
-states of the `hpack` library's table, two of its steps (one for each nibble) remembered as one. Short strings
-are remembered whole, because the names and many values of literals do repeat.
+that repeat compare by identity later. References of one octet, the most by far, come in runs, which are
+looked up in one step: a list has both tables at the places that such octets name. The dynamic table is a list
+with the newest entry last, so that index 62 is ``[-1]``; it holds at most 128 entries, and dropping the
+oldest moves as many pointers. Strings that were sent as text are sliced out; Huffman codes are decoded octet
+by octet with the states of the `hpack` library's table, two of its steps (one for each nibble) remembered as
+one. Short strings are remembered whole, because the names and many values of literals do repeat.
 
 `changes` counts what alters the table, so that the owner can tell whether a block means the same next time.
 The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unusable: it ends the connection.
@@ -20,6 +21,7 @@ The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unu
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -40,6 +42,9 @@ _TABLE_SIZE: Final = 4096  # what RFC 7541 starts with; we never announce anothe
 _OVERHEAD: Final = 32
 _LARGEST_INTEGER: Final = 1 << 28
 _SHORT: Final = 96
+_run_of_references: Final = re.compile(rb"[\x81-\xfe]+").match
+_NOWHERE: Final[list[Field]] = [(b"", b"")] * 0x81
+_STATIC_PLACES: Final[list[Field]] = [*_NOWHERE, *STATIC_TABLE]
 
 
 class HpackError(Exception):
@@ -53,12 +58,14 @@ class OversizedList(HpackError):
 class Decoder:
     """The decoding half of one connection; `max_list_size` in bytes, overhead included."""
 
-    __slots__ = ("_entries", "_limit", "_size", "changes", "max_list_size")
+    __slots__ = ("_entries", "_limit", "_places", "_places_at", "_size", "changes", "max_list_size")
 
     def __init__(self, max_list_size: int) -> None:
         self.max_list_size = max_list_size
         self.changes = 0
         self._entries: list[Field] = []
+        self._places = _STATIC_PLACES
+        self._places_at = 0  # `changes` when they were right
         self._size = 0
         self._limit = _TABLE_SIZE
 
@@ -69,16 +76,18 @@ class Decoder:
         entries = self._entries
         try:
             while position < end:
+                run = _run_of_references(block, position)
+                if run is not None:
+                    if self._places_at != self.changes:
+                        self._places = _STATIC_PLACES + entries[::-1]
+                        self._places_at = self.changes
+                    fields += map(self._places.__getitem__, run[0])
+                    position = run.end()
+                    continue
                 octet = block[position]
-                if octet > 0x80:
-                    position += 1
-                    index = octet & 0x7F
-                    if index == 0x7F:
-                        index, position = _integer(block, position, 0x7F)
-                    if index < _FIRST_DYNAMIC:
-                        field = STATIC_TABLE[index - 1]
-                    else:
-                        field = entries[_FIRST_DYNAMIC - 1 - index]
+                if octet == 0xFF:
+                    index, position = _integer(block, position + 1, 0x7F)
+                    field = entries[_FIRST_DYNAMIC - 1 - index]
                 elif octet & 0xE0 == 0x20:
                     position = self._resize(block, position, is_first=not fields)
                     continue
@@ -112,7 +121,15 @@ class Decoder:
             name = STATIC_TABLE[index - 1][0]
         else:
             name = self._entries[_FIRST_DYNAMIC - 1 - index][0]
-        value, position = _string(block, position)
+        length = block[position]
+        if length < 0x7F:  # a short text, as most are that come as literals
+            start = position + 1
+            position = start + length
+            value = block[start:position]
+            if position > len(block):
+                raise HpackError("a string is cut short")
+        else:
+            value, position = _string(block, position)
         field = (name, value)
         if is_added:
             self._add(field)

@@ -21,10 +21,12 @@ from proxy.errors import (
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
+from proxy.http2.session import ClientSession
 from proxy.timing import Deadline, LoopClock
 from tests.support.grpc_pools import channel_pool
-from tests.support.http2_backend import HEAD, Backend, Connection
+from tests.support.http2_backend import HEAD, WRITER, Backend, Connection
 from tests.support.waiting import until
+from tests.support.whole import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -433,3 +435,44 @@ async def test_goaway_in_the_middle_of_an_answer_lets_it_end(backend: Backend) -
         assert await reply.body.read() == b"last"
         assert await reply.body.read() == b""
         await until(lambda: pool.snapshot()["draining"] == 0)
+
+
+WHOLE = """version: 1
+server:
+  http: {{listen: "127.0.0.1:0"}}
+  grpc: {{listen: "127.0.0.1:0"}}
+  admin: {{listen: "127.0.0.1:0"}}
+upstreams: {{model: {{grpc: ["127.0.0.1:{port}"], health: {{path: tcp}}, pool: {{grpc: {{min: 1, max: 1}}}}}}}}
+loading: {{mode: "off"}}
+observe: {{access_log: {{format: "off"}}}}
+"""
+
+
+@pytest.mark.slow
+async def test_ten_thousand_calls_that_clients_cancel_leave_nothing(backend: Backend) -> None:
+    """Half of them are on their way, half wait for a channel."""
+    backend.limits = Limits(streams=100, reset_burst=20_000)
+    backend.respond = lambda connection, stream_id: None
+    async with serving(WHOLE.format(port=backend.port)) as app:
+        assert app.grpc is not None
+        host, _, port = app.grpc.address.rpartition(":")
+        links = app.grpc._links
+        for _ in range(50):
+            _, writer = await asyncio.open_connection(host, int(port))
+            client = ClientSession(Limits())
+            block = WRITER.request(b"POST", b"http", b"/t.T/M", HEADERS)
+            streams = [client.open_whole(block, b"hello") for _ in range(200)]
+            writer.write(client.data_to_send())
+            await until(lambda: any(len(link._calls) == 200 for link in links))
+            for stream_id in streams:
+                client.reset(stream_id)
+            writer.write(client.data_to_send())
+            await until(lambda: not any(link._calls for link in links))
+            writer.close()
+        await until(lambda: not any(connection.session.active for connection in backend.connections))
+        backend.respond = Connection.answer
+        pipeline = app.grpc.pipeline
+        reply = await pipeline.serve(call())
+        assert reply.body == b"hello"
+        assert app.grpc.ledger.used == 0
+        assert pipeline._admission.in_flight == 0  # type: ignore[attr-defined]  # the real one has it

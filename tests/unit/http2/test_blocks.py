@@ -168,3 +168,22 @@ def test_a_writer_is_bounded() -> None:
 def test_timeout() -> None:
     (found,) = Decoder().decode(timeout_field(0.25), raw=True)
     assert tuple(found) == (b"grpc-timeout", b"250000u")
+
+
+def test_what_was_made_of_a_tuple_is_found_by_its_identity() -> None:
+    writer = BlockWriter()
+    fields = FIELDS[1:]
+    assert writer.response(200, fields) is writer.response(200, fields)
+    assert writer.response(404, fields) != writer.response(200, fields)
+    assert writer.trailers(fields) is writer.trailers(fields)
+    line = (b"GET", b"http", b"/")
+    assert writer.request(*line, fields) is writer.request(*line, fields)
+    assert writer.request(b"PUT", b"http", b"/", fields) != writer.request(*line, fields)
+
+
+@pytest.mark.parametrize("value", [b"short", b"v" * 200])
+def test_a_calls_own_fields_follow_those_it_shares(value: bytes) -> None:
+    own = ((b"X-Request-Id", value), (b"tracestate", value))
+    wire = BlockWriter().request(b"GET", b"http", b"/", ((b"host", b"a"),), own)
+    found = [tuple(field) for field in Decoder().decode(wire, raw=True)]
+    assert found[-2:] == [(b"x-request-id", value), (b"tracestate", value)]

@@ -138,3 +138,26 @@ def test_trailers_cannot_reframe_a_message() -> None:
     assert parse_trailers(fields) == ((b"grpc-status", b"0"), (b"x-bin", b"AA=="))
     with pytest.raises(StreamError):
         parse_trailers(((b":status", b"200"),))
+
+
+def test_what_is_a_call_s_own_may_stand_anywhere() -> None:
+    read = RequestReader()
+    first = read((*GET, (b"x", b"1"))).head
+    assert read((*GET, TRACE, (b"x", b"1"))) == (first, None, (TRACE,))
+    assert read((*GET, (b"x", b"1"), TRACE)) == (first, None, (TRACE,))
+
+
+def test_of_two_traces_behind_a_known_head_neither_is_the_call_s_own() -> None:
+    read = RequestReader()
+    first = read((*GET, TRACE)).head
+    head, _, own = read((*GET, TRACE, TRACE))
+    assert head is not first
+    assert (head.headers, own) == (((b"host", b"a"), TRACE, TRACE), ())
+
+
+def test_a_known_head_forgives_no_second_timeout() -> None:
+    read = RequestReader()
+    timeout = (b"grpc-timeout", b"1S")
+    assert read((*GET, timeout)).timeout_s == read((*GET, timeout, timeout)).timeout_s == 1.0
+    with pytest.raises(StreamError, match="twice"):
+        read((*GET, timeout, (b"grpc-timeout", b"2S")))

@@ -110,3 +110,14 @@ def test_a_list_is_bounded_after_decoding() -> None:
     decoder.decode(b"\x40\x01a\x01b" + b"\xbe" * 19)
     with pytest.raises(OversizedList):
         decoder.decode(b"\xbe" * 21)
+
+
+def test_an_entry_far_down_the_table_is_named_by_more_than_one_octet() -> None:
+    ours, library = Decoder(1 << 20), Encoder()
+    for number in range(90):
+        ours.decode(library.encode([(b"n%d" % number, b"v")], huffman=False))
+    block = library.encode([(b"n%d" % number, b"v") for number in (5, 88, 20, 89)], huffman=False)
+    assert ours.decode(block) == [(b"n%d" % number, b"v") for number in (5, 88, 20, 89)]
+    assert block[0] == 0xFF
+    with pytest.raises(HpackError):
+        ours.decode(b"\xff\x7f")

@@ -413,3 +413,69 @@ def test_a_larger_connection_window_is_announced_at_once() -> None:
     update = parse(wire)[1]
     assert (update[0], update[2]) == (f.WINDOW_UPDATE, 0)
     assert f.parse_window_update(0, update[3]) == (1 << 20) - f.DEFAULT_WINDOW
+
+
+def test_a_frame_over_the_limit_ends_the_connection_before_it_is_there() -> None:
+    session = server(Limits(frame_size=1 << 14))
+    (event,) = session.receive(f.frame(f.DATA, 0, 1, bytes((1 << 14) + 1))[:20], now=0.0)
+    assert isinstance(event, e.SessionEnded)
+    assert event.error.code == ErrorCode.FRAME_SIZE_ERROR
+
+
+def test_whole_messages_give_back_the_connections_window() -> None:
+    session = server()
+    request = WRITER.request(b"POST", b"http", b"/", ((b"host", b"a"),))
+    updates = 0
+    for stream_id in range(1, 200, 2):
+        wire = b"".join(f.message_frames(stream_id, request, bytes(1000), None))
+        assert only(session.receive(wire, now=0.0), e.RequestReceived).data == bytes(1000)
+        session.send_message(stream_id, OK, b"")
+        updates += kinds(session).count(f.WINDOW_UPDATE)
+    assert updates == 3
+
+
+def test_a_backends_whole_messages_are_one_event() -> None:
+    session = client()
+    stream_id = session.open_whole(POST, b"x")
+    answer = b"".join(f.message_frames(stream_id, OK, b"hello", TRAILERS))
+    event = only(session.receive(answer, now=0.0), e.ResponseReceived)
+    assert (event.data, event.trailers, event.is_ended) == (b"hello", ((b"grpc-status", b"0"),), True)
+    assert session.active == 0
+
+
+def test_a_backends_whole_message_with_bad_trailers_costs_its_stream() -> None:
+    session = client()
+    stream_id = session.open_whole(POST, b"x")
+    bad = WRITER.trailers(((b"connection", b"close"),))
+    event = only(
+        session.receive(b"".join(f.message_frames(stream_id, OK, b"hello", bad)), 0.0), e.StreamReset
+    )
+    assert (event.stream_id, event.code, event.by_peer) == (stream_id, ErrorCode.PROTOCOL_ERROR, False)
+
+
+def test_a_backends_body_of_a_declared_length_is_counted_frame_by_frame() -> None:
+    session = client()
+    stream_id = session.open_whole(POST, b"x")
+    head = WRITER.response(200, ((b"content-length", b"4"),))
+    wire = b"".join(f.message_frames(stream_id, head, b"hello", TRAILERS))
+    assert only(session.receive(wire, now=0.0), e.StreamReset).code == ErrorCode.PROTOCOL_ERROR
+
+
+def test_a_frame_that_comes_in_two_reads_is_one() -> None:
+    session = server()
+    ping = f.ping_frame(b"12345678", ack=False)
+    for _ in range(2):
+        assert session.receive(ping[:12], now=0.0) == []
+        assert not session.wants_to_send
+        session.receive(ping[12:], now=0.0)
+        assert kinds(session) == [f.PING]
+
+
+def test_large_bodies_are_handed_over_in_pieces_without_a_copy() -> None:
+    session = server()
+    session.receive(started(end=True), now=0.0)
+    body = bytes(8000)
+    session.send_headers(1, OK)
+    session.send_data(1, body, end=True)
+    assert any(piece is body for piece in session.pieces_to_send())
+    assert not session.wants_to_send
