@@ -7,6 +7,7 @@ import pytest
 from proxy.loading.actions import Failure, Prospect, Refuse, Report
 from proxy.loading.history import History
 from proxy.loading.policy import ModelLoadPolicy
+from proxy.loading.predictor import Forecast
 from proxy.loading.queue import Ticket
 from proxy.loading.slot import State
 from tests.unit.loading.worlds import GIB, START, World, model
@@ -414,6 +415,23 @@ class TestBoot:
         history = History()
         history.of("a", START).arrived(START, is_idle=True)
         assert World("abc", history=history, mode=mode, preload=()).decide() == []
+
+    def test_a_configured_model_that_failed_is_tried_again_and_keeps_nobody_waiting(self) -> None:
+        world = World("ab", places=3, preload=("a",), mode="predictive")
+        assert world.decide() == ["load a"]
+        world.planner.backend.load_failed("a", world.now, Failure("refused", "busy"))
+        assert world.decide() == []
+        assert world.planner.missing() == ["a"]
+        assert world.planner.wakeup() == world.now + 1
+        now = world.now
+        world.planner.state.forecasts["b"] = Forecast("b", "periodic", now + 10, now + 100, 0.9)
+        assert world.decide() == ["load b"]
+        world.loaded("b")
+        world.pass_time(1)
+        assert world.decide() == ["load a"]
+        world.loaded("a")
+        assert world.decide() == []
+        assert world.planner.state.orders == {}
 
     def test_observing_preloads_nothing(self) -> None:
         assert World(mode="observe", preload=("a",)).decide() == []
