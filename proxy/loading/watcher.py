@@ -94,10 +94,10 @@ class Watcher:
         names = tuple(dict.fromkeys((*planner.policy.preload, *planner.policy.models)))
         mark = planner.backend.mark()
         listing = await self._executor.listing(names)
-        if self._is_silent:
-            self._is_silent = False
+        after_silence, self._is_silent = self._is_silent, False
+        if after_silence:
             self._reached()
-        found = planner.backend.reconcile(listing, mark, self._now())
+        found = planner.backend.reconcile(listing, mark, self._now(), after_silence=after_silence)
         for model in found.renewed:
             self._renewed(model)
         if found.has_restarted:

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from proxy.loading.actions import Failure, Prospect, Refuse, Report
+from proxy.loading.backend import Backend
 from proxy.loading.history import History
 from proxy.loading.policy import ModelLoadPolicy
 from proxy.loading.predictor import Forecast
@@ -326,6 +327,26 @@ class TestReconcile:
         assert not world.lists({"a": "unloaded", "b": "ready", "c": "unloaded"})
         assert world.state("a") is State.UNLOADED
         assert world.decide() == []
+
+    def test_after_a_silence_one_lost_model_is_a_restart(self) -> None:
+        world = World(preload=("a",))
+        assert world.decide() == ["load a"]
+        world.loaded("a")
+        world.pass_time(10)
+        assert world.lists({"a": "unloaded", "b": "ready"}, after_silence=True)
+        assert world.decide() == ["load a"], "it is configured"
+
+    @pytest.mark.parametrize(("other", "is_restart"), [("unloaded", True), ("ready", False)])
+    def test_after_a_silence_a_backend_with_nothing_may_have_restarted(
+        self, other: str, is_restart: bool
+    ) -> None:
+        world = World("ab")
+        assert world.lists({"a": "unloaded", "b": other}, after_silence=True) is is_restart
+
+    def test_the_first_listing_is_no_restart(self) -> None:
+        world = World("")
+        world.planner.backend = Backend(world.planner.state)
+        assert not world.lists({"a": "unloaded"}, after_silence=True)
 
     def test_a_listing_older_than_a_change_is_not_believed(self) -> None:
         world = World()
