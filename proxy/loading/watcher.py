@@ -83,7 +83,11 @@ class Watcher:
         control = await self._executor.connect()
         if control is None:
             self.protocol = "none"
-            _logger.info("the backend offers no way to load models: nothing is managed")
+            _logger.log(
+                logging.WARNING if self._planner.state.acts else logging.INFO,
+                "the backend offers no way to load models, so none are managed; if it does, name it in "
+                "loading.control.protocol",
+            )
             return False
         self.protocol = control.protocol
         self._planner.backend.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)

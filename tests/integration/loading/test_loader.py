@@ -503,10 +503,13 @@ class TestWatching:
         assert "not the size of 2 models (a, b): each counts as 1GiB" in warnings[0]
         await home.loader.stop()
 
-    async def test_a_backend_without_control_is_left_alone(self) -> None:
-        home = House()
+    async def test_a_backend_without_control_is_left_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        home = House(preload=("a",))
         home.backend.has_control = False
+        assert not home.loader.readiness()[0]
         await home.start()
+        assert home.loader.readiness()[0], "what cannot be loaded keeps nobody waiting"
+        assert "offers no way to load models" in caplog.text
         await home.pass_time(100)
         assert home.backend.asked == ["connect"]
         assert home.loader.protocol == "none"
