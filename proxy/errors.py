@@ -24,6 +24,7 @@ __all__ = (
     "DownstreamError",
     "Draining",
     "ExpectationFailed",
+    "Forbidden",
     "HeadersTooLarge",
     "LeaseTimeout",
     "LoadFailed",
@@ -116,6 +117,12 @@ class Unauthorized(DownstreamError):
     """The request carries no accepted API key."""
 
     status, grpc_code, reason = 401, 16, "unauthorized"
+
+
+class Forbidden(DownstreamError):
+    """The client has proved who it is, and is not among those who may call."""
+
+    status, grpc_code, reason = 403, 7, "forbidden"
 
 
 class MethodNotAllowed(DownstreamError):

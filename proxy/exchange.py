@@ -66,15 +66,19 @@ class Call:
     (RFC 9110 §7.8) or empty; the body is then a `Stream` of what the client sends *after* a ``101``, whose
     `Reply` carries the other direction. `on_informational` is told of interim answers (100, 102, 103).
     `identity` says who the client proved to be (opaque; empty: nobody was asked): calls of two identities
-    never share a batch. `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
+    never share a batch. `certificate` is the name in the client's TLS certificate, for the log (empty: none
+    was shown). `timeout_wish` is the client's ``X-Request-Timeout`` as it was sent, or empty.
 
     `head` is the same object for calls of one connection whose heads are the same but for their ids, so that
     what was found out about one can be kept for the next; None where no head was repeated yet.
+
+    `is_newest` while its listener has read no call after it: whatever came in with it has come before it.
     """
 
     __slots__ = (
         "batch",
         "body",
+        "certificate",
         "deadline",
         "dialect",
         "head",
@@ -82,6 +86,7 @@ class Call:
         "idempotent",
         "identity",
         "is_grpc",
+        "is_newest",
         "method",
         "on_informational",
         "own",
@@ -111,7 +116,9 @@ class Call:
         self.peer = b""
         self.idempotent = False
         self.is_grpc = False
+        self.is_newest = False
         self.identity = b""
+        self.certificate = b""
         self.timeout_wish = b""
         self.head: object = None
         self.upgrade = b""

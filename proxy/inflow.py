@@ -75,8 +75,9 @@ def _in_turn(first: Callable[[], None], second: Callable[[], None]) -> None:
 class Inflow:
     """What a producer says of a body: `feed`, then exactly one of `end` and `fail`.
 
-    Above `high` waiting bytes the producer is paused; at or below `low` it is resumed. With a `ledger` the
-    bytes count there, and a tight ledger pauses the producer earlier.
+    Above `high` waiting bytes, those that the consumer holds included, the producer is paused; once at most
+    `low` are left to be taken it is resumed. With a `ledger` the bytes count there, and a tight ledger pauses
+    the producer earlier.
 
     `length` is the declared number of bytes, or None when only the end will tell; `delivered` counts what
     the consumer took. `trailers` is complete once the end was seen. `has_last_word` says that a body which
@@ -150,7 +151,11 @@ class Inflow:
             return
         waiting = self._reservoir
         waiting.add(data)
-        if not self._paused and self._flow is not None and (waiting.size > self._high or waiting.is_tight):
+        if (
+            not self._paused
+            and self._flow is not None
+            and (waiting.size + waiting.held > self._high or waiting.is_tight)
+        ):
             self._pause(self._flow)
         self._wake()
 

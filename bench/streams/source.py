@@ -7,6 +7,8 @@
 | ``POST /take/RATE`` | the body is read at RATE bytes per second, then 204 |
 | ``GET /sent`` | ``{"sent": bytes of answers under way, "taken": bytes of bodies read}`` |
 | ``GET /small`` | the same few bytes every time |
+| ``GET /hang``, ``POST /v1/…`` | never |
+| ``GET /left`` | ``{"busy": answers under way or awaited, "left_at": [when each lost its client, ns]}`` |
 
 Each event looks like a chat completion's and says when it was made, so that a reader can tell its age. Prints
 ``{"url": …}`` when it listens.
@@ -15,12 +17,15 @@ Each event looks like a chat completion's and says when it was made, so that a r
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sys
 import time
 from typing import Final, cast
 
 import uvloop
+
+from bench.streams.reader import CATCH_UP_S
 
 __all__ = ("EVENT_BYTES", "event")
 
@@ -42,6 +47,7 @@ class Connection(asyncio.Protocol):
     """One client; one answer at a time."""
 
     open: Final[set[Connection]] = set()
+    left_at: Final[list[int]] = []
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -50,9 +56,10 @@ class Connection(asyncio.Protocol):
         self._gap_s = -1.0
         self._is_chunked = False
         self._is_writable = True
+        self._is_hanging = False
         self._to_take = 0
         self._take_rate = 0.0
-        self._took_from = 0.0
+        self._take_due = 0.0
         self.sent = 0
         self.taken = 0
 
@@ -63,6 +70,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop."""
+        if self.is_busy:
+            self.left_at.append(time.monotonic_ns())
         self._left = self._to_take = 0
         self.open.discard(self)
 
@@ -101,10 +110,15 @@ class Connection(asyncio.Protocol):
         elif words[0] == b"take":
             head, _, body = data.partition(b"\r\n\r\n")
             self._to_take = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-            self._take_rate, self._took_from, self.taken = float(words[1]), self._loop.time(), 0
+            self._take_rate, self._take_due, self.taken = float(words[1]), self._loop.time(), 0
             self._take(len(body))
+        elif words[0] in {b"hang", b"v1"}:
+            self._is_hanging = True
         elif words[0] == b"small":
             self._answer(b'{"is": "small"}')
+        elif words[0] == b"left":
+            busy = sum(connection.is_busy for connection in self.open)
+            self._answer(json.dumps({"busy": busy, "left_at": self.left_at}).encode())
         else:
             sent = sum(connection.sent for connection in self.open if connection.is_pouring)
             taken = sum(connection.taken for connection in self.open)
@@ -120,10 +134,16 @@ class Connection(asyncio.Protocol):
         if not self._to_take:
             self._transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
             return
-        due = self._took_from + self.taken / self._take_rate
-        if due > self._loop.time():
+        now = self._loop.time()
+        self._take_due = max(self._take_due, now - CATCH_UP_S) + size / self._take_rate
+        if self._take_due > now:
             self._transport.pause_reading()
-            self._loop.call_at(due, self._transport.resume_reading)
+            self._loop.call_at(self._take_due, self._transport.resume_reading)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a client waits for something."""
+        return self._is_hanging or self._left > 0
 
     @property
     def is_pouring(self) -> bool:

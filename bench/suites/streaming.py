@@ -1,12 +1,13 @@
 """What passing a stream on costs: events per second on one core, their delay, bulk, the first byte.
 
-Four measurements of each subject, interleaved over the rounds:
+Five measurements of each subject, interleaved over the rounds:
 
 * **events**: 1,000 streams of 50 events per second each: how many arrive, how old they are beside those read
   straight from the source, what one of them costs the proxy, and the memory for each stream;
 * **crowd**: 100 streams that offer more than one core can pass on, one event at a time;
 * **bulk**: one endless answer of known length, as fast as it goes;
-* **first byte**: how long until the first event, one stream after the other on one connection.
+* **first byte**: how long until the first event, one stream after the other on one connection;
+* **leaving**: how long the source goes on for a client that has left.
 
 The source and the reader compute nothing. With two cores they share one, which bounds the rates that can be
 seen; what an event costs the proxy is therefore given in CPU time, and rates *per CPU second* are the ones
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 
 from bench.report import Report
 from bench.statistics import interleaved, spread
+from bench.streams.leaving import PATIENCE_MS, STAGES, spans_until_left
 from bench.streams.measure import in_rounds, keep
 from bench.streams.measure import source as source_on
 from bench.streams.reader import quantile
@@ -66,6 +68,7 @@ async def streaming(options: Options) -> Report:
         await _crowd(report, running, options)
         await _bulk(report, running, options)
         await _first_byte(report, running, options)
+        await _leaving(report, running, source.url)
     return report
 
 
@@ -160,6 +163,23 @@ async def _spans_to_first_byte(url: str) -> list[float]:
             await reader.readexactly(int(length[1]) - len(b"data:"))
     writer.close()
     return spans
+
+
+async def _leaving(report: Report, running: dict[str, Running], source: str) -> None:
+    """Without the naive one: its handlers outlive their clients, which would count for the next."""
+    found = {
+        name: {stage: await spans_until_left(subject.url, source, stage) for stage in STAGES}
+        for name, subject in running.items()
+        if not name.startswith("naive")
+    }
+    report.data["leaving_ms"] = found
+    rows = [
+        [name, *(milliseconds(spread(spans)) for spans in stages.values())] for name, stages in found.items()
+    ]
+    title = f"A client leaves: ms until the source knows, {PATIENCE_MS:.0f} for never"
+    report.section(title, markdown(["", *STAGES], rows))
+    worst = [max(max(spans) for spans in found["pillion"].values())]
+    report.objective("the source knows within 50 ms, at each stage", worst, most=50.0, unit="ms")
 
 
 def _less(values: list[float], base: list[float]) -> list[float]:

@@ -13,11 +13,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.batching.codecs.base import Reader
 from proxy.batching.isolation import MISMATCH, Failure, Isolation
 from proxy.batching.keys import shared_fields
 from proxy.batching.tickets import discard
-from proxy.batching.verify import is_same, read_json
 from proxy.errors import BadReply, ProxyError, SplitMismatch
 from proxy.exchange import Call, Reply, Stream, field
 from proxy.http2.grpc import http_status
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Upstream
     from proxy.timing import Clock
 
-__all__ = ("Carrier", "Outcome")
+__all__ = ("Answer", "Carrier", "Outcome", "resemble", "whole")
 
 _MOST_ANSWER_BYTES = 256 << 20
 """An answer larger than this is not collected in memory."""
@@ -76,29 +74,6 @@ class Carrier:
             return outcome
         return outcome._replace(lesson=await self._take_apart(lane, members, failure))
 
-    async def verify(self, member: Member, part: bytes) -> bool | None:
-        """Whether `member`'s call, sent alone, is answered with `part`.
-
-        None when that cannot be told: the call fails now, or two answers to it differ among themselves.
-        """
-        codec = member.lane.codec
-        read = codec.read if isinstance(codec, Reader) else read_json
-        first = await self._ask_again(member.call)
-        if first is None or is_same(first, part, read):
-            return first if first is None else True
-        second = await self._ask_again(member.call)
-        return None if second is None or not is_same(first, second, read) else False
-
-    async def _ask_again(self, call: Call) -> bytes | None:
-        again = Call(call.method, call.target, call.headers, call.body)
-        _resemble(again, call)
-        try:
-            answer = await _whole(again, await self._upstream.exchange(again))
-        except ProxyError:
-            return None
-        is_plain = answer.status == 200 and answer.reply.header(b"content-encoding") is None
-        return answer.body if is_plain else None
-
     async def _carry_one(self, member: Member) -> Outcome:
         departed_at = self._clock.now()
         try:
@@ -111,7 +86,7 @@ class Carrier:
         if isinstance(reply.body, Stream) and 200 <= reply.status < 300:
             return Outcome(reply.status)
         body = reply.body if isinstance(reply.body, bytes) else b""
-        answer = _Answer(_status(member.call, reply, reply.trailers), reply, body, reply.trailers)
+        answer = Answer(_status(member.call, reply, reply.trailers), reply, body, reply.trailers)
         if not answer.is_success:
             return Outcome(answer.status, failure=answer.failure)
         return Outcome(answer.status, took_s)
@@ -121,7 +96,7 @@ class Carrier:
         merged = self._merge(lane, members)
         departed_at = self._clock.now()
         try:
-            answer = await _whole(merged, await self._upstream.exchange(merged))
+            answer = await whole(merged, await self._upstream.exchange(merged))
         except ProxyError as error:
             for member in members:
                 member.fail(error)
@@ -146,7 +121,7 @@ class Carrier:
         body, described = lane.codec.merge([member.prepared for member in members])
         deadline = max(member.call.deadline for member in members)
         merged = Call(lane.method, lane.target, lane.headers + described, body, deadline=deadline)
-        _resemble(merged, members[0].call)
+        resemble(merged, members[0].call)
         merged.started_at = self._clock.now()
         return merged
 
@@ -175,7 +150,7 @@ class Carrier:
                 _tell(failure, waiting)
 
 
-def _resemble(call: Call, original: Call) -> None:
+def resemble(call: Call, original: Call) -> None:
     """Give `call`, made on behalf of the caller of `original`, what does not travel in its message."""
     call.scheme = original.scheme
     call.dialect = original.dialect
@@ -184,7 +159,7 @@ def _resemble(call: Call, original: Call) -> None:
     call.is_grpc = original.is_grpc
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
     """A whole answer; `status` is what it means in HTTP's terms."""
 
     status: int
@@ -194,6 +169,7 @@ class _Answer(NamedTuple):
 
     @property
     def is_success(self) -> bool:
+        """Whether it is what was asked for."""
         return 200 <= self.status < 300
 
     @property
@@ -207,7 +183,7 @@ def _status(call: Call, reply: Reply, trailers: Headers) -> int:
     return http_status(reply.status, trailers or reply.headers) if call.is_grpc else reply.status
 
 
-def _cut(lane: CallLane, answer: _Answer, members: Sequence[Member]) -> list[Part] | Failure:
+def _cut(lane: CallLane, answer: Answer, members: Sequence[Member]) -> list[Part] | Failure:
     """The answer's parts, or why there are none."""
     if not answer.is_success:
         return answer.failure
@@ -234,11 +210,11 @@ def _tell(failure: Failure, members: Sequence[Member]) -> None:
         member.answer(reply)
 
 
-async def _whole(call: Call, reply: Reply) -> _Answer:
+async def whole(call: Call, reply: Reply) -> Answer:
     """All of the reply to `call`; raises the producer's `ProxyError`, or `BadReply` when it is too large."""
     body = reply.body
     if isinstance(body, bytes):
-        return _Answer(_status(call, reply, reply.trailers), reply, body, reply.trailers)
+        return Answer(_status(call, reply, reply.trailers), reply, body, reply.trailers)
     chunks, size = [], 0
     try:
         while chunk := await body.read():
@@ -248,4 +224,4 @@ async def _whole(call: Call, reply: Reply) -> _Answer:
                 raise BadReply("the answer to a batch is too large")
     finally:
         discard(reply)
-    return _Answer(_status(call, reply, body.trailers), reply, b"".join(chunks), body.trailers)
+    return Answer(_status(call, reply, body.trailers), reply, b"".join(chunks), body.trailers)

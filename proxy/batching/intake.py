@@ -30,6 +30,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
+from proxy.batching.codecs.base import Rememberer
 from proxy.batching.experience import Experience
 from proxy.batching.plan import Plan, Plans
 from proxy.batching.tickets import CallLane
@@ -53,15 +54,17 @@ _MOST_HEADS = 4096
 class Stem:
     """The part of a batch key that does not depend on the body, and the rules that come with it.
 
-    There is one for each such part, so its identity stands for it.
+    There is one for each such part, so its identity stands for it. `prepare` reads the bodies that come with
+    it.
     """
 
-    __slots__ = ("__weakref__", "codec", "headers", "plan")
+    __slots__ = ("__weakref__", "codec", "headers", "plan", "prepare")
 
     def __init__(self, plan: Plan, codec: Codec, headers: Headers) -> None:
         self.plan = plan
         self.codec = codec
         self.headers = headers
+        self.prepare = codec.remembering() if isinstance(codec, Rememberer) else codec.prepare
 
 
 class _Origin(NamedTuple):
@@ -103,7 +106,7 @@ class Intake:
         if not isinstance(body, bytes):
             raise MergeRefused("streamed_body")
         stem = origin.stem
-        prepared = stem.codec.prepare(body, call.headers)
+        prepared = stem.prepare(body, call.headers)
         barred = self.experience.barred
         if barred and (why := barred.get(subject.model or prepared.model)) is not None:
             raise MergeRefused(why)

@@ -6,15 +6,16 @@ before departure its place is freed, afterwards its part is dropped, and the ups
 when all have left. One timer serves all lanes. `drain` sends what waits and ends when the last answer is
 in; `close` gives up.
 
-An arrival that may leave at once leaves at the end of the loop's turn, not in the middle of it: requests read
-from their sockets in the same turn then travel together, and nobody waits for the clock.
+An arrival that may leave at once leaves when all have come that were read from their sockets in the same turn
+of the loop: with the last of them, if it is known to be that, else at the end of the turn. So they travel
+together, and nobody waits for the clock. A call that leaves alone as it comes is carried by its own caller:
+there is no task, no future and no further turn of the loop between its listener and the upstream.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -26,6 +27,7 @@ from proxy.batching.explain import describe, explain
 from proxy.batching.intake import Intake
 from proxy.batching.keys import NO_WISHES
 from proxy.batching.tickets import BatchEvents, CallLane, Journey, Member, Subject, discard
+from proxy.batching.verification import Verification
 from proxy.errors import DeadlineExceeded, Draining, MergeRefused, ProxyError
 
 if TYPE_CHECKING:
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 __all__ = ("Batcher",)
 
 T = TypeVar("T")
-
-_log = logging.getLogger("pillion.batching")
 
 
 class Batcher:
@@ -68,7 +68,9 @@ class Batcher:
         self._inquire = inquire
         self._intake = Intake(codecs)
         self._carrier = Carrier(upstream, clock, events)
+        self._verification = Verification(upstream, self._intake.experience)
         self._expiry: Expiry[Member] = Expiry()
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: Timer | None = None
         self._timer_at = math.inf
@@ -88,12 +90,16 @@ class Batcher:
         except MergeRefused as refusal:
             self._events.refused(subject.model, refusal.why)
             return await self._forward(call)
-        self._expiry.add(member)
         former = member.lane.plan.former
-        if former.add(member):
-            if not self._is_woken:
-                self._is_woken = True
-                member.future.get_loop().call_soon(self._wake)
+        may_leave = former.add(member)
+        if may_leave and call.is_newest:
+            self._pump("idle", member)
+            journey = member.journey
+            if journey is not None and journey.task is None:
+                return await self._carry_itself(member, journey)
+        self._expiry.add(member)
+        if may_leave:
+            self._wake_soon()
         elif former.is_waiting_for_time or member.deadline < self._timer_at:
             self._arm()
         try:
@@ -105,7 +111,7 @@ class Batcher:
             self._expiry.leave(member)
 
     async def drain(self) -> None:
-        """Send whatever waits, and wait until every answer is in."""
+        """Send whatever waits, and wait until its answers are in; callers see to the calls they carry."""
         self._intake.plans.drain()
         self._pump("drain")
         while self._tasks:
@@ -156,7 +162,7 @@ class Batcher:
         examined = self._intake.examine(call, subject, policy)
         now = self._clock.now()
         lane = self._intake.place(examined, call, subject, now)
-        member = Member(lane, call, examined.prepared, now, asyncio.get_running_loop().create_future())
+        member = Member(lane, call, examined.prepared, now, self._loop.create_future())
         wishes = examined.wishes
         if wishes is not NO_WISHES:
             member.urgency = wishes.urgency
@@ -181,6 +187,11 @@ class Batcher:
             self.declare(lane.model, await inquire(call))
 
     # ----------------------------------------------------------- departures
+    def _wake_soon(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon(self._wake)
+
     def _wake(self) -> None:
         self._is_woken = False
         self._pump("idle")
@@ -193,21 +204,21 @@ class Batcher:
             self._expire(member)
         self._pump("idle")
 
-    def _pump(self, cause: Trigger) -> None:
-        """Let everything leave that may."""
+    def _pump(self, cause: Trigger, guest: Member | None = None) -> None:
+        """Let everything leave that may; if it leaves alone, `guest` is about to carry itself."""
         if self._is_closed:
             return
         now = self._clock.now()
         for slots in self._intake.plans.slots:
             former = slots.former
             while (batch := former.next_batch(now, cause)) is not None:
-                self._launch(batch, slots)
+                self._launch(batch, slots, guest)
             for ticket in former.expired:
                 self._expire(cast("Member", ticket))
             former.expired.clear()
         self._arm()
 
-    def _launch(self, batch: Batch, slots: Slots) -> None:
+    def _launch(self, batch: Batch, slots: Slots, guest: Member | None) -> None:
         members = cast("list[Member]", batch.members)
         journey = Journey(batch, members, self._intake.experience.company.enter(batch))
         if slots.learner is not None:
@@ -215,43 +226,43 @@ class Batcher:
         self._events.batched(journey.lane.model, batch.items, batch.trigger, batch.wait_s)
         for member in members:
             member.board(journey)
-        journey.task = self._own(self._carrier.carry(journey.lane, members))
-        journey.task.add_done_callback(partial(self._land, journey))
+        if members != [guest]:
+            journey.task = self._own(self._carrier.carry(journey.lane, members))
+            journey.task.add_done_callback(partial(self._come_back, journey))
 
-    def _land(self, journey: Journey, task: asyncio.Task[Outcome]) -> None:
-        """A batch came back, or was given up, perhaps before it left: its slot is free in any case."""
+    async def _carry_itself(self, member: Member, journey: Journey) -> Reply:
+        """The answer to a call that left alone as it came."""
+        outcome = Outcome()
+        try:
+            outcome = await self._carrier.carry(journey.lane, journey.members)
+        finally:
+            if journey.lane.plan.former.waiting:
+                self._land(journey, outcome)
+            else:  # the answer leaves first
+                self._loop.call_soon(self._land, journey, outcome)
+        return member.future.result()
+
+    def _come_back(self, journey: Journey, task: asyncio.Task[Outcome]) -> None:
+        """A batch came back, or was given up, perhaps before it left."""
         journey.settle(is_given_up=task.cancelled())
         has_outcome = not task.cancelled() and task.exception() is None
-        outcome = task.result() if has_outcome else Outcome()
+        self._land(journey, task.result() if has_outcome else Outcome())
+
+    def _land(self, journey: Journey, outcome: Outcome) -> None:
+        """Learn from a batch that ended, however it did, and give its slot to the next."""
         experience = self._intake.experience
         was_alone = experience.company.leave(journey.batch)
         journey.lane.plan.former.finished(journey.batch)
         experience.learn(journey, outcome, self._clock.now(), was_alone=was_alone)
         self._pump("slot_free")
-        if outcome.parts and journey.lane.is_idempotent:
-            index = journey.lane.plan.sampler.pick(len(journey.members))
-            if index is not None:
-                self._own(self._verify(journey.members[index], outcome.parts[index][0]))
+        comparison = self._verification.of(journey, outcome)
+        if comparison is not None:
+            self._own(comparison)
         journey.members.clear()  # they know their journey too: a cycle that only the collector would break
-
-    async def _verify(self, member: Member, part: bytes) -> None:
-        """Compare an answer with the one to the same call alone; nobody waits for this."""
-        experience = self._intake.experience
-        experience.company.enter()
-        try:
-            is_same = await self._carrier.verify(member, part)
-        finally:
-            experience.company.leave()
-        if is_same is False:
-            model = member.lane.model
-            experience.bar(model, "answers_differ")
-            _log.error(
-                "model %r answers differently in a batch than alone: it is not batched any more", model
-            )
 
     def _own(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """A task that ends with the batcher."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._disown)
         return task

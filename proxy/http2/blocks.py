@@ -162,7 +162,10 @@ class BlockWriter:
             block = self._know(headers, line, self._request(method, scheme, target, headers))
         for name, value in own:
             prefix = _FRESH_NAMES.get(name)
-            block += encode_field(name, value) if prefix is None else prefix + _string(value)
+            if prefix is not None and len(value) < 0x7F:
+                block += prefix + _LENGTHS[len(value)] + value
+            else:
+                block += encode_field(name, value)
         return block
 
     def _request(self, method: bytes, scheme: bytes, target: bytes, headers: Headers) -> bytes:

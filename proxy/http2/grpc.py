@@ -47,6 +47,7 @@ _HTTP_STATUSES = {
         (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
     )
 }
+_OK = (b"grpc-status", b"0")
 # How servers word a RESOURCE_EXHAUSTED that is about one message's size: C core and Go, Java.
 _TOO_LARGE = (b"larger than max", b"exceeds maximum size")
 _MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
@@ -115,6 +116,8 @@ def http_status(status: int, fields: Headers) -> int:
     answer is no gRPC at all, and its own status counts unless that claims success. A message that is too
     large is a 413, which gRPC has no code for.
     """
+    if fields and fields[0] == _OK:
+        return 200
     code = field(fields, b"grpc-status")
     if code is None:
         return status if status != 200 else 502

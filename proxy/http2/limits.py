@@ -8,8 +8,8 @@ budgets, token buckets on the connection's own clock:
 
 * `resets` pays for each stream that ends without its answer: streams the client cancels (rapid reset,
   CVE-2023-44487) and streams that we reset because of what the client sent (MadeYouReset, CVE-2025-8671), as
-  both let a client start work without being held by the limit of streams at once. An answered call pays one
-  back.
+  both let a client start work without being held by the limit of streams at once, and header blocks for
+  streams that we have reset, which have to be decoded all the same. An answered call pays one back.
 * `control` pays for frames that carry nothing: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown types, empty
   DATA, empty header fragments, and DATA of ours that a tiny window cut small. Each header block and each full
   DATA frame in either direction pays some back, so a busy connection that opens windows all day never runs

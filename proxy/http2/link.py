@@ -2,8 +2,9 @@
 
 Owned by a listener's connection or by a channel, which subclass it and act on the events. It waits for
 nothing by itself. Output is written once for each turn of the loop, however many streams produced some: the
-first to call `wake` books the flush. It ends with `connection_lost`, which wakes every sender that waits for
-room; a session that is over is written out and closed.
+first to call `wake` books the flush. Where nothing else is going on that could produce more, the subclass
+calls `flush` instead and saves a lone call that turn. It ends with `connection_lost`, which wakes every
+sender that waits for room; a session that is over is written out and closed.
 
 Sending a body is coupled to the peer twice. The stream's window: a body is held until what was handed over
 has left the session's queue. The socket: while the transport's buffer is above its high mark nothing is
@@ -66,7 +67,7 @@ class Link(asyncio.Protocol, Generic[S]):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         self.is_open = True
-        self._flush()
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
         """A read: hand its events to the owner, book the flush of whatever they caused."""
@@ -108,7 +109,17 @@ class Link(asyncio.Protocol, Generic[S]):
         """Book the flush; to be called after anything was sent on the session."""
         if not self.is_writing:
             self.is_writing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what there is, unless the socket is full."""
+        self.is_writing = False
+        if self.is_open and not self._is_paused and self.session.wants_to_send:
+            pieces = self.session.pieces_to_send()
+            if len(pieces) == 1:
+                self._transport.write(pieces[0])
+            else:
+                self._transport.writelines(pieces)
 
     def feel(self, pulse: Pulse) -> float | None:
         """Ask a silent peer for a sign of life; the instant at which to look again, None when it is gone."""
@@ -192,13 +203,3 @@ class Link(asyncio.Protocol, Generic[S]):
         waiter = self._waiting.get(stream_id)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-    # ------------------------------------------------------------- internals
-    def _flush(self) -> None:
-        self.is_writing = False
-        if self.is_open and not self._is_paused and self.session.wants_to_send:
-            pieces = self.session.pieces_to_send()
-            if len(pieces) == 1:
-                self._transport.write(pieces[0])
-            else:
-                self._transport.writelines(pieces)

@@ -68,9 +68,11 @@ class Receiver(Connection):
         """A message with `size` bytes of body was taken, which both windows allowed."""
         window = self._window
         window.left -= size
-        increment = window.credit(size)
-        if increment:
-            self._sender.out.append(frames.window_update_frame(0, increment))
+        owed = window.owed + size
+        if owed * 2 < window.size:
+            window.owed = owed
+        else:
+            self._sender.out.append(frames.window_update_frame(0, window.credit(size)))
         self._control.tokens += 2 * REFUND
 
     # ------------------------------------------------------------- handlers
@@ -227,9 +229,15 @@ class Receiver(Connection):
         raise SessionError(ErrorCode.PROTOCOL_ERROR, f"{name} on a stream that is not open", stream_id)
 
     def _stray_block(self, stream_id: int, block: bytes) -> None:
-        """As `_stray`, but the block must be decoded for the dynamic table's sake."""
+        """As `_stray`, but the block must be decoded for the dynamic table's sake.
+
+        That costs as much as a call, so it counts as one that was wasted, and pays nothing back.
+        """
         self._stray(stream_id, "HEADERS")
+        self._control.tokens -= REFUND
+        self._charge("HEADERS on streams that were reset")
         self._blocks.skip(block)
+        self._on_wasted_stream()
 
     _STREAM_HANDLERS: ClassVar[dict[int, Callable[..., None]]] = {
         frames.DATA: _on_data,

@@ -43,7 +43,14 @@ __all__ = (
 )
 
 FORWARDED: Final = frozenset(
-    (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto")
+    (
+        b"forwarded",
+        b"x-forwarded-client-cert",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+    )
 )
 """Fields that every hop writes anew."""
 
@@ -60,10 +67,23 @@ Noted = dict[bytes, list[bytes]]
 
 class Hop:
     """One client connection: `peer` is its address in text (or ``unix:``), `port` the local port (0: none),
-    `server_name` what the TLS handshake asked for (None: nothing). `written` remembers what was last
-    written anew, and for which host."""
+    `server_name` what the TLS handshake asked for (None: nothing). `certificate` is the name in the client's
+    certificate (empty: it has shown none), `told` what the backend is told of it; `is_accepted` is False when
+    that name is not among those who may call. `hosts` remembers the `Host` that was last found good, and
+    `written` what was last written anew, and for which host."""
 
-    __slots__ = ("is_trusted", "peer", "port", "scheme", "server_name", "written")
+    __slots__ = (
+        "certificate",
+        "hosts",
+        "is_accepted",
+        "is_trusted",
+        "peer",
+        "port",
+        "scheme",
+        "server_name",
+        "told",
+        "written",
+    )
 
     def __init__(
         self,
@@ -79,6 +99,10 @@ class Hop:
         self.port = port
         self.is_trusted = is_trusted
         self.server_name = server_name
+        self.certificate = b""
+        self.hosts: list[bytes] = []
+        self.told = b""
+        self.is_accepted = True
         self.written: tuple[bytes, Headers] | None = None
 
 
@@ -157,6 +181,9 @@ def _continued(hop: Hop, host: bytes, said: Mapping[bytes, list[bytes]]) -> Head
     port = b", ".join(said.get(b"x-forwarded-port", ())) or (b"%d" % hop.port if hop.port else b"")
     if port:
         fields.append((b"X-Forwarded-Port", port))
+    shown = [*said.get(b"x-forwarded-client-cert", ()), *([hop.told] if hop.told else ())]
+    if shown:
+        fields.append((b"X-Forwarded-Client-Cert", b",".join(shown)))
     fields.append((b"Forwarded", b", ".join([*said.get(b"forwarded", ()), _element(hop, peer, host)])))
     return tuple(fields)
 

@@ -35,8 +35,8 @@ __all__ = ("ClientConnection",)
 
 log = logging.getLogger(__name__)
 
-# A client that pipelines is read no further while this many of its requests wait.
-_MAX_PIPELINED: Final = 32
+# A client that pipelines is read no further while more of its requests wait.
+_MAX_PIPELINED: Final = 8
 # How long a client that is still sending may take to notice that its answer has come. Closing at once would
 # reset the connection and could destroy the answer on its way (RFC 9112 §9.6).
 _LINGER_S: Final = 2.0
@@ -68,7 +68,7 @@ class ClientConnection(SupervisedConnection):
             self._is_lingering = True
             self.transport = transport  # type: ignore[assignment]  # a stream transport, as in aiohttp
             self._write_reply(None, error_reply(TooManyConnections(retry_after_s=1.0)), keep_alive=False)
-            self._server.refuse(self._hop.peer, TooManyConnections())
+            self._server.refuse(self._unserved(), TooManyConnections())
             self.force_close()
             return
         super().connection_made(transport)
@@ -104,13 +104,22 @@ class ClientConnection(SupervisedConnection):
         self.look(is_deep=True)
         return True
 
+    def renew(self) -> None:
+        """The server has other rules: by them the next request is judged."""
+        if self.transport is not None:
+            self._hop = self._server.hop_of(self.transport, self._hop)
+            self._requests.renew(self._server.rules, self._hop)
+
     def _accept(self, arrivals: list[Arrival]) -> None:
+        server = self._server
         for arrival in arrivals:
-            body = arrival.call.body
-            if isinstance(body, bytes):
-                self._server.ledger.used += len(body)
+            call = arrival.call
+            if isinstance(call.body, bytes):
+                server.ledger.used += len(call.body)
+            server.newest.is_newest, server.newest = False, call
+            call.is_newest = True
         self._arrivals.extend(arrivals)
-        if len(self._arrivals) > _MAX_PIPELINED:
+        if len(self._arrivals) > _MAX_PIPELINED or self._requests.has_more:
             self._pause_reading_for_buffer()
             self._server.watch(self)
         self._wake()
@@ -138,6 +147,9 @@ class ClientConnection(SupervisedConnection):
         try:
             while not self._force_close:
                 if not self._arrivals:
+                    if self._requests.has_more:
+                        self._accept(self._requests.feed(b""))
+                        continue
                     if self._requests.fault is not None:
                         await self._refuse(self._requests.fault)
                         break
@@ -146,7 +158,7 @@ class ClientConnection(SupervisedConnection):
                     await self._next_request()
                     continue
                 arrival = self._arrivals.popleft()
-                if self._buffer_paused and not self._arrivals:
+                if self._buffer_paused and not self._arrivals and not self._requests.has_more:
                     self._resume_reading_for_buffer()
                 if not await self._answer(arrival):
                     if self._may_get_more(arrival.call):
@@ -169,9 +181,16 @@ class ClientConnection(SupervisedConnection):
 
     async def _refuse(self, fault: ProxyError) -> None:
         """Answer what could not be served at all, and read nothing behind it."""
-        self._server.refuse(self._hop.peer, fault)
-        self._write_reply(None, error_reply(fault), keep_alive=False)
+        call = self._unserved()
+        self._server.refuse(call, fault)
+        self._write_reply(None, error_reply(fault, call.dialect), keep_alive=False)
         await self._linger()
+
+    def _unserved(self) -> Call:
+        """What is known of a request that is refused."""
+        call = Call(*self._requests.refused, ())
+        call.peer, call.certificate = self._hop.peer, self._hop.certificate
+        return call
 
     async def _answer(self, arrival: Arrival) -> bool:
         """Serve one request; False when the connection must close behind the answer."""
@@ -182,6 +201,7 @@ class ClientConnection(SupervisedConnection):
         call = arrival.call
         call.peer = arrival.head.client or self._hop.peer
         call.scheme = self._hop.scheme
+        call.certificate = self._hop.certificate
         if call.http_version > 10:
             call.on_informational = self._inform
         body = call.body

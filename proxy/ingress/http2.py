@@ -16,10 +16,11 @@ from proxy.http2.limits import Limits
 from proxy.ingress.binding import UnixSocket
 from proxy.ingress.http2_link import ClientLink
 from proxy.ingress.server import new_ids
-from proxy.ingress.tls import TlsFront
+from proxy.ingress.tls import TlsFront, hop_of
 
 if TYPE_CHECKING:
     from proxy.exchange import Ledger
+    from proxy.ingress.forwarding import Hop
     from proxy.ingress.http2_call import Service
     from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy, ServerTlsPolicy
     from proxy.ingress.rules import HeadRules
@@ -83,6 +84,10 @@ class Http2Server:
         self._date_at = -1.0
 
     # ------------------------------------------------------------- for its connections
+    def hop_of(self, transport: asyncio.BaseTransport, before: Hop | None = None) -> Hop:
+        """What the rules make of a connection; `before` is what other rules made of it."""
+        return hop_of(transport, self.rules, self._tls, before)
+
     def joined(self, link: ClientLink) -> None:
         """A client has connected."""
         self._links.add(link)
@@ -146,6 +151,13 @@ class Http2Server:
         for link in tuple(self._links):
             link.abort()
         await self._empty.wait()
+
+    def renew(self, rules: HeadRules) -> None:
+        """Judge by `rules` from the next request on, also on connections that are open; what bounds the
+        connections themselves stays."""
+        self.rules = rules
+        for link in self._links:
+            link.renew()
 
     def _accept(self) -> ClientLink:
         return ClientLink(self)

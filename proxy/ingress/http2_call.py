@@ -95,7 +95,7 @@ class CallLink(Protocol):
         """Run a call's work as a task of the connection."""
 
     def forget(self, stream_id: int) -> None:
-        """The call is over."""
+        """The call is over, and what there was to send on the session was sent."""
 
     async def room(self, stream_id: int) -> bool:
         """Wait until the client has taken what was sent."""
@@ -173,15 +173,21 @@ class ClientCall:
         if isinstance(body, Stream):
             self._task = self._link.spawn(self._serve(call, partial(_ready, reply)))
             return
+        link = self._link
         try:
-            is_waiting = self._send(call, reply, body)
+            is_waiting = (
+                send_grpc(link, self.stream_id, reply, body)
+                if call.is_grpc
+                else AnswerWriter(link, self.stream_id, call, self._verdict).send_whole(reply, body)
+            )
         except Exception:
             # The backend's channel is what calls this: it and its other calls must not suffer.
             log.exception("an answer could not be sent")
-            self._link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
+            link.session.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
             is_waiting = False
         if is_waiting:
-            self._task = self._link.spawn(self._see_off())
+            self._hold(len(body))
+            self._task = link.spawn(self._see_off())
         else:
             self.close()
 
@@ -219,17 +225,17 @@ class ClientCall:
             if not isinstance(reply.body, bytes):
                 await writer.send_stream(reply, reply.body)
             elif writer.send_whole(reply, reply.body):
+                self._hold(len(reply.body))
                 await link.room(self.stream_id)
         except StreamReset as error:
             link.session.reset(self.stream_id, error.code)
         finally:
             self.close()
 
-    def _send(self, call: Call, reply: Reply, body: bytes) -> bool:
-        """Write the answer; True when part of it waits for the client."""
-        if call.is_grpc:
-            return send_grpc(self._link, self.stream_id, reply, body)
-        return AnswerWriter(self._link, self.stream_id, call, self._verdict).send_whole(reply, body)
+    def _hold(self, size: int) -> None:
+        """So many bytes more stay in memory until the call is over."""
+        self._held += size
+        self._link.listener.ledger.used += size
 
     async def _see_off(self) -> None:
         """The answer waits for a slow client."""
@@ -243,6 +249,7 @@ class ClientCall:
         head, link = self._request.head, self._link
         self._call = call = Call(head.method, head.target, head.headers)
         call.http_version, call.peer, call.is_grpc = 20, link.hop.peer, head.is_grpc
+        call.certificate = link.hop.certificate
         link.listener.pipeline.refuse(call, error)
         self.fail(error)
 
@@ -254,7 +261,6 @@ class ClientCall:
         if self._stream is not None:
             self._stream.abandon()
             link.session.finish(self.stream_id)
-        link.wake()
         link.forget(self.stream_id)
 
     def _make_call(self, head: Head, body: Body) -> Call:
@@ -263,6 +269,7 @@ class ClientCall:
         call.own = self._own_fields(head)
         call.http_version = 20
         call.identity = head.identity
+        call.certificate = link.hop.certificate
         call.timeout_wish = head.timeout_wish
         call.scheme = link.hop.scheme
         call.peer = head.client or link.hop.peer

@@ -31,7 +31,6 @@ from proxy.ingress.forwarding import Hop
 from proxy.ingress.head import read_http2_head
 from proxy.ingress.http2_call import CallListener, ClientCall
 from proxy.ingress.http2_upload import Upload
-from proxy.ingress.tls import server_name_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,6 +64,9 @@ class Listener(CallListener, Protocol):
     def is_crowded(self) -> bool:
         """True when this connection is one too many."""
 
+    def hop_of(self, transport: asyncio.BaseTransport, before: Hop | None = None) -> Hop:
+        """What the rules make of a connection; `before` is what other rules made of it."""
+
     def joined(self, link: ClientLink) -> None:
         """A client has connected."""
 
@@ -94,14 +96,7 @@ class ClientLink(Link[ServerSession]):
     # ------------------------------------------------------------- asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember who it is, say our settings."""
-        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        ssl_object = transport.get_extra_info("ssl_object")
-        self.hop = self.listener.rules.hop(
-            peer[0].encode() if isinstance(peer, tuple) else b"unix:",
-            scheme=b"https" if ssl_object is not None else b"http",
-            port=here[1] if isinstance(here, tuple) else 0,
-            server_name=server_name_of(ssl_object),
-        )
+        self.hop = self.listener.hop_of(transport)
         super().connection_made(transport)
         self.listener.joined(self)
         if self.listener.is_crowded:
@@ -134,6 +129,11 @@ class ClientLink(Link[ServerSession]):
         self.session.drain()
         self.wake()
 
+    def renew(self) -> None:
+        """The listener has other rules: by them the next request is judged."""
+        self.hop = self.listener.hop_of(self._transport, self.hop)
+        self._verdicts.clear()
+
     # ------------------------------------------------------------- for calls
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a call's work as a task of this connection."""
@@ -158,12 +158,15 @@ class ClientLink(Link[ServerSession]):
         body.abandon(ReaderStalled())
 
     def forget(self, stream_id: int) -> None:
-        """The call is over."""
+        """The call is over: its end leaves with those of others, at once where there are none."""
         self._calls.pop(stream_id, None)
-        if not self._calls:
-            self._idle_since = self.now()
-            if not self.session.takes_streams:
-                self.hang_up()
+        if self._calls:
+            self.wake()
+            return
+        self._idle_since = self.now()
+        self.flush()
+        if not self.session.takes_streams:
+            self.hang_up()
 
     # ------------------------------------------------------------- events
     def _handle(self, events: list[Event]) -> None:

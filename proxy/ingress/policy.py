@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from proxy.config.fields import Duration, Policy, Size
+from proxy.ingress.certificates import check_name
 
 __all__ = (
     "AuthPolicy",
@@ -95,6 +96,10 @@ TrustedProxy = Annotated[str, AfterValidator(_network)]
 """An address or CIDR such as `10.0.0.0/8`, or `unix` for whoever comes over a Unix socket."""
 
 
+ClientName = Annotated[str, AfterValidator(check_name)]
+"""A name in client certificates: `dns:NAME`, `dns:*.DOMAIN`, `uri:URI` or `uri:URI/*`."""
+
+
 class AuthPolicy(Policy):
     """Who may call (YAML: ``server.auth``)."""
 
@@ -126,6 +131,9 @@ class ForwardingPolicy(Policy):
     )
     """Field names (a final `*` is any rest) by which a trusted proxy tells who the caller is: removed, like
     `Forwarded` and `X-Forwarded-*`, from requests that no trusted proxy sent."""
+    client_cert: bool = False
+    """Whether `X-Forwarded-Client-Cert` tells the backend which certificate the client has shown (`Hash`,
+    `Subject`, `URI`, `DNS`). One that a stranger sends is removed in any case."""
     paths: Literal["exact", "strict"] = "exact"
     """`exact` forwards every target byte for byte; `strict` refuses those that servers are known to read in
     two ways: dot segments, `//`, `;`, a backslash, an encoded slash, NUL or overlong UTF-8."""
@@ -142,3 +150,14 @@ class ServerTlsPolicy(Policy):
     """PEM file: the authorities of client certificates; none: clients show no certificate."""
     client_certs: Literal["required", "optional"] = "required"
     """Whether a client may come without a certificate, where `client_ca` is set."""
+    client_names: tuple[ClientName, ...] = ()
+    """Names of which a client certificate must have one, as subject alternative name: `dns:NAME`,
+    `dns:*.DOMAIN` (one label), `uri:URI` or `uri:URI/*` (any path below). Calls of a client with another
+    certificate are answered 403, over gRPC PERMISSION_DENIED. None: any certificate of `client_ca` is
+    accepted."""
+
+    @model_validator(mode="after")
+    def _names_need_an_authority(self) -> Self:
+        if self.client_names and not self.client_ca:
+            raise ValueError("client_names needs client_ca, by which client certificates are verified")
+        return self

@@ -25,6 +25,7 @@ _ERROR_TYPES = {
     "body_too_large": "http_request_error",
     "coding_not_supported": "http_request_error",
     "expectation_failed": "http_request_error",
+    "forbidden": "http_request_denied",
     "headers_too_large": "http_request_error",
     "loop_detected": "proxy_loop_detected",
     "method_not_allowed": "http_request_error",

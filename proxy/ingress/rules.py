@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import BadRequest, Misdirected
+from proxy.errors import BadRequest, Forbidden, Misdirected
 from proxy.ingress.auth import KeyRing
 from proxy.ingress.forwarding import Hop, Strangers
 from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxy.exchange import Headers
+    from proxy.ingress.certificates import ClientCertificate
 
 __all__ = ("IDENTITY", "ORDINARY", "HeadRules")
 
@@ -40,7 +41,7 @@ class HeadRules:
     `IDENTITY` or its name in lower case, for those that mean something to this hop.
     """
 
-    __slots__ = ("_is_strict", "keys", "limits", "places", "strangers", "via")
+    __slots__ = ("_is_strict", "_tells_certificate", "keys", "limits", "places", "strangers", "via")
 
     def __init__(
         self,
@@ -58,11 +59,30 @@ class HeadRules:
         self.places: dict[bytes, bytes] = {}
         self.via = {"auto": name, "off": ""}.get(forwarding.via, forwarding.via).encode()
         self._is_strict = forwarding.paths == "strict"
+        self._tells_certificate = forwarding.client_cert
 
-    def hop(self, peer: bytes, *, scheme: bytes, port: int, server_name: bytes | None = None) -> Hop:
-        """What these rules make of a new connection."""
+    def hop(
+        self,
+        peer: bytes,
+        *,
+        scheme: bytes,
+        port: int,
+        server_name: bytes | None = None,
+        certificate: ClientCertificate | None = None,
+    ) -> Hop:
+        """What these rules make of a connection."""
         is_trusted = self.strangers.trusts(peer)
-        return Hop(peer, scheme=scheme, port=port, is_trusted=is_trusted, server_name=server_name)
+        hop = Hop(peer, scheme=scheme, port=port, is_trusted=is_trusted, server_name=server_name)
+        if certificate is not None:
+            hop.certificate = certificate.name
+            hop.told = certificate.element if self._tells_certificate else b""
+        return hop
+
+    @staticmethod
+    def check_client(hop: Hop) -> None:
+        """Refuse a client whose certificate names nobody who may call."""
+        if not hop.is_accepted:
+            raise Forbidden("the client certificate is not accepted here")
 
     def check_target(self, target: bytes) -> None:
         """Refuse a target that a backend may read otherwise than a route does, where the operator wants
@@ -81,5 +101,5 @@ class HeadRules:
     def check_server_name(self, hop: Hop, host: bytes) -> None:
         """Refuse a host other than the one whose certificate was shown (RFC 9110 §7.4)."""
         name = hop.server_name
-        if name is not None and host.rpartition(b":")[0].lower() != name and host.lower() != name:
+        if host and name is not None and host.rpartition(b":")[0].lower() != name and host.lower() != name:
             raise Misdirected("this connection was opened for another host")

@@ -23,7 +23,7 @@ from proxy.ingress.binding import UnixSocket
 from proxy.ingress.headers import HeadWriter
 from proxy.ingress.http import ClientConnection
 from proxy.ingress.presence import PeerProbe
-from proxy.ingress.tls import TlsFront, server_name_of
+from proxy.ingress.tls import TlsFront, hop_of
 from proxy.telemetry.error_log import ErrorLog
 from proxy.timing import LoopClock
 
@@ -62,7 +62,8 @@ class Serve(Protocol):
         """Answer `call`; raises `ProxyError` for what Pillion answers itself."""
 
     def refuse(self, call: Call, error: ProxyError) -> None:
-        """Account for a call that was answered with `error` before it could be served."""
+        """Account for a call that is answered with `error` before it could be served; `call.dialect` then
+        says in whose words."""
 
 
 class HttpServer(Server):
@@ -90,6 +91,7 @@ class HttpServer(Server):
         self.heads = HeadWriter(rules.via)
         self.new_ids = new_ids().__next__
         self.clock = LoopClock(self._loop)
+        self.newest = Call(b"", b"", ())
         self.is_draining = False
         self.address = ""
         self._place = place
@@ -155,6 +157,15 @@ class HttpServer(Server):
         self._scan_timer = self._watch_timer = None
         self._probe.close()
 
+    def renew(self, rules: HeadRules) -> None:
+        """Judge by `rules` from the next request on, also on connections that are open; what bounds the
+        connections themselves stays."""
+        self.rules = rules
+        date, self.heads = self.heads.date, HeadWriter(rules.via)
+        self.heads.date = date
+        for connection in self._connections:
+            cast("ClientConnection", connection).renew()
+
     def refresh_tls(self) -> None:
         """Use the TLS files as they are now, for new connections."""
         if self._tls is not None:
@@ -166,23 +177,14 @@ class HttpServer(Server):
         """True when one more connection would be one too many."""
         return len(self._connections) >= self._most_connections
 
-    def hop_of(self, transport: asyncio.BaseTransport) -> Hop:
-        """What the rules make of a new connection."""
-        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        ssl_object = transport.get_extra_info("ssl_object")
-        return self.rules.hop(
-            peer[0].encode() if isinstance(peer, tuple) else b"unix:",
-            scheme=b"https" if ssl_object is not None else b"http",
-            port=here[1] if isinstance(here, tuple) else 0,
-            server_name=server_name_of(ssl_object),
-        )
+    def hop_of(self, transport: asyncio.BaseTransport, before: Hop | None = None) -> Hop:
+        """What the rules make of a connection; `before` is what other rules made of it."""
+        return hop_of(transport, self.rules, self._tls, before)
 
-    def refuse(self, peer: bytes, error: ProxyError) -> None:
-        """Account for a request that never became a call."""
-        call = Call(b"", b"", ())
-        call.peer = peer
+    def refuse(self, call: Call, error: ProxyError) -> None:
+        """Account for a request that was never served."""
         self.pipeline.refuse(call, error)
-        self._errors.report(error.reason, "a request from %s was refused: %s", peer, str(error))
+        self._errors.report(error.reason, "a request from %s was refused: %s", call.peer, str(error))
 
     def peer_state(self, transport: asyncio.BaseTransport) -> PeerState:
         """What has become of the client at the other end of `transport`."""

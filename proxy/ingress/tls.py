@@ -5,6 +5,10 @@ A listener is given one `ssl.SSLContext` for good. Its server-name callback, whi
 with or without a name, hands each connection over to the context made of the files as they are now, so that
 a renewed certificate or authority needs no restart and touches no open connection.
 
+A resumed session is as old as the authorities that verified it. TLS 1.3 clients that show certificates are
+given no tickets, so that each handshake verifies anew; a session that TLS 1.2 resumes counts only when its
+certificate was also verified by the authorities of now.
+
 `TlsFront` is owned by its listener, which calls `refresh` now and then; it waits for nothing.
 """
 
@@ -16,15 +20,22 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from proxy.ingress.policy import ServerTlsPolicy
+from proxy.ingress.certificates import AcceptedNames, ClientCertificate, read_certificate
 
-__all__ = ("TlsFront", "server_name_of")
+if TYPE_CHECKING:
+    import asyncio
+
+    from proxy.ingress.forwarding import Hop
+    from proxy.ingress.policy import ServerTlsPolicy
+    from proxy.ingress.rules import HeadRules
+
+__all__ = ("TlsFront", "certificate_of", "hop_of", "server_name_of")
 
 log = logging.getLogger(__name__)
 
 # Forward secrecy and authenticated encryption only; TLS 1.3 brings its own.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_MOST_VERIFIED: Final = 65536  # certificates, 64 bytes each
 
 
 class _ServerSide(ssl.SSLObject):
@@ -39,6 +50,40 @@ def server_name_of(ssl_object: object) -> bytes | None:
     return None if name is None else name.lower().encode()
 
 
+def certificate_of(ssl_object: object) -> ClientCertificate | None:
+    """The client's certificate in the handshake of `ssl_object`; None when it has shown none."""
+    der = ssl_object.getpeercert(binary_form=True) if isinstance(ssl_object, ssl.SSLObject) else None
+    if not isinstance(ssl_object, ssl.SSLObject) or der is None:
+        return None
+    try:
+        fields = ssl_object.getpeercert() or {}
+    except ValueError:  # a name that is no text
+        fields = {}
+    return read_certificate(fields, der)
+
+
+def hop_of(
+    transport: asyncio.BaseTransport, rules: HeadRules, tls: TlsFront | None, before: Hop | None = None
+) -> Hop:
+    """What `rules` make of the connection of `transport`, which came in through `tls`; `before` is what other
+    rules made of it."""
+    peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    ssl_object = transport.get_extra_info("ssl_object")
+    certificate = certificate_of(ssl_object)
+    hop = rules.hop(
+        peer[0].encode() if isinstance(peer, tuple) else b"unix:",
+        scheme=b"https" if ssl_object is not None else b"http",
+        port=here[1] if isinstance(here, tuple) else 0,
+        server_name=server_name_of(ssl_object),
+        certificate=certificate,
+    )
+    if before is not None:
+        hop.is_accepted = before.is_accepted
+    elif tls is not None and certificate is not None:
+        hop.is_accepted = tls.accepts(certificate, is_resumed=ssl_object.session_reused)
+    return hop
+
+
 class TlsFront:
     """The context to listen with (`context`), kept in step with the files of `policy`; offers `alpn` only.
 
@@ -48,6 +93,8 @@ class TlsFront:
     def __init__(self, policy: ServerTlsPolicy, *, alpn: str = "http/1.1") -> None:
         self._policy = policy
         self._alpn = alpn
+        self._names = AcceptedNames(policy.client_names)
+        self._verified: set[bytes] = set()
         self._paths = tuple(Path(path) for path in (policy.cert, policy.key, policy.client_ca) if path)
         self._stamps = self._read_stamps()
         self._current = self._load()
@@ -62,12 +109,21 @@ class TlsFront:
                 return
             self._stamps = stamps
             self._current = self._load()
+            self._verified.clear()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             log.warning(
                 "the TLS files have changed and cannot be used; the old ones stay in service: %s", error
             )
         else:
             log.info("the TLS files have changed and are in use")
+
+    def accepts(self, certificate: ClientCertificate, *, is_resumed: bool) -> bool:
+        """Whether a client with `certificate` may call."""
+        if is_resumed and certificate.digest not in self._verified:
+            return False
+        if len(self._verified) < _MOST_VERIFIED:
+            self._verified.add(certificate.digest)
+        return self._names.accept(certificate)
 
     def _read_stamps(self) -> tuple[tuple[int, int, int], ...]:
         stats = [path.stat() for path in self._paths]  # through links: a mounted secret is swapped by one
@@ -86,6 +142,7 @@ class TlsFront:
             context.load_verify_locations(policy.client_ca)
             is_required = policy.client_certs == "required"
             context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
+            context.num_tickets = 0
         if Path(policy.key).stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             log.warning("the TLS key %s can be read by others than its owner", policy.key)
         return context

@@ -127,11 +127,13 @@ class Channel(Link[ClientSession]):
         self.exchanges[stream_id] = exchange
         if not self.load:
             self.heard_at = now  # the silence of an idle backend means nothing
+            self.flush()
+        elif not self.is_writing:
+            self.wake()
         self.load += 1
         self.uses += 1
-        if not self.is_writing:
-            self.wake()
-        if now + self._patience_s < self._alarm.armed_for or call.deadline < self._alarm.armed_for:
+        armed_for = self._alarm.armed_for
+        if now + self._patience_s < armed_for or call.deadline < armed_for:
             self._alarm.arm(min(exchange.overdue_at(self._timeouts), now + self._ping_s))
         return exchange
 

@@ -99,10 +99,20 @@ class ChannelPool:
             except (StreamRefused, Reset) as again:
                 error = again
 
-    def begin(self, call: Call, answer: Answer) -> ChannelCall | None:
-        """Send `call` if a channel has room now; the `answer` gets what a first try comes to."""
-        channel = self._take()
-        return None if channel is None else self._send(channel, call, answer)
+    def take(self) -> Channel | None:
+        """A channel with room; an idle one must not have been hung up on while nobody looked."""
+        while (channel := self._core.pick()) is not None:
+            if channel.load or not channel.is_hung_up():
+                return channel
+            channel.close()
+        return None
+
+    def send(self, channel: Channel, call: Call, answer: Answer) -> ChannelCall:
+        """Send `call` on a channel that was taken; the `answer` gets what this first try comes to."""
+        sent = channel.send(call, self._now(), answer)
+        if channel.load >= self._policy.streams:
+            self._dial_as_needed()
+        return sent
 
     def answered(self, call: Call, reply: Reply, sent_at: float) -> None:
         """`call`, sent at the instant `sent_at`, has got `reply`."""
@@ -110,9 +120,9 @@ class ChannelPool:
         self._events.answered(reply.status, span_s)
 
     async def _try(self, call: Call) -> Reply:
-        channel = self._take() or await self._wait(call)
+        channel = self.take() or await self._wait(call)
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        sent = self._send(channel, call, answer)
+        sent = self.send(channel, call, answer)
         try:
             reply = await answer
         except asyncio.CancelledError:
@@ -120,12 +130,6 @@ class ChannelPool:
             raise
         self.answered(call, reply, sent.sent_at)
         return reply
-
-    def _send(self, channel: Channel, call: Call, answer: Answer) -> ChannelCall:
-        sent = channel.send(call, self._now(), answer)
-        if channel.load >= self._policy.streams:
-            self._dial_as_needed()
-        return sent
 
     @property
     def load(self) -> int:
@@ -219,14 +223,6 @@ class ChannelPool:
             self._dial_as_needed()
 
     # ------------------------------------------------------------- waiting
-    def _take(self) -> Channel | None:
-        """A channel with room; an idle one must not have been hung up on while nobody looked."""
-        while (channel := self._core.pick()) is not None:
-            if channel.load or not channel.is_hung_up():
-                return channel
-            channel.close()
-        return None
-
     async def _wait(self, call: Call) -> Channel:
         """Wait for a channel with room; fills in ``pool_s``."""
         self._core.is_started = True

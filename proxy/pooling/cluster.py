@@ -148,12 +148,10 @@ class Cluster:
         plain = self._plain
         member = plain[0] if len(plain) == 1 else choose(plain, self._clock.now(), self._random)
         pool = member.pool
-        if not isinstance(pool, ChannelPool):
+        if not isinstance(pool, ChannelPool) or (channel := pool.take()) is None:
             return None
         attempt = Attempt(call, taker, member, pool, self._settle)
-        attempt.sent = pool.begin(call, attempt)
-        if attempt.sent is None:
-            return None
+        attempt.sent = pool.send(channel, call, attempt)
         self._budget.calls += 1
         return attempt
 

@@ -103,6 +103,7 @@ class Connection(Aged, Uploading):
         "_download",
         "_heard_at",
         "_loop",
+        "_now",
         "_owner",
         "_poll",
         "_reader",
@@ -122,6 +123,7 @@ class Connection(Aged, Uploading):
         super().__init__()
         self._owner = owner
         self._alarm = owner.alarm
+        self._now = owner.clock.now
         self._reader = ReplyReader(owner.heads)
         self._loop = asyncio.get_running_loop()
         self._poll = select.poll()
@@ -161,7 +163,7 @@ class Connection(Aged, Uploading):
         if not isinstance(body, bytes):
             self._transport.write(head)
             if not call.upgrade:
-                self._upload = Upload(body, self._transport, self._upload_ended, now=self._owner.clock.now)
+                self._upload = Upload(body, self._transport, self._upload_ended, now=self._now)
                 self._upload.start()
         elif len(body) <= _SMALL_BODY:
             self._transport.write(head + body)
@@ -234,13 +236,19 @@ class Connection(Aged, Uploading):
         except BadReply as error:
             self._break(error)
             return
+        download = self._download
+        if download is not None:  # first, because this runs for each token of a stream
+            self._heard_at = self._now()
+            chunks = reader.chunks
+            if len(chunks) == 1 and not reader.is_complete:
+                download.stream.feed(chunks.pop())
+            else:
+                self._pump(download)
+            return
         if reader.informational:
             reader.tell_informational(call.on_informational)
             self.heard()
-        if self._download is not None:
-            self._heard_at = self._owner.clock.now()
-            self._pump(self._download)
-        elif reader.tunnelled is not None:
+        if reader.tunnelled is not None:
             self._switch(call, reader.tunnelled)
         elif reader.is_complete:
             self._deliver()
@@ -322,7 +330,7 @@ class Connection(Aged, Uploading):
     # ------------------------------------------------------------- ends
     def heard(self) -> None:
         """The backend's silence counts from now."""
-        self._heard_at = self._owner.clock.now()
+        self._heard_at = self._now()
         self._alarm.arm(self.overdue_at())
 
     def held_up(self) -> None:

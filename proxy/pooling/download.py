@@ -68,8 +68,9 @@ class Download:
         reader = self._reader
         chunks = reader.chunks
         if chunks:  # what one read brought leaves in one write
-            self.stream.feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
+            self.stream.feed(data)
         if reader.is_complete:
             self.stream.end(reader.trailers)
             if self.is_paused:

@@ -48,6 +48,7 @@ class ReplyReader:
         "_fields",
         "_head_bytes",
         "_is_pristine",
+        "_is_trickling",
         "_left",
         "_parser",
         "_reason",
@@ -70,6 +71,7 @@ class ReplyReader:
         self._reason = b""
         self._to_head = False
         self._is_pristine = True
+        self._is_trickling = False
         self._head_bytes = 0
         self._left = 0
         self.head: Head | None = None
@@ -120,6 +122,14 @@ class ReplyReader:
         if self._left:
             self._count(data)
             return
+        if self._is_trickling:  # nothing but what a token of a stream needs
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserError as error:
+                self._judge(error)
+            if self.is_complete:
+                self._is_pristine, self._is_trickling = True, False
+            return
         self.is_started = True
         if self._is_pristine:
             end = data.find(b"\r\n\r\n") + 4
@@ -133,11 +143,7 @@ class ReplyReader:
             self._remember(data, end)
         else:
             self._parse(data)
-        if self.is_complete:
-            if self._to_head:
-                self._settle_bodiless(data)
-        elif self.head is not None and self.head.length is not None:
-            self._left = self.head.length - sum(map(len, self.chunks))
+        self._settle(data)
 
     def eof(self) -> None:
         """The backend closed: the end of a body that only the end delimits, else `Reset` is raised."""
@@ -155,18 +161,22 @@ class ReplyReader:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.tunnelled = data[upgrade.args[0] :]
-        except httptools.HttpParserCallbackError as error:
-            raise _cause(error) from error
         except httptools.HttpParserError as error:
-            if not self.is_complete:
-                raise BadReply(f"the backend's answer is not HTTP: {error}") from error
-            self.has_surplus = True
+            self._judge(error)
         if self.head is None:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 raise BadReply("the head of the backend's answer is too long")
         if self.is_complete:
             self._is_pristine = True
+
+    def _judge(self, error: httptools.HttpParserError) -> None:
+        """The parser stopped: before the end of the answer, which is an error, or behind it."""
+        if isinstance(error, httptools.HttpParserCallbackError):
+            raise _cause(error) from error
+        if not self.is_complete:
+            raise BadReply(f"the backend's answer is not HTTP: {error}") from error
+        self.has_surplus = True
 
     def _count(self, data: bytes) -> None:
         """The next bytes of a body of known length: llhttp would only copy them."""
@@ -194,6 +204,18 @@ class ReplyReader:
             if len(self._table) >= _TABLE_HEADS:
                 self._table.clear()
             self._table[data[:end]] = head
+
+    def _settle(self, data: bytes) -> None:
+        """Decide how the rest of the answer is read."""
+        if self.is_complete:
+            if self._to_head:
+                self._settle_bodiless(data)
+        elif self.head is None:
+            return
+        elif self.head.length is not None:
+            self._left = self.head.length - sum(map(len, self.chunks))
+        else:
+            self._is_trickling = self.tunnelled is None
 
     def _settle_bodiless(self, data: bytes) -> None:
         # llhttp goes on to look for the body of an answer to HEAD, so it starts afresh for the next answer.

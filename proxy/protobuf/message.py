@@ -43,8 +43,11 @@ class Message:
 
     def fields(self, tag: int) -> list[bytes]:
         """The fields with this key as they stand, key and all."""
+        found = self._found.get(tag)
+        if found is None:
+            return []
         data = self.data
-        return [data[start:stop] for start, _, stop in self._found.get(tag, ())]
+        return [data[start:stop] for start, _, stop in found]
 
     def values(self, tag: int) -> list[bytes]:
         """The values of the fields with this key."""
@@ -85,6 +88,10 @@ def peek(data: bytes, at: int, path: tuple[int, ...]) -> bytes:
     Empty when the bytes at hand do not hold it, or are no message.
     """
     end = len(data)
+    if len(path) == 1 and end - at > 1 and data[at] == key(path[0]) and data[at + 1] < 0x80:
+        start = at + 2  # nearly always: the first field, and a short one
+        stop = start + data[at + 1]
+        return data[start:stop] if stop <= end else b""
     for number in path:
         place = _first(data, at, end, key(number))
         if place is None:
@@ -96,7 +103,7 @@ def peek(data: bytes, at: int, path: tuple[int, ...]) -> bytes:
 def _first(data: bytes, at: int, end: int, tag: int) -> tuple[int, int] | None:
     try:
         while at < end:
-            found, at = read_varint(data, at, end)
+            found, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at, end)
             if found & 7 == VARINT:
                 _, at = read_varint(data, at, end)
             elif found & 7 == LENGTH:

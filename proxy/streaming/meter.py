@@ -1,13 +1,15 @@
 """What is measured of one body in transit.
 
 Owned by the `Streams` that opened it; it is the body's `Watch` and ends when the body closes. It runs
-inside every piece's way through the proxy, so it only adds to counters: names and histograms are made at
-scrape time.
+inside every piece's way through the proxy, so it holds what it counts in: no name is looked up for a token.
+The gaps between events are counted here and handed to their model's histogram once a second and at the end,
+because which histogram that is changes when the backend turns out not to know the model.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ReaderStalled
 
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
     from proxy.errors import ProxyError
     from proxy.exchange import Stream
     from proxy.streaming.sse import Scanner
+    from proxy.telemetry.histogram import Histogram
     from proxy.telemetry.metrics import StreamRecorder
 
 __all__ = ("EventMeter", "Meter", "culprit", "ended_by")
+
+_HAND_OVER_S: Final = 1.0
 
 
 def culprit(error: ProxyError) -> str:
@@ -41,22 +46,20 @@ def ended_by(body: Stream, *, is_upload: bool = False) -> str:
 class Meter:
     """Counts pieces, bytes and pauses of `body`; `on_closed` is told of its end."""
 
-    __slots__ = ("_on_closed", "_record", "body", "direction", "fed")
+    __slots__ = ("_on_closed", "_record", "_sizes", "body", "direction")
 
     def __init__(
         self, body: Stream, direction: str, record: StreamRecorder, on_closed: Callable[[Meter], None]
     ) -> None:
         self.body = body
         self.direction = direction
-        self.fed = 0
         self._record = record
+        self._sizes = record.pieces(direction)
         self._on_closed = on_closed
 
     def passed(self, data: bytes) -> None:
         """A piece arrived."""
-        size = len(data)
-        self.fed += size
-        self._record.passed(self.direction, size)
+        self._sizes.observe(len(data))
 
     def paused(self) -> None:
         """The producer waits for the reader."""
@@ -82,7 +85,17 @@ class EventMeter(Meter):
     send one event for each token.
     """
 
-    __slots__ = ("_count", "_first_at", "_last_at", "_model", "_now", "_scanner", "_started_at")
+    __slots__ = (
+        "_count",
+        "_first_at",
+        "_gaps",
+        "_hand_over_at",
+        "_last_at",
+        "_model",
+        "_now",
+        "_scanner",
+        "_started_at",
+    )
 
     def __init__(
         self,
@@ -95,9 +108,11 @@ class EventMeter(Meter):
         self._now = now
         self._model = ""
         self._scanner: Scanner | None = None
+        self._gaps: Histogram | None = None
         self._started_at = 0.0
         self._first_at = 0.0
         self._last_at = 0.0
+        self._hand_over_at = 0.0
         self._count = 0
 
     def begin(self, model: str, started_at: float, scanner: Scanner | None) -> None:
@@ -107,29 +122,37 @@ class EventMeter(Meter):
         self._scanner = scanner
 
     def passed(self, data: bytes) -> None:
-        """A piece arrived; what `Meter` does is repeated here, because this runs for each token."""
-        size = len(data)
-        self.fed += size
-        self._record.passed("response", size)
-        scanner = self._scanner
+        """A piece arrived; what `Meter` and the histograms do is spelled out: this runs for each token."""
+        size, sizes = len(data), self._sizes
+        sizes.counts[bisect_left(sizes.bounds, size)] += 1
+        sizes.total += size
         if not self._first_at:
             self._first_at = now = self._now()
             self._record.first_byte(self._model, now - self._started_at)
-        if scanner is None:
+        if self._scanner is None:
             return
-        count = scanner.feed(data)
+        count = self._scanner.feed(data)
         if count:
             now = self._now()
-            if self._count:
-                self._record.gap(self._model, now - self._last_at)
-            else:
+            gaps = self._gaps
+            if gaps is None:
                 self._first_at = now
+                self._gaps = self._record.gaps()
+            else:
+                span_s = now - self._last_at
+                gaps.counts[bisect_left(gaps.bounds, span_s)] += 1
+                gaps.total += span_s
+                if now >= self._hand_over_at:
+                    self._hand_over_at = now + _HAND_OVER_S
+                    self._record.kept_pace(self._model, gaps)
             self._last_at = now
             self._count += count
 
     def closed(self) -> None:
         """The answer is over."""
         span_s = self._last_at - self._first_at
+        if self._gaps is not None:
+            self._record.kept_pace(self._model, self._gaps)
         if self._count > 1 and span_s > 0:
             self._record.pace(self._model, (self._count - 1) / span_s)
         super().closed()

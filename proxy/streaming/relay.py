@@ -44,7 +44,6 @@ class Relay:
         "_clock",
         "_done",
         "_held",
-        "_held_at",
         "_is_chunked",
         "_is_fast",
         "_is_finished",
@@ -81,7 +80,6 @@ class Relay:
         self._judge: StallJudge | None = None
         self._timer: Timer | None = None
         self._held = 0
-        self._held_at = math.inf
 
     async def run(self, head: bytes) -> None:
         """Write `head`, then the body as it comes.
@@ -113,7 +111,7 @@ class Relay:
         if not self._is_chunked:
             self._write(data)
         elif len(data) <= _ONE_BUFFER:
-            self._write(_chunk(data))
+            self._write(b"%x\r\n%b\r\n" % (len(data), data))  # as `_chunk`; once for each token
         else:
             self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
 
@@ -133,23 +131,26 @@ class Relay:
     # ------------------------------------------------------------- what the transport says
     def pause(self) -> None:
         """The kernel did not take everything."""
+        body = self._body
         self._held = max(self._transport.get_write_buffer_size(), 1)
-        self._held_at = now = self._clock.now()
-        self._body.hold(self._held)
+        now = self._clock.now()
+        body.hold(self._held)
+        if self._sizer is None:
+            self._sizer = ChunkSizer(body.chunk)
+        self._sizer.waits(body.delivered - self._held, now)
         if self._timer is None and self._stall_s < math.inf:
             self._judge = StallJudge(self._stall_s, now)
             self._timer = self._clock.call_at(self._judge.next_look(now), self._look)
 
     def resume(self) -> None:
         """The kernel has taken everything that was held."""
-        body = self._body
-        if self._sizer is None:
-            self._sizer = ChunkSizer(body.chunk)
-        self._sizer.taken(self._held, self._clock.now() - self._held_at)
-        body.chunk = self._sizer.size
-        if self._is_fast != (self._sizer.bandwidth > _FAST):
-            self._is_fast = not self._is_fast
-            bound_sending(self._transport, FOR_THE_FAST if self._is_fast else FOR_ALL)
+        body, sizer = self._body, self._sizer
+        if sizer is not None:
+            sizer.caught_up(body.delivered, self._clock.now())
+            body.chunk = sizer.size
+            if self._is_fast != (sizer.bandwidth > _FAST):
+                self._is_fast = not self._is_fast
+                bound_sending(self._transport, FOR_THE_FAST if self._is_fast else FOR_ALL)
         self._held = 0
         if not self._is_finished:
             body.go_on()

@@ -9,10 +9,10 @@ that. A scanner only counts the events that are complete, and knows whether the 
 events: the one place where a comment or an error event of our own may stand without tearing another one
 apart.
 
-Nearly every piece of a real model's stream is one whole event with LF line ends. That case is three
-comparisons and a count. In all others the last three bytes of the previous piece are looked at again,
-because the two line ends of an empty line may be in two pieces. CR LF is one line end also when it is
-split.
+Nearly every piece of a real model's stream is one whole event of one line with LF line ends. That case is two
+searches for a byte (for an int: looking for a bytes object of length one takes six times as long). In all
+others the last three bytes of the previous piece are looked at again, because the two line ends of an empty
+line may be in two pieces. CR LF is one line end also when it is split.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ __all__ = (
 COMMENT: Final = b": waiting\n\n"
 """Says that the connection lives; no client shows it to anybody."""
 
+_CR: Final = 13
+_LF: Final = 10
 _EVENT_END: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\n))")
 _LINES: Final = frozenset(
     (b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/stream+json")
@@ -67,8 +69,8 @@ class SseScanner:
 
     def feed(self, data: bytes) -> int:
         """The number of events that end in `data` (not empty)."""
-        if self.is_between and not self._ends_with_cr and data.endswith(b"\n\n") and b"\r" not in data:
-            return data.count(b"\n\n")
+        if self.is_between and not self._ends_with_cr and _CR not in data and data.endswith(b"\n\n"):
+            return 1 if data.find(_LF) == len(data) - 2 else data.count(b"\n\n")
         if self._ends_with_cr and data.startswith(b"\n"):
             data = data[1:]
         text = self._tail + data if self._tail else data
@@ -121,7 +123,15 @@ _wish: Final = msgspec.json.Decoder(_Wish).decode
 
 
 def asks_for_events(call: Call) -> bool:
-    """Whether `call` wants an event stream: it accepts one, or its JSON body says ``"stream": true``."""
+    """Whether `call` wants an event stream: it accepts one, or its JSON body says ``"stream": true``.
+
+    Ollama's own paths answer in lines of JSON, whatever is asked for; `generate_stream` always in events.
+    """
+    path = call.target.partition(b"?")[0]
+    if path.startswith(b"/api/"):
+        return False
+    if path.endswith(b"/generate_stream"):
+        return True
     accept = call.header(b"accept")
     if accept is not None and b"text/event-stream" in accept.lower():
         return True

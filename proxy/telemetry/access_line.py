@@ -37,6 +37,7 @@ _LONGEST_TARGET = 2048
 _LONGEST_ID = 128
 _MOST_REMEMBERED = 1024
 _LONGEST_REMEMBERED = 256
+_SHOWN_OF_DIGEST = 16  # enough to tell keys apart, by the configuration's own text
 _MILLION = 1_000_000
 _encode = msgspec.json.Encoder().encode
 _CREDENTIAL = re.compile(
@@ -61,13 +62,16 @@ class AccessLine(msgspec.Struct, gc=False):
     """The keys of one access log line, in order.
 
     `ts` is UTC in ISO 8601 with milliseconds, when the call ended. `target` has its credentials hidden.
-    `bytes_in` and `bytes_out` count body bytes; `bytes_in` is null when the body's length was never declared.
+    `identity` is the name in the client's certificate, else the beginning of its API key's digest, else
+    empty. `bytes_in` and `bytes_out` count body bytes; `bytes_in` is null when the body's length was never
+    declared.
     `reason` is set when Pillion made the answer itself.
     """
 
     ts: str
     request_id: str
     client: str
+    identity: str
     protocol: str
     method: str
     target: str
@@ -144,6 +148,7 @@ class Scribe:
             ts=ts,
             request_id=printable(call.header(b"x-request-id") or b"", _LONGEST_ID),
             client=text(call.peer),
+            identity=text(call.certificate) if call.certificate else _key_name(call.identity),
             protocol=ended.protocol,
             method=text(call.method),
             target=self._target(call.target),
@@ -165,6 +170,10 @@ class Scribe:
         )
 
 
+def _key_name(digest: bytes) -> str:
+    return f"sha256:{digest.hex()[:_SHOWN_OF_DIGEST]}" if digest else ""
+
+
 def _remembering(make: Callable[[bytes], str]) -> Callable[[bytes], str]:
     """`make` with a bounded memory; texts longer than most are not worth their place in it."""
     remembered = lru_cache(_MOST_REMEMBERED)(make)
@@ -181,6 +190,7 @@ def as_text(line: AccessLine) -> bytes:
     ms = line.ms
     return (
         f"ts={line.ts} request_id={_word(line.request_id)} client={_word(line.client)} "
+        f"identity={_word(line.identity)} "
         f"protocol={line.protocol} method={_word(line.method)} target={_word(line.target)} "
         f"route={_word(line.route)} model={_word(line.model)} "
         f"status={line.status} outcome={line.outcome} reason={_word(line.reason)} "

@@ -118,7 +118,7 @@ def _chunks(family: Family, encode: Callable[[Collector], bytes]) -> Iterator[by
 def _histograms(name: str, entry: Metric, rows: _Rows[Histogram]) -> HistogramMetricFamily:
     """Those that observed anything; an empty one is twenty lines that say nothing."""
     family = HistogramMetricFamily(name, entry.help, labels=entry.labels)
-    bounds = [*map(str, entry.buckets), "+Inf"]
+    bounds = [*(str(float(bound)) for bound in entry.buckets), "+Inf"]
     for labels, histogram in rows:
         if histogram.count:
             buckets = list(zip(bounds, histogram.cumulative(), strict=True))

@@ -156,9 +156,12 @@ class StreamRecorder:
         """The relayed body ended or was given up."""
         self._series.active -= 1
 
-    def passed(self, direction: str, size: int) -> None:
-        """A piece of `size` bytes arrived; `direction` is ``request`` or ``response``."""
-        self._series.pieces[direction].observe(size)
+    def pieces(self, direction: str) -> Histogram:
+        """Where the sizes of the pieces that arrive are counted; `direction` is ``request`` or ``response``.
+
+        It is handed out because pieces are as many as tokens.
+        """
+        return self._series.pieces[direction]
 
     def interrupted(self, direction: str, by: str) -> None:
         """A body was not passed on whole; `by` is ``client``, ``upstream`` or ``proxy``."""
@@ -168,9 +171,15 @@ class StreamRecorder:
         """A reader took nothing for too long and was given up."""
         self._series.stalls += 1
 
-    def gap(self, model: str, span_s: float) -> None:
-        """Two events of one stream came `span_s` seconds apart."""
-        self._models.of(model).event_gap.observe(span_s)
+    @staticmethod
+    def gaps() -> Histogram:
+        """A histogram for the seconds between the events of one stream, for `kept_pace`."""
+        return Histogram(metric("stream_event_gap_seconds").buckets)
+
+    def kept_pace(self, model: str, gaps: Histogram) -> None:
+        """The events of one stream came so far apart: takes what `gaps` has counted out of it."""
+        self._models.of(model).event_gap.absorb(gaps)
+        gaps.clear()
 
     def pace(self, model: str, rate: float) -> None:
         """An event stream ended; it brought `rate` events per second from its first to its last."""

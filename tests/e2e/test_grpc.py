@@ -103,7 +103,14 @@ async def test_tls_on_both_sides(tmp_path: Path) -> None:
 
 MUTUAL_CONFIG = """version: 1
 server:
-  grpc: {{listen: "127.0.0.1:0", tls: {{cert: {folder}/cert.pem, key: {folder}/key.pem, client_ca: {folder}/ca.pem}}}}
+  grpc:
+    listen: "127.0.0.1:0"
+    tls:
+      cert: {folder}/cert.pem
+      key: {folder}/key.pem
+      client_ca: {folder}/ca.pem
+      client_names: [dns:localhost]
+  forwarding: {{client_cert: true}}
   auth: {{keys: [{digest}]}}
 upstreams:
   model:
@@ -132,10 +139,20 @@ async def test_both_sides_prove_who_they_are_and_keys_are_metadata(tmp_path: Pat
             async with aio.secure_channel(address, known) as channel:
                 unary, shown = channel.unary_unary("/t.T/Unary"), ("authorization", f"Bearer {secret}")
                 assert await unary(b"hello", metadata=(shown,)) == b"hello"
-                assert "authorization" not in dict(service.metadata)
+                metadata = dict(service.metadata)
+                assert "authorization" not in metadata
+                assert str(metadata["x-forwarded-client-cert"]).endswith(";DNS=localhost")
                 with pytest.raises(aio.AioRpcError) as caught:
                     await unary(b"hello")
                 assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+            other = authority.issue_cert("other.example.org")
+            stranger = grpc.ssl_channel_credentials(
+                root, other.private_key_pem.bytes(), other.cert_chain_pems[0].bytes()
+            )
+            async with aio.secure_channel(address, stranger) as channel:
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await channel.unary_unary("/t.T/Unary")(b"hello", metadata=(shown,))
+                assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
             async with aio.secure_channel(address, grpc.ssl_channel_credentials(root)) as channel:
                 with pytest.raises(aio.AioRpcError) as caught:
                     await channel.unary_unary("/t.T/Unary")(b"hello", metadata=(shown,))

@@ -66,11 +66,11 @@ def begin_on(pool: ChannelPool, call: Call, taker: Taker) -> Begun | None:
             return outcome
         raise outcome
 
-    if isinstance(call.body, Stream):
+    if isinstance(call.body, Stream) or (channel := pool.take()) is None:
         return None
     attempt = Attempt(call, taker, cast("Member", _Healthy()), pool, settle)
-    attempt.sent = pool.begin(call, attempt)
-    return None if attempt.sent is None else attempt
+    attempt.sent = pool.send(channel, call, attempt)
+    return attempt
 
 
 @asynccontextmanager

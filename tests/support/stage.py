@@ -41,14 +41,16 @@ __all__ = ("Stage", "Witness", "stage")
 
 
 class Witness(Telemetry):
-    """Telemetry that remembers how each call ended."""
+    """Telemetry that remembers each call and how it ended."""
 
     def __init__(self, clock: LoopClock) -> None:
         super().__init__(clock, lambda: 0.0, AccessLogPolicy(format="off"), version="test", models=())
+        self.calls: list[Call] = []
         self.ended: list[Ended] = []
 
     def record(self, call: Call, ended: Ended) -> None:
         """Remember, then count as usual."""
+        self.calls.append(call)
         self.ended.append(ended)
         super().record(call, ended)
 

@@ -18,6 +18,7 @@ binary tensor extension has one). Everything else about headers is the lane's bu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Headers
 
-__all__ = ("Codec", "Cutter", "Part", "Prepared", "Reader")
+__all__ = ("Codec", "Cutter", "Part", "Prepare", "Prepared", "Reader", "Rememberer")
 
 Part = tuple[bytes, "Headers"]
 """A body and the header fields that belong to it alone (they replace fields of the same name)."""
@@ -68,6 +69,10 @@ class Prepared:
         self.weight = weight
 
 
+Prepare = Callable[[bytes, "Headers"], Prepared]
+"""Understands a request; see `Codec.prepare`."""
+
+
 class Codec(Protocol):
     """The merge and split rules of one protocol form. Pure and stateless."""
 
@@ -99,3 +104,11 @@ class Reader(Codec, Protocol):
 
     def read(self, body: bytes) -> object:
         """The answer `body` as dicts, lists, numbers and bytes, without an id; `body` if it is none."""
+
+
+@runtime_checkable
+class Rememberer(Codec, Protocol):
+    """A codec that reads requests faster when it may remember those that came with the same head."""
+
+    def remembering(self) -> Prepare:
+        """A `prepare` for requests with one head; whoever keeps it keeps what it remembers."""

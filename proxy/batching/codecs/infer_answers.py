@@ -5,8 +5,9 @@ Theory of operation
 A client should not be able to tell whether its answer came alone or out of a batch, so a part is written
 the way the backend wrote the whole: the same fields in the same order, with three places that differ
 between members: the ``id``, and for each output the number of rows and its content (``data``, or the size
-of binary data). A frame is a list of texts with holes at these places; a part is a copy of the list with
-the holes filled.
+of binary data). A frame is a list of texts with holes at these places. Most members have as many rows as
+others and no id of their own, so the texts are joined around the contents once for each such kind of member
+(`AnswerWriter`), and a part is a copy of that list with the contents filled in.
 
 Where the backend answered with an id of its own (some make one up when none was sent) the member's stands
 in its place. Where it gave none, because none was sent, the member's comes first.
@@ -26,13 +27,14 @@ from proxy.batching.codecs.tensors import size_list
 from proxy.errors import SplitMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ("AnswerFrame", "OutputFrame", "read_frame")
+__all__ = ("AnswerFrame", "AnswerWriter", "OutputFrame", "read_frame")
 
 _FIELDS: Final = frozenset(("model_name", "model_version", "id", "parameters", "outputs"))
 _OUTPUT_FIELDS: Final = frozenset(("name", "shape", "datatype", "parameters", "data"))
 _SIZE: Final = "binary_data_size"
+_OPENING: Final = b'"outputs":['
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _outputs = msgspec.json.Decoder(list[dict[str, Raw]]).decode
@@ -56,15 +58,15 @@ class AnswerFrame:
         """Equal for answers that differ in their outputs and ids alone."""
         return tuple(self._texts), self._ident_at, self._outputs_at
 
-    def filled(self, outputs: bytes, ident: bytes) -> bytes:
-        """The answer with these outputs (joined by commas) and the id of its caller, if it has one."""
+    def around(self, ident: bytes) -> tuple[bytes, bytes]:
+        """What stands before and after the outputs in the answer to the caller with this id, if any."""
         texts = self._texts.copy()
-        texts[self._outputs_at] = b'"outputs":[%b]' % outputs
-        if ident:
-            texts[self._ident_at] = b'"id":' + ident
-        else:
+        texts[self._outputs_at] = _OPENING
+        texts[self._ident_at] = b'"id":' + ident
+        if not ident:
             del texts[self._ident_at]
-        return b"{%b}" % b",".join(texts)
+        at = texts.index(_OPENING) + 1
+        return b"{" + b",".join(texts[:at]), b"]" + b"".join([b"," + text for text in texts[at:]]) + b"}"
 
 
 class OutputFrame:
@@ -106,12 +108,13 @@ class OutputFrame:
         if not self.shape or self.shape[0] != items or min(self.shape) < 0:
             raise SplitMismatch(f"output {self.name} has shape {self.shape} for {items} items")
 
-    def filled(self, items: int, content: bytes | Raw) -> bytes:
-        """The output with so many rows: `content` is the inside of ``data``, or the binary size as text."""
+    def around(self, items: int) -> tuple[bytes, bytes]:
+        """What stands before and after the content (the inside of ``data``, or the binary size) of so many
+        rows."""
         texts = self._texts.copy()
         texts[self._items_at] = b"%d" % items
-        texts[self._content_at] = bytes(content)
-        return b"".join(texts)
+        at = self._content_at
+        return b"".join(texts[:at]), b"".join(texts[at + 1 :])
 
     def _add(self, name: str, value: Raw) -> None:
         comma = b"," if len(self._texts) > 1 or self._texts[-1] != b"{" else b""
@@ -144,6 +147,37 @@ class OutputFrame:
         self._texts[-1] += before
         self._texts += [b"", after]
         return len(self._texts) - 2
+
+
+class AnswerWriter:
+    """Writes the members' answers in the form of the whole one."""
+
+    __slots__ = ("_frame", "_known", "_outputs")
+
+    def __init__(self, frame: AnswerFrame, outputs: Sequence[OutputFrame]) -> None:
+        self._frame = frame
+        self._outputs = outputs
+        self._known: dict[tuple[int, bytes], list[bytes]] = {}
+
+    def answer(self, items: int, ident: bytes, contents: Iterable[bytes | Raw]) -> bytes:
+        """The answer with so many rows to the caller with this id; `contents` is one for each output."""
+        around = self._known.get((items, ident))
+        if around is None:
+            around = self._known[items, ident] = self._around(items, ident)
+        texts: list[bytes | Raw] = [*around]
+        texts[1::2] = contents
+        return b"".join(texts)
+
+    def _around(self, items: int, ident: bytes) -> list[bytes]:
+        """What stands around the contents, with a hole at every second place."""
+        before, after = self._frame.around(ident)
+        texts = [before]
+        for output in self._outputs:
+            opening, closing = output.around(items)
+            texts[-1] += opening
+            texts += [b"", closing + b","]
+        texts[-1] = texts[-1].removesuffix(b",") + after
+        return texts
 
 
 def read_frame(head: bytes) -> tuple[AnswerFrame, list[OutputFrame]]:

@@ -13,7 +13,7 @@ another.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
@@ -22,7 +22,7 @@ from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, quotes
 from proxy.errors import MergeRefused, SplitMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from proxy.batching.codecs.base import Prepared
 
@@ -30,6 +30,7 @@ __all__ = (
     "array",
     "check_count",
     "elements",
+    "list_decoder",
     "plain_fields",
     "read_answer",
     "read_request",
@@ -53,6 +54,15 @@ def read_request(body: bytes) -> dict[str, bytes]:
         raise MergeRefused("duplicate_keys")
     check_text(body)
     return fields
+
+
+def list_decoder(name: str) -> Callable[[bytes], list[Raw]]:
+    """Reads the list `name` out of an object that has nothing else; any other is a ValidationError."""
+    plain: Any = msgspec.defstruct(
+        "Plain", [("rows", list[Raw])], rename={"rows": name}, forbid_unknown_fields=True, gc=False
+    )
+    decode = msgspec.json.Decoder(plain).decode
+    return lambda body: decode(body).rows
 
 
 def elements(value: bytes) -> list[Raw]:

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from proxy.batching.codecs.base import Part, Prepared
-from proxy.batching.codecs.infer_answers import OutputFrame, read_frame
+from proxy.batching.codecs.infer_answers import AnswerWriter, OutputFrame, read_frame
 from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, join_text, quotes, split_text
 from proxy.batching.codecs.tensors import (
     check_parameters,
@@ -181,12 +181,12 @@ def own_fields(request: Request, *, may_be_binary: bool = False) -> tuple[bytes,
 def _cut(body: bytes, members: Sequence[Prepared]) -> list[bytes]:
     frame, outputs = read_frame(body)
     total = sum(member.items for member in members)
-    columns = [(output, _rows_of_all(output, total, members)) for output in outputs]
-    parts = []
-    for index, member in enumerate(members):
-        tensors = [output.filled(member.items, rows[index]) for output, rows in columns]
-        parts.append(frame.filled(b",".join(tensors), member.ident))
-    return parts
+    columns = [_rows_of_all(output, total, members) for output in outputs]
+    writer = AnswerWriter(frame, outputs)
+    return [
+        writer.answer(member.items, member.ident, rows)
+        for member, rows in zip(members, zip(*columns, strict=True), strict=True)
+    ]
 
 
 def _joined(answers: Sequence[bytes]) -> bytes:
@@ -196,10 +196,7 @@ def _joined(answers: Sequence[bytes]) -> bytes:
         raise SplitMismatch("answers to one item each do not fit together")
     frame, outputs = parts[0]
     columns = zip(*[[_inside(output) for output in found] for _, found in parts], strict=True)
-    filled = [
-        output.filled(len(parts), b",".join(column)) for output, column in zip(outputs, columns, strict=True)
-    ]
-    return frame.filled(b",".join(filled), b"")
+    return AnswerWriter(frame, outputs).answer(len(parts), b"", [b",".join(column) for column in columns])
 
 
 def _form(output: OutputFrame) -> tuple[object, bool]:

@@ -18,13 +18,14 @@ A length of 0 announces a raw tensor without any head; such a request has no row
 from __future__ import annotations
 
 import math
+from itertools import compress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from proxy.batching.codecs.base import Part, Prepared
-from proxy.batching.codecs.infer_answers import OutputFrame, read_frame
+from proxy.batching.codecs.infer_answers import AnswerWriter, OutputFrame, read_frame
 from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, quotes, unveil, veil
 from proxy.batching.codecs.open_inference import BINARY_LENGTH, Request, own_fields
 from proxy.batching.codecs.tensors import (
@@ -227,15 +228,19 @@ def _cut(head: bytes, blobs: bytes, members: Sequence[Prepared]) -> list[tuple[b
     columns = []
     for output in outputs:
         output.check(total)
-        columns.append((output, _rows_of_all(output, blobs, members)))
+        columns.append(_rows_of_all(output, blobs, members))
         blobs = blobs[output.size or 0 :]
     if blobs:
         raise SplitMismatch("the answer has bytes that belong to no output")
+    writer = AnswerWriter(frame, outputs)
+    is_binary = [output.size is not None for output in outputs]
     parts = []
-    for index, member in enumerate(members):
-        tensors = [_filled(output, member.items, rows[index]) for output, rows in columns]
-        own = [bytes(rows[index]) for output, rows in columns if output.size is not None]
-        parts.append((frame.filled(b",".join(tensors), member.ident), own))
+    for member, rows in zip(members, zip(*columns, strict=True), strict=True):
+        own = [bytes(content) for content in compress(rows, is_binary)]
+        contents = [
+            b"%d" % len(content) if size else content for content, size in zip(rows, is_binary, strict=True)
+        ]
+        parts.append((writer.answer(member.items, member.ident, contents), own))
     return parts
 
 
@@ -244,7 +249,3 @@ def _rows_of_all(output: OutputFrame, blobs: bytes, members: Sequence[Prepared])
     if output.data is not None:
         return cut_json(output.data, output.shape, members)
     return cut_bytes(blobs[: output.size], output.datatype, output.stride, members)
-
-
-def _filled(output: OutputFrame, items: int, rows: bytes | Raw) -> bytes:
-    return output.filled(items, rows if output.size is None else b"%d" % len(rows))

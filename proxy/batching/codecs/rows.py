@@ -16,7 +16,7 @@ dictionary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
@@ -35,6 +35,7 @@ from proxy.batching.codecs.objects import (
     array,
     check_count,
     elements,
+    list_decoder,
     plain_fields,
     read_answer,
     read_request,
@@ -44,17 +45,13 @@ from proxy.batching.codecs.objects import (
 from proxy.errors import MergeRefused, SplitMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from proxy.exchange import Headers
 
 __all__ = ("RowCodec",)
 
 _rows = msgspec.json.Decoder(list[Raw]).decode
-
-
-class _Plain(msgspec.Struct, gc=False):
-    rows: list[Raw]
 
 
 class RowCodec:
@@ -70,13 +67,13 @@ class RowCodec:
         self._excluded = excluded
         self._opening = b'{"%b":[' % ask.encode()
         self._least_bytes = len(self._opening) + len(b"]}")
-        self._plain_request = _plain_decoder(ask)
-        self._plain_answer = _plain_decoder(answers[0])
+        self._plain_request = list_decoder(ask)
+        self._plain_answer = list_decoder(answers[0])
 
     def prepare(self, body: bytes, headers: Headers) -> Prepared:
         """Rows and their signature; see `Codec.prepare`."""
         try:
-            rows, rest = self._plain_request(body).rows, b""
+            rows, rest = self._plain_request(body), b""
         except msgspec.ValidationError:
             return self._prepare_unusual(body)
         except NOT_JSON:
@@ -133,7 +130,7 @@ class RowCodec:
     def _read_answer(self, body: bytes) -> tuple[list[Raw], bytes, bytes]:
         """The rows of an answer, and what goes before and after them; raises one of `NOT_JSON`."""
         try:
-            return self._plain_answer(body).rows, b'{"%b":[' % self._answers[0].encode(), b"]}"
+            return self._plain_answer(body), b'{"%b":[' % self._answers[0].encode(), b"]}"
         except msgspec.ValidationError:
             fields = read_answer(body)
         name = next((name for name in self._answers if name in fields), None)
@@ -144,12 +141,3 @@ class RowCodec:
         after = plain_fields(dict(list(fields.items())[at + 1 :]))
         opening = b'{%b"%b":[' % (before[1:] + b"," if before else b"", name.encode())
         return array(fields[name]), opening, b"]%b}" % after
-
-
-def _plain_decoder(name: str) -> Callable[[bytes], _Plain]:
-    """Reads an object whose only field is the list `name`; anything else is a ValidationError."""
-    kind: Any = msgspec.defstruct(
-        "Plain", [], bases=(_Plain,), rename={"rows": name}, forbid_unknown_fields=True
-    )
-    decoder: msgspec.json.Decoder[_Plain] = msgspec.json.Decoder(kind)
-    return decoder.decode

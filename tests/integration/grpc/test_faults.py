@@ -75,6 +75,18 @@ async def test_whole_exchange(backend: Backend) -> None:
         assert calls_in(pool) == 0
 
 
+async def test_a_lone_call_leaves_at_once_and_others_in_one_write(backend: Backend) -> None:
+    async with pool_to(backend) as pool:
+        await pool.exchange(call())
+        channel = pool.take()
+        assert channel is not None
+        answers: list[asyncio.Future[Reply]] = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        for answer in answers:
+            pool.send(channel, call(), answer)
+            assert channel.session.wants_to_send is (answer is not answers[0])
+        assert [reply.body for reply in await asyncio.gather(*answers)] == [b"hello"] * 3
+
+
 async def test_reset_by_the_backend_carries_its_code(backend: Backend) -> None:
     backend.respond = resetting(ErrorCode.ENHANCE_YOUR_CALM)
     async with pool_to(backend) as pool:

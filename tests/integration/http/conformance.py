@@ -64,8 +64,18 @@ class Backend:
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
         self.requests: list[RawMessage] = []
         self.url = ""
+
+    def hold(self) -> None:
+        """Answer nothing until `let_go`."""
+        self._may_answer.clear()
+
+    def let_go(self) -> None:
+        """Answer again."""
+        self._may_answer.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -85,6 +95,7 @@ class Backend:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also of a task that never began
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -94,14 +105,13 @@ class Backend:
                     writer.write(response(b"probe"))
                     continue
                 self.requests.append(message)
+                await self._may_answer.wait()
                 answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
                 writer.write(answer)
                 if b"Connection: close" in answer or answer.startswith(b"HTTP/1.0"):
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        finally:
-            writer.close()
 
 
 async def play(case: Case) -> Seen:

@@ -24,6 +24,11 @@ async def test_dialogue(scene: Dialogue) -> None:
     assert await scene.play() == scene.expected
 
 
+def test_every_item_has_a_row() -> None:
+    told = {row.item for row in expected_rows()}
+    assert told == {str(item) for item in range(1, 49)} | {f"S{item}" for item in range(1, 24)}
+
+
 def test_the_document_is_current() -> None:
     assert PATH.read_text(encoding="utf-8") == render(expected_rows()), (
         "run python -m tests.integration.http.document"

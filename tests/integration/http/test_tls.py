@@ -5,63 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from proxy.ingress.policy import ServerTlsPolicy
 from proxy.ingress.tls import TlsFront, server_name_of
-from tests.integration.http.conformance import Backend
-from tests.support.raw_client import request
-from tests.support.stage import Stage, stage
-from tests.support.wire import RawMessage, read_message, response
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-OURS = trustme.CA()
-NAME = "model.example"
-
-
-def issue(folder: Path, authority: trustme.CA = OURS) -> dict[str, str]:
-    """Certificate and key for `NAME`, as settings of the listener."""
-    certificate = authority.issue_cert(NAME)
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    certificate.private_key_and_cert_chain_pem.write_to_path(str(cert))
-    certificate.private_key_pem.write_to_path(str(key))
-    key.chmod(0o600)
-    return {"cert": str(cert), "key": str(key)}
-
-
-def client_context(authority: trustme.CA = OURS) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@asynccontextmanager
-async def listening(tls: dict[str, str], **server: object) -> AsyncIterator[tuple[Stage, Backend]]:
-    async with (
-        Backend([response(b"ok")]) as backend,
-        stage(backend.url, server={"http": {"tls": tls}, **server}) as front,
-    ):
-        yield front, backend
-
-
-async def ask(
-    front: Stage, context: ssl.SSLContext, host: bytes = b"model.example", name: str = NAME
-) -> RawMessage:
-    port = int(front.url.rpartition(":")[2])
-    async with asyncio.timeout(5):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
-        try:
-            writer.write(request(host=host))
-            return await read_message(reader, until_close=True)
-        finally:
-            writer.close()
+from tests.integration.http.tls_rig import OURS, ask, client_context, issue, listening
 
 
 async def test_a_request_over_tls(tmp_path: Path) -> None:

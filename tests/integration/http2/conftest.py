@@ -14,7 +14,13 @@ from proxy.http2.events import DataReceived, InterimReceived, ResponseReceived, 
 from proxy.http2.limits import Limits
 from proxy.http2.session import ClientSession
 from proxy.ingress.http2 import Http2Server
-from proxy.ingress.policy import AuthPolicy, LimitPolicy, ServerTimeoutPolicy
+from proxy.ingress.policy import (
+    AuthPolicy,
+    ForwardingPolicy,
+    LimitPolicy,
+    ServerTimeoutPolicy,
+    ServerTlsPolicy,
+)
 from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
 from tests.support.http2_events import apart
@@ -22,6 +28,7 @@ from tests.unit.http2.peers import WRITER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from ssl import SSLContext
 
     from proxy.errors import ProxyError
     from proxy.exchange import Headers
@@ -53,10 +60,12 @@ class Stage:
         self.refused.append(error)
 
     @asynccontextmanager
-    async def connect(self, limits: Limits | None = None) -> AsyncIterator[Client]:
-        """A client of our own."""
+    async def connect(
+        self, limits: Limits | None = None, *, tls: SSLContext | None = None, name: str | None = None
+    ) -> AsyncIterator[Client]:
+        """A client of our own, which by `tls` asks for the server `name`."""
         host, _, port = self.listener.address.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=tls, server_hostname=name)
         try:
             yield Client(reader, writer, limits or Limits())
         finally:
@@ -142,16 +151,23 @@ async def listen() -> AsyncIterator[Listen]:
         limits: dict[str, object] | None = None,
         timeouts: dict[str, object] | None = None,
         auth: dict[str, object] | None = None,
+        forwarding: dict[str, object] | None = None,
+        tls: dict[str, object] | None = None,
     ) -> Stage:
         stage = Stage()
         policy = LimitPolicy.model_validate(limits or {})
         stage.listener = Http2Server(
             stage,
             Address("127.0.0.1", 0),
-            HeadRules(policy, auth=AuthPolicy.model_validate(auth or {})),
+            HeadRules(
+                policy,
+                auth=AuthPolicy.model_validate(auth or {}),
+                forwarding=ForwardingPolicy.model_validate(forwarding or {}),
+            ),
             ServerTimeoutPolicy.model_validate(timeouts or {}),
             LoopClock(),
             ledger=Ledger(policy.buffered),
+            tls=ServerTlsPolicy.model_validate(tls) if tls else None,
         )
         await stage.listener.start()
         stages.append(stage)

@@ -14,6 +14,8 @@ from proxy.http2 import frames
 from proxy.http2.errors import ErrorCode
 from proxy.http2.events import GoawayReceived, StreamReset
 from proxy.http2.limits import Limits
+from proxy.ingress.policy import AuthPolicy, LimitPolicy
+from proxy.ingress.rules import HeadRules
 from tests.support.waiting import until
 from tests.unit.http2.peers import WRITER
 
@@ -131,6 +133,19 @@ async def test_a_key_is_asked_for(listen: Listen) -> None:
     (call,) = stage.calls
     assert call.header(b"authorization") is None
     assert call.identity == hashlib.sha256(KEY).digest()
+
+
+async def test_a_revoked_key_ends_on_an_open_connection(listen: Listen) -> None:
+    stage = await listen(auth=AUTH)
+    shown = (b"authorization", b"Bearer " + KEY)
+    async with stage.connect() as client:
+        for _ in range(2):
+            assert (await client.answer(client.request(b"GET", b"/", (shown,))))[0] == 200
+        other = AuthPolicy(keys=(hashlib.sha256(b"another").hexdigest(),))
+        stage.listener.renew(HeadRules(LimitPolicy(), auth=other))
+        assert (await client.answer(client.request(b"GET", b"/", (shown,))))[0] == 401
+        anew = (b"authorization", b"Bearer another")
+        assert (await client.answer(client.request(b"GET", b"/", (anew,))))[0] == 200
 
 
 async def test_strangers_may_not_say_who_they_are(stage: Stage) -> None:

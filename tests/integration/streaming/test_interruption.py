@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy.batching.policy import BatchPolicy
 from proxy.errors import ReaderStalled
 from tests.support.backend import backend
-from tests.support.raw_client import RawClient
+from tests.support.raw_client import RawClient, request
 from tests.support.stage import stage
 from tests.support.waiting import until
 
@@ -24,6 +25,7 @@ GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_ONCE = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = b'data: {"token": "caf\xc3\xa9"}\n\n'
+PREDICT = b"/v1/models/m:predict"
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -124,6 +126,35 @@ async def test_a_client_that_leaves_stops_the_model(how: str) -> None:
             "client",
         )
         assert ended.bytes_out >= len(EVENT)
+
+
+async def test_the_last_client_of_a_batch_stops_the_model() -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def model(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"[3]]}")
+        asked.set()
+        with suppress(ConnectionError):
+            await reader.read()
+        gone.set()
+
+    batch = BatchPolicy.model_validate(
+        {"mode": "window", "max_wait": "60s", "items": {"start": 2, "least": 1}}
+    )
+    async with backend(model) as url, stage(url, protocol="kserve-v1", batch=batch) as front:
+        async with RawClient(front.url) as last:
+            async with RawClient(front.url) as first:
+                await first.send(request(b"POST", PREDICT, b'{"instances": [[2]]}'))
+                await until(lambda: front.admission.in_flight == 1)
+                await last.send(request(b"POST", PREDICT, b'{"instances": [[3]]}'))
+                async with asyncio.timeout(5):
+                    await asked.wait()
+            await until(lambda: len(front.telemetry.ended) == 1)
+            assert not gone.is_set(), "the other one still waits for its part"
+        async with asyncio.timeout(5):
+            await gone.wait()
+        await until(lambda: front.is_at_rest)
+        assert [ended.reason for ended in front.telemetry.ended] == ["client_gone"] * 2
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(5_000, marks=pytest.mark.slow)])  # on each event loop

@@ -31,7 +31,16 @@ def test_noise_does_not_separate(noise: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"X-Api-Key", b"Cookie", b"Host", b"Accept", b"X-Forwarded-User", b"anything"]
+    "name",
+    [
+        b"X-Api-Key",
+        b"Cookie",
+        b"Host",
+        b"Accept",
+        b"X-Forwarded-User",
+        b"X-Forwarded-Client-Cert",
+        b"anything",
+    ],
 )
 def test_fields_that_may_matter_separate(name: bytes) -> None:
     assert key((name, b"1")) != key((name, b"2"))

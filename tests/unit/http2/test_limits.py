@@ -10,6 +10,7 @@ from proxy.http2 import frames as f
 from proxy.http2.errors import ErrorCode
 from proxy.http2.events import DataReceived, RequestReceived, SendQueueDrained, SessionEnded, StreamReset
 from proxy.http2.limits import Budget, Limits
+from proxy.http2.session import ClientSession
 from tests.support.http2_cases import REQUEST, block
 from tests.unit.http2.peers import OK, kinds, only, server, started
 
@@ -99,6 +100,24 @@ def test_resets_that_the_server_is_provoked_to_count_as_well() -> None:
     provoked = [started(i) + f.window_update_frame(i, 0) for i in range(1, 61, 2)]
     assert not ended(session, b"".join(provoked[:20]))
     assert ended(session, b"".join(provoked[20:])) == "too many streams end without their answer"
+
+
+def test_headers_on_a_stream_that_was_reset_count_as_well() -> None:
+    session = server(Limits(reset_burst=20, reset_rate=0.0))
+    session.receive(started(), now=0.0)
+    session.reset(1)
+    assert not ended(session, started() * 20)
+    assert ended(session, started()) == "too many streams end without their answer"
+
+
+def test_a_backends_headers_on_a_stream_that_was_reset_are_a_flood_too() -> None:
+    session = ClientSession(Limits(control_burst=20, control_rate=0.0))
+    session.receive(f.settings_frame(()), now=0.0)
+    session.reset(session.open(OK))
+    stray = f.header_frames(1, OK, 1 << 14, end_stream=False)
+    assert not any(isinstance(event, SessionEnded) for event in session.receive(stray * 10, now=0.0))
+    event = only(session.receive(stray * 20, now=0.0), SessionEnded)
+    assert event.error.why == "too many HEADERS on streams that were reset"
 
 
 def test_answered_calls_pay_for_resets() -> None:

@@ -48,6 +48,37 @@ def test_an_answer_may_come_byte_by_byte(answer: bytes) -> None:
     assert subject.received == 5
 
 
+def test_a_stream_goes_on_from_read_to_read_and_ends_clean() -> None:
+    subject = reader()
+    for again in range(2):
+        subject.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in (b"3\r\nhel\r\n", b"2\r\nlo\r\n1\r", b"\n!\r\n"):
+            assert not feed(subject, piece)
+        assert feed(subject, b"0\r\n\r\n")
+        assert subject.is_clean
+        assert body(subject) == b"hello!"
+        subject.expect(b"GET")
+        assert not subject.is_started, again
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\nhel\r\n", b"3\r\nhell", b"HTTP/1.1 200 OK\r\n"])
+def test_a_stream_that_loses_its_framing_is_a_bad_reply(rest: bytes) -> None:
+    subject = reader()
+    subject.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    subject.feed(b"3\r\nhel\r\n")
+    with pytest.raises(BadReply):
+        subject.feed(rest)
+
+
+def test_what_follows_a_stream_in_its_last_read_is_surplus() -> None:
+    subject = reader()
+    subject.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    subject.feed(b"3\r\nhel\r\n")
+    assert feed(subject, b"0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
+    assert subject.has_surplus
+    assert body(subject) == b"hel"
+
+
 def test_trailers_are_complete_at_the_end() -> None:
     subject = reader()
     subject.feed(CHUNKED)

@@ -180,6 +180,22 @@ async def test_an_answer_for_a_client_that_has_just_left_is_let_go() -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "wants"),
+    [
+        (b"/v1/chat/completions", True),
+        (b"/v2/models/m/generate_stream?x=1", True),
+        (b"/api/chat", False),
+        (b"/api/generate", False),
+    ],
+)
+async def test_only_what_is_answered_in_events_begins_early(*, target: bytes, wants: bool) -> None:
+    call = Call(
+        b"POST", target, ((b"Accept", b"*/*"),), b'{"stream": true}' if b"/v2/" not in target else b"{}"
+    )
+    assert Rig().streams.may_begin_early(call, "m") == wants
+
+
+@pytest.mark.parametrize(
     ("body", "accept", "wants"),
     [
         (b'{"stream": true}', b"", True),

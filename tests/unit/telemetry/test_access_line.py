@@ -97,7 +97,7 @@ class TestLine:
         call.queue_s, call.pool_s, call.upstream_s, call.batch = 0.0015, 0.0001, 0.008, b"size=37"
         line = as_json(Scribe().line(call, an_end(), TS))
         assert line == (
-            b'{"ts":"2030-01-02T03:04:05.678Z","request_id":"r-1","client":"10.0.0.9","protocol":"http",'
+            b'{"ts":"2030-01-02T03:04:05.678Z","request_id":"r-1","client":"10.0.0.9","identity":"","protocol":"http",'
             b'"method":"POST","target":"/v2/models/iris/infer?api_key=***","route":"infer","model":"iris",'
             b'"status":200,"outcome":"ok","reason":"","ended_by":"","bytes_in":5,"bytes_out":345,'
             b'"ms":{"total":12.0,"queue":1.5,"pool":0.1,"upstream":8.0},"batch":"size=37"}\n'
@@ -108,7 +108,7 @@ class TestLine:
             Scribe().line(a_call(b'/p?say="hi"'), an_end("two words", "shed", 503, reason="draining"), TS)
         )
         assert line == (
-            b"ts=2030-01-02T03:04:05.678Z request_id=r-1 client=10.0.0.9 protocol=http method=POST "
+            b'ts=2030-01-02T03:04:05.678Z request_id=r-1 client=10.0.0.9 identity="" protocol=http method=POST '
             b'target="/p?say=\\"hi\\"" route=infer model="two words" status=503 outcome=shed reason=draining '
             b'ended_by=- bytes_in=2 bytes_out=345 ms_total=12.0 ms_queue=0.0 ms_pool=0.0 ms_upstream=0.0 batch=""\n'
         )
@@ -121,6 +121,13 @@ class TestLine:
         assert line.count(b"\n") == 1
         assert line.isascii()
         assert line[:-1].decode().isprintable()
+
+    def test_a_caller_is_known_by_its_certificate_or_its_key(self) -> None:
+        call = a_call()
+        call.identity = bytes.fromhex("d0c04f4b1951e4aeaaec8223ed2039e5")
+        assert Scribe().line(call, an_end(), TS).identity == "sha256:d0c04f4b1951e4ae"
+        call.certificate = b"spiffe://example.org/sa/client"
+        assert Scribe().line(call, an_end(), TS).identity == "spiffe://example.org/sa/client"
 
     def test_a_request_id_is_cut_at_a_sensible_length(self) -> None:
         line = Scribe().line(a_call(request_id=b"x" * 5000), an_end(), TS)
