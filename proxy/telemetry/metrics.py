@@ -174,7 +174,7 @@ class StreamRecorder:
     def series(self, model: str) -> ModelSeries:
         """Where the gaps between the events of a stream for `model` are counted: `event_gap`, in seconds.
 
-        It is handed out because events are as many as tokens. Whoever keeps it asks for `event_gap` each time,
+        It is handed out because events are as many as tokens. Who keeps it asks for `event_gap` each time,
         which changes when the backend turns out not to know the model.
         """
         return self._models.of(model)
