@@ -25,6 +25,7 @@ from bench.suites.grpc import grpc
 from bench.suites.hostile import hostile
 from bench.suites.load import LoadOptions, load
 from bench.suites.loading import loading
+from bench.suites.loading_beside import loading_beside
 from bench.suites.loading_live import loading_live
 from bench.suites.passthrough import passthrough
 from bench.suites.slow_readers import slow_readers
@@ -72,10 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("loading", parents=[suite], help="model loading: traces replayed beside others")
     verb.set_defaults(run=lambda given: loading(given.out))
 
-    verb = verbs.add_parser("loading-live", parents=[suite], help="model loading: real loads on MLServer")
-    verb.add_argument("--span", type=float, default=120.0, help="seconds of traffic (default 120)")
+    verb = verbs.add_parser("loading-live", parents=[suite], help="what first requests wait on MLServer")
+    verb.add_argument("--span", type=float, default=100.0, help="seconds of traffic (default 100)")
     verb.add_argument("--models", type=Path, help="folder that keeps the trained models from run to run")
     verb.set_defaults(run=lambda given: loading_live(_options(given), span_s=given.span, models=given.models))
+
+    verb = verbs.add_parser("loading-beside", parents=[suite], help="who else waits for a load on MLServer")
+    verb.add_argument("--models", type=Path, help="folder that keeps the trained models from run to run")
+    verb.set_defaults(run=lambda given: loading_beside(_options(given), models=given.models))
 
     verb = verbs.add_parser("hostile", parents=[suite], help="healthy clients beside a thousand slow ones")
     verb.set_defaults(run=lambda given: hostile(_options(given)))

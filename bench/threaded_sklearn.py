@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 import joblib
-from mlserver.utils import get_model_uri  # type: ignore[import-untyped]  # it has no types
-from mlserver_sklearn import SKLearnModel  # type: ignore[import-untyped]  # it has no types
+from mlserver.utils import get_model_uri
+from mlserver_sklearn import SKLearnModel
 
 __all__ = ("ThreadedSKLearn",)
 

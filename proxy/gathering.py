@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Call
 
-__all__ = ("gather_body", "name_model", "named_in_message")
+__all__ = ("gather_body", "model_named_in", "name_model")
 
 
 async def name_model(call: Call, match: Match) -> Match:
@@ -33,7 +33,8 @@ async def name_model(call: Call, match: Match) -> Match:
     """
     body = call.body
     if call.is_grpc:
-        return named_in_message(match, await _start(call, body) if isinstance(body, Stream) else body)
+        start = await _start(call, body) if isinstance(body, Stream) else body
+        return Match(match.route, model_named_in(start, match.route.model_at).decode(errors="replace"))
     if isinstance(body, Stream):
         whole = await _whole(call, body, MOST) if is_worth_waiting_for(call, body.length) else None
         if whole is None:
@@ -42,9 +43,9 @@ async def name_model(call: Call, match: Match) -> Match:
     return named(match, body)
 
 
-def named_in_message(match: Match, start: bytes) -> Match:
-    """`match` with the model that a gRPC message beginning with `start` names."""
-    return Match(match.route, peek(start, PREFIX, match.route.model_at).decode(errors="replace"))
+def model_named_in(start: bytes, at: tuple[int, ...]) -> bytes:
+    """The name that a gRPC message beginning with `start` has `at` this place."""
+    return peek(start, PREFIX, at)
 
 
 async def gather_body(call: Call, most: int) -> None:

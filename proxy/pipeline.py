@@ -18,10 +18,12 @@ from proxy.bridging.bridge import bridge
 from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
-from proxy.gathering import gather_body, name_model, named_in_message
+from proxy.gathering import gather_body, model_named_in, name_model
 from proxy.http2.grpc import http_status
+from proxy.passage import Passage
 from proxy.routing.deadline import tightest
 from proxy.routing.naming import is_named_in_body
+from proxy.routing.table import Match
 from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
@@ -34,13 +36,15 @@ if TYPE_CHECKING:
     from proxy.exchange import Begun, Headers, PromptUpstream, Rest, Taker, Upstream
     from proxy.loading.gate import Gate, Visit
     from proxy.routing.admission import Admission
-    from proxy.routing.table import Match, RouteTable
+    from proxy.routing.table import RouteTable
     from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
 __all__ = ("NEEDS_MODEL", "Pipeline", "Recorder", "Service", "with_host")
 
 _OFF = CachePolicy()
+_MOST_WAYS = 512
+_LONGEST_NAME = 256
 NEEDS_MODEL = frozenset({"infer", "stream"})
 """Kinds of calls that wait for their model."""
 
@@ -75,24 +79,27 @@ class Service(NamedTuple):
     has_bridge: bool = False
     prompt: PromptUpstream | None = None
 
-    def lets_through(self, match: Match) -> bool:
-        """Whether a gRPC call need neither wait for its model nor for others."""
+    def way(self, match: Match) -> _Way:
+        """How a gRPC call goes that its route and its model are known of."""
         route = match.route
-        if route.codec is not None and self.policy(match.model).mode != "off":
-            return False
-        return self.gate is None or route.kind not in NEEDS_MODEL or self.gate.is_open(match.model)
+        waits_for_others = route.codec is not None and self.policy(match.model).mode != "off"
+        is_bare = self.cache is None and self.host is None and not waits_for_others
+        return _Way(match, self.prompt if is_bare else None, self.gate if route.kind in NEEDS_MODEL else None)
 
-    def visit(self, call: Call, match: Match) -> Visit | None:
-        """`call`, which was let through, as its managed model's visitor; None where nobody watches."""
-        if self.gate is None or match.route.kind not in NEEDS_MODEL:
-            return None
-        return self.gate.visit(call, match.model)
+
+class _Way(NamedTuple):
+    """The way of gRPC calls of one kind: `upstream` takes them without a task (None: they need one), once
+    the `gate` is open to their model, if there is one."""
+
+    match: Match
+    upstream: PromptUpstream | None
+    gate: Gate | None
 
 
 class Pipeline:
     """Routes, admits, dispatches and accounts for every call, whatever transport it came in on."""
 
-    __slots__ = ("_admission", "_now", "_prompt", "_routes", "_services", "_streams", "_telemetry")
+    __slots__ = ("_admission", "_now", "_routes", "_services", "_streams", "_telemetry", "_ways")
 
     def __init__(
         self,
@@ -106,11 +113,7 @@ class Pipeline:
     ) -> None:
         self._routes = routes
         self._services = services
-        self._prompt = {
-            name: service
-            for name, service in services.items()
-            if service.prompt is not None and service.cache is None and service.host is None
-        }
+        self._ways: dict[tuple[Match, bytes], _Way] = {}  # by route and the model's name in the message
         self._admission = admission
         self._streams = streams
         self._telemetry = telemetry
@@ -157,21 +160,29 @@ class Pipeline:
             match = self._routes.match(call.method, call.target)
         except ProxyError:
             return None
-        service = self._prompt.get(match.route.upstream)
-        if service is None or service.prompt is None:
-            return None
-        if match.route.model_at:
-            match = named_in_message(match, body)
-        if not service.lets_through(match):
+        name = model_named_in(body, match.route.model_at) if match.route.model_at else b""
+        match, upstream, gate = self._ways.get((match, name)) or self._find_way(match, name)
+        if upstream is None or (gate is not None and not gate.is_open(match.model)):
             return None
         self._enter(call, match)
-        passage = _Passage(self, call, match, taker)
-        passage.begun = service.prompt.begin(call, passage)
+        passage = Passage(self, call, match, taker)
+        passage.begun = upstream.begin(call, passage)
         if passage.begun is None:
             self._admission.retract(call.identity)
             return None
-        passage.visit = service.visit(call, match)
+        if gate is not None:
+            passage.visit = gate.visit(call, match.model)
         return passage
+
+    def _find_way(self, match: Match, name: bytes) -> _Way:
+        route = match.route
+        named = Match(route, name.decode(errors="replace")) if route.model_at else match
+        way = self._services[route.upstream].way(named)
+        if len(name) <= _LONGEST_NAME:  # clients choose the names
+            if len(self._ways) >= _MOST_WAYS:
+                self._ways.clear()
+            self._ways[match, name] = way
+        return way
 
     def _enter(self, call: Call, match: Match | None = None) -> Match:
         """Steps 1 to 3: the call's route, its deadline, its admission."""
@@ -318,60 +329,6 @@ class Pipeline:
                 ended_by=ending.ended_by,
             ),
         )
-
-
-class _Passage:
-    """A call on its way without a task; the taker of its upstream, and what its listener may cancel.
-
-    It lets go of what was `begun` once that is over: the two refer to each other.
-    """
-
-    __slots__ = ("_call", "_match", "_pipeline", "_taker", "begun", "visit")
-
-    def __init__(self, pipeline: Pipeline, call: Call, match: Match, taker: Taker) -> None:
-        self.begun: Begun | None = None
-        self.visit: Visit | None = None
-        self._pipeline = pipeline
-        self._call = call
-        self._match = match
-        self._taker = taker
-
-    def take(self, reply: Reply) -> None:
-        """The upstream has answered."""
-        self.begun = None
-        is_done = not isinstance(reply.body, Stream) and (
-            self.visit is None or self.visit.is_settled_by(reply)
-        )
-        if not is_done:
-            self.go_on(partial(_ready, reply))
-            return
-        self._pipeline.answered(self._call, self._match, reply)
-        self._taker.take(reply)
-
-    def fail(self, error: ProxyError) -> None:
-        """It has not."""
-        self.begun = None
-        if self.visit is not None:
-            self.visit.end()
-        self._pipeline.lost(self._call, self._match, error)
-        self._taker.fail(error)
-
-    def go_on(self, rest: Rest) -> None:
-        """It may yet."""
-        self._taker.go_on(partial(self._pipeline.finish, self._call, self._match, rest, self.visit))
-
-    def cancel(self) -> None:
-        """The client has left."""
-        begun, self.begun = self.begun, None
-        if begun is not None:
-            begun.cancel()
-        if self.visit is not None:
-            self.visit.end()
-        self._pipeline.lost(self._call, self._match, ClientGone())
-
-
-async def _ready(reply: Reply) -> Reply:
-    return reply
 
 
 def _submit(service: Service, match: Match, call: Call) -> Coroutine[Any, Any, Reply]:

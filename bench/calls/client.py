@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
-from bench.calls.wire import SHAPES, Shape, blocks, message
+from bench.calls.wire import QUESTION, SHAPES, Shape, blocks
 from bench.machine import cpu_s
 from bench.streams.reader import quantile
 from proxy.http2 import frames
@@ -31,7 +31,6 @@ __all__ = ("CallResult", "CallSpec")
 
 _WINDOW = 1 << 30
 _FRAME = 64 << 10
-_REQUEST_BYTES = 64
 
 
 class CallSpec(msgspec.Struct):
@@ -79,7 +78,7 @@ class Caller(asyncio.Protocol):
         self._spec = spec
         self._count = count
         self._blocks = cycle(call_blocks)
-        self._bodies = cycle(spec.bodies or [message(_REQUEST_BYTES)])
+        self._bodies = cycle(spec.bodies or [QUESTION])
         self._reader = frames.FrameReader(_FRAME)
         self._decoder: BlockReader[Headers] = BlockReader(tuple, 1 << 20)
         self._asked_at: dict[int, float] = {}

@@ -15,7 +15,7 @@ from hpack import Encoder, HeaderTuple, NeverIndexedHeaderTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("CYCLE", "SHAPES", "Shape", "blocks", "message")
+__all__ = ("CYCLE", "QUESTION", "SHAPES", "Shape", "blocks", "message")
 
 Shape = Literal["repeated", "literal", "indexed"]
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
@@ -33,6 +33,11 @@ _FIXED: Final = (
     ("user-agent", "grpc-python/1.80.0 grpc-c/52.0.0 (linux; chttp2)"),
     ("grpc-accept-encoding", "identity, deflate, gzip"),
 )
+
+
+_NAMED: Final = b"\x0a\x05model\x7a\x37" + bytes(55)
+QUESTION: Final = b"\0" + len(_NAMED).to_bytes(4, "big") + _NAMED
+"""One message of 64 bytes, with its prefix, that names its model first, as an inference request does."""
 
 
 def message(size: int) -> bytes:

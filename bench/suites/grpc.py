@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from bench.calls.drive import called
-from bench.calls.wire import SHAPES, message
+from bench.calls.wire import QUESTION, SHAPES
 from bench.load import h2load
 from bench.machine import cpu_s
 from bench.report import Report
@@ -44,7 +44,6 @@ Result = TypeVar("Result")
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 LOADS = {"8 × 16": (8, 16), "64 × 1": (64, 1)}
 """Connections and streams on each."""
-REQUEST = message(64)
 STREAMS = (8, 1)
 AIMS = {"envoy": 2.0, "naive grpc.aio": 8.0}
 """Who Pillion is compared with, and how many times their unary calls it aims at."""
@@ -110,7 +109,7 @@ async def _maxima(report: Report, running: dict[str, Running], options: Options)
         before = cpu_s(subject.pid)
         found = await h2load(
             subject.url + METHOD,
-            REQUEST,
+            QUESTION,
             connections=connections,
             streams=streams,
             seconds=options.seconds,

@@ -52,16 +52,19 @@ Trigger = Literal["idle", "slot_free", "full", "window", "deadline", "drain"]
 class Batch:
     """Tickets that travel together. `due_at` is when the backend should have answered."""
 
-    __slots__ = ("due_at", "items", "lane", "members", "nbytes", "sent_at", "trigger", "wait_s")
+    __slots__ = ("due_at", "items", "lane", "members", "sent_at", "trigger", "wait_s")
 
     def __init__(self, lane: Lane, members: list[Ticket], trigger: Trigger, now: float) -> None:
         self.lane = lane
         self.members = members
         self.trigger = trigger
         self.sent_at = now
-        self.wait_s = now - min(ticket.arrived_at for ticket in members)
-        self.items = sum(ticket.items for ticket in members)
-        self.nbytes = sum(ticket.nbytes for ticket in members)
+        oldest_at, items = now, 0
+        for ticket in members:
+            items += ticket.items
+            oldest_at = min(oldest_at, ticket.arrived_at)
+        self.wait_s = now - oldest_at
+        self.items = items
         self.due_at = now + max(lane.bounds.wait_s, 2 * lane.profile.model.p95_s(self.items))
 
 
@@ -84,7 +87,7 @@ class Former:
         self._ready = FairQueue()
         self._held: list[Lane] = []
         self._overdue: deque[Lane] = deque()
-        self._unscheduled: list[Lane] = []
+        self._unscheduled: dict[Lane, None] = {}
         self._heap: list[tuple[float, int, Lane]] = []
         self._sequence = count()
 
@@ -98,7 +101,7 @@ class Former:
         if self._is_eager or self._is_draining or lane.is_full:
             self._ready.add(lane)
         if lane.due_at() < lane.wakes_at:
-            self._unscheduled.append(lane)
+            self._unscheduled[lane] = None
         return lane.listed_as is not None and len(self.in_flight) < self.limit
 
     @property
@@ -109,7 +112,7 @@ class Former:
     def withdraw(self, ticket: Ticket) -> None:
         """The caller of a queued `ticket` left."""
         ticket.lane.remove(ticket)
-        self._left(ticket)
+        self._left([ticket])
 
     def finished(self, batch: Batch) -> None:
         """`batch` came back, well or not."""
@@ -131,7 +134,7 @@ class Former:
             lane = self._overdue.popleft()
             lane.is_overdue = False
             if lane.due_at() > now:  # it was served meanwhile
-                self._unscheduled.append(lane)
+                self._unscheduled[lane] = None
                 continue
             batch = self._form(lane, now, "window")
             if batch is not None:
@@ -211,14 +214,12 @@ class Former:
     def _form(self, lane: Lane, now: float, cause: Trigger) -> Batch | None:
         is_over = lane.window_ends_at <= now
         members, expired, is_full = lane.take(now)
-        for ticket in expired:
-            self._left(ticket)
+        self._left(expired)
+        self._left(members)
         self.expired += expired
         self._rearm(lane, now)
         if not members:
             return None
-        for ticket in members:
-            self._left(ticket)
         if self._is_draining:
             cause = "drain"
         elif is_full:
@@ -236,9 +237,11 @@ class Former:
         if lane.items:
             if self._is_eager or self._is_draining or lane.is_full or lane.due_at() <= now:
                 self._ready.add(lane)
-            self._unscheduled.append(lane)
+            self._unscheduled[lane] = None
 
-    def _left(self, ticket: Ticket) -> None:
-        self.waiting -= 1
-        # Differences of sums drift: start anew whenever the truth is known.
-        self.backlog_s = self.backlog_s - ticket.cost_s if self.waiting else 0.0
+    def _left(self, tickets: list[Ticket]) -> None:
+        self.waiting -= len(tickets)
+        for ticket in tickets:
+            self.backlog_s -= ticket.cost_s
+        if not self.waiting:  # differences of sums drift: start anew whenever the truth is known
+            self.backlog_s = 0.0

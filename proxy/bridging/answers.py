@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from proxy.bridging.documents import document
 from proxy.bridging.parameters import decode_parameters
 from proxy.protobuf import inference as pb
 from proxy.protobuf.datatypes import encode
@@ -30,7 +31,18 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.protobuf.tensors import Tensor
 
-__all__ = ("Answer", "error", "health", "index", "inference", "model_metadata", "server_metadata")
+__all__ = (
+    "JSON",
+    "Answer",
+    "error",
+    "health",
+    "index",
+    "inference",
+    "model_config",
+    "model_metadata",
+    "server_metadata",
+    "statistics",
+)
 
 JSON: Final[Headers] = ((b"content-type", b"application/json"),)
 _encode: Final = msgspec.json.encode
@@ -71,7 +83,7 @@ def server_metadata(data: bytes) -> Answer:
 def model_metadata(data: bytes) -> Answer:
     """Name, versions, platform, inputs and outputs."""
     message = Message(data, 0, len(data), _METADATA)
-    document: dict[str, Any] = {
+    described: dict[str, Any] = {
         "name": _text(message, 1),
         "versions": [value.decode() for value in message.values(key(2))],
         "platform": _text(message, 3),
@@ -79,7 +91,20 @@ def model_metadata(data: bytes) -> Answer:
         "outputs": [_tensor_metadata(data, *place) for place in message.places(key(5))],
     }
     parameters = decode_parameters(message.fields(key(6)))
-    return Answer(200, JSON, _encode(document | ({"parameters": parameters} if parameters else {})))
+    return Answer(200, JSON, _encode(described | ({"parameters": parameters} if parameters else {})))
+
+
+def model_config(data: bytes) -> Answer:
+    """How a model is configured; raises ValueError."""
+    config = Message(data, 0, len(data), _METADATA).value(key(1))
+    return Answer(200, JSON, _encode(document("ModelConfig", config)))
+
+
+def statistics(data: bytes) -> Answer:
+    """What models have done so far; raises ValueError."""
+    places = Message(data, 0, len(data), _METADATA).places(key(1))
+    models = [document("ModelStatistics", data, *place) for place in places]
+    return Answer(200, JSON, _encode({"model_stats": models}))
 
 
 def index(data: bytes) -> Answer:
@@ -96,22 +121,22 @@ def inference(data: bytes, wishes: Wishes) -> Answer:
     """An inference answer with its outputs as they are wanted; raises ValueError."""
     message = Message(data, 0, len(data), pb.ANSWER)
     tensors = [read_tensor(data, *place) for place in message.places(pb.TENSOR)]
-    document: dict[str, Any] = {"model_name": message.value(pb.MODEL_NAME).decode()}
+    head: dict[str, Any] = {"model_name": message.value(pb.MODEL_NAME).decode()}
     version, ident = message.value(pb.MODEL_VERSION), message.value(pb.ID)
     if version:
-        document["model_version"] = version.decode()
+        head["model_version"] = version.decode()
     if ident:
-        document["id"] = ident.decode()
+        head["id"] = ident.decode()
     parameters = decode_parameters(message.fields(pb.PARAMETERS))
     if parameters:
-        document["parameters"] = parameters
+        head["parameters"] = parameters
     outputs, blobs = _outputs(message, tensors, wishes)
-    document["outputs"] = outputs
-    head = _encode(document)
+    head["outputs"] = outputs
+    words = _encode(head)
     if not blobs:
-        return Answer(200, JSON, head)
-    length = (b"Inference-Header-Content-Length", b"%d" % len(head))
-    return Answer(200, ((b"content-type", b"application/octet-stream"), length), b"".join((head, *blobs)))
+        return Answer(200, JSON, words)
+    length = (b"Inference-Header-Content-Length", b"%d" % len(words))
+    return Answer(200, ((b"content-type", b"application/octet-stream"), length), b"".join((words, *blobs)))
 
 
 def _outputs(

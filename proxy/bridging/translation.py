@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-Each path of the Open Inference Protocol's REST form has one method of its gRPC form; those that have none
-(Triton's ``generate``, ``stats`` and ``config``, the loading of models) are not translated, and `translate`
-says so.
+Each path of the Open Inference Protocol's REST form and of its extensions has one method of the gRPC form;
+those that have none (Triton's ``generate``) or mean the server's own machine (shared memory) are not
+translated, and `translate` says so. A backend that does not know a method answers 501.
 
 Header fields become metadata and metadata header fields, as long as they can: fields that describe the JSON
 or the gRPC message stay behind, and so do those that gRPC gives a meaning (``grpc-…``, names that end in
@@ -24,7 +24,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import msgspec
 
-from proxy.bridging import answers
+from proxy.bridging import answers, control
 from proxy.bridging.infer import HEAD_LENGTH, infer_request
 from proxy.errors import BadReply, BadRequest, RouteNotFound
 from proxy.exchange import field
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 __all__ = ("Translation", "metadata", "rest_answer", "translate")
 
 _SERVICE: Final = b"/inference.GRPCInferenceService/"
-_MODEL: Final = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(infer|ready))?")
+_MODEL: Final = re.compile(
+    rb"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(infer|ready|config|stats|trace/setting))?"
+)
+_REPOSITORY: Final = re.compile(rb"/v2/repository/models/([^/]+)/(load|unload)")
 _LEFT_BEHIND: Final = frozenset((
     b"accept",
     b"accept-encoding",
@@ -83,19 +86,33 @@ def translate(method: bytes, target: bytes, body: bytes, headers: Headers) -> Tr
     simple = _SIMPLE.get((verb, path))
     if simple is not None:
         return Translation(_SERVICE + simple[0], b"", simple[1])
-    if (verb, path) == (b"POST", b"/v2/repository/index"):
-        return Translation(_SERVICE + b"RepositoryIndex", _index_request(body), answers.index)
-    found = _MODEL.fullmatch(path)
-    if found is None or (verb, found[3]) not in _OF_A_MODEL:
+    try:
+        found = _by_pattern(verb, path, body, headers)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise BadRequest(f"the request cannot be translated to gRPC: {error}") from None
+    if found is None:
         asked = b"%b %b" % (verb, path)
         raise RouteNotFound(
             f"the upstream has only gRPC endpoints, and {asked.decode('latin-1')} has no gRPC form"
         )
-    try:
-        name, version = (unquote_to_bytes(part or b"").decode() for part in (found[1], found[2]))
-        return _of_a_model(found[3], (name, version), body, headers)
-    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-        raise BadRequest(f"the request cannot be translated to gRPC: {error}") from None
+    return found
+
+
+def _by_pattern(verb: bytes, path: bytes, body: bytes, headers: Headers) -> Translation | None:
+    service = _OF_THE_SERVER.get((verb, path))
+    if service is not None:
+        method, request, render = service
+        return Translation(_SERVICE + method, request(body), render)
+    found = _REPOSITORY.fullmatch(path) if verb == b"POST" else None
+    if found is not None:
+        method = b"RepositoryModelLoad" if found[2] == b"load" else b"RepositoryModelUnload"
+        message = control.control_request(unquote_to_bytes(found[1]).decode(), body)
+        return Translation(_SERVICE + method, message, control.done)
+    found = _MODEL.fullmatch(path)
+    if found is None or (verb, found[3]) not in _OF_A_MODEL:
+        return None
+    name, version = (unquote_to_bytes(part or b"").decode() for part in (found[1], found[2]))
+    return _of_a_model(found[3], (name, version), body, headers)
 
 
 def _of_a_model(what: bytes | None, model: tuple[str, str], body: bytes, headers: Headers) -> Translation:
@@ -103,19 +120,34 @@ def _of_a_model(what: bytes | None, model: tuple[str, str], body: bytes, headers
         message, wishes = infer_request(*model, body, headers)
         return Translation(_SERVICE + b"ModelInfer", message, partial(answers.inference, wishes=wishes))
     name, version = model
+    if what == b"trace/setting":
+        return Translation(
+            _SERVICE + b"TraceSetting", control.trace_request(name, body), control.trace_settings
+        )
     message = encode_field(key(1), name.encode())
     if version:
         message += encode_field(key(2), version.encode())
     if what == b"ready":
-        render = partial(answers.health, name="ready", more={"name": name})
-        return Translation(_SERVICE + b"ModelReady", message, render)
-    return Translation(_SERVICE + b"ModelMetadata", message, answers.model_metadata)
+        is_ready = partial(answers.health, name="ready", more={"name": name})
+        return Translation(_SERVICE + b"ModelReady", message, is_ready)
+    method, render = _READS[what]
+    return Translation(_SERVICE + method, message, render)
 
 
-_OF_A_MODEL: Final = frozenset(((b"GET", None), (b"GET", b"ready"), (b"POST", b"infer")))
+_READS: Final[dict[bytes | None, tuple[bytes, Callable[[bytes], Answer]]]] = {
+    None: (b"ModelMetadata", answers.model_metadata),
+    b"config": (b"ModelConfig", answers.model_config),
+    b"stats": (b"ModelStatistics", answers.statistics),
+}
+_OF_A_MODEL: Final = frozenset((
+    *((b"GET", what) for what in (None, b"ready", b"config", b"stats", b"trace/setting")),
+    (b"POST", b"infer"),
+    (b"POST", b"trace/setting"),
+))  # fmt: skip
 _SIMPLE: Final[dict[tuple[bytes, bytes], tuple[bytes, Callable[[bytes], Answer]]]] = {
     (b"GET", b"/v2"): (b"ServerMetadata", answers.server_metadata),
     (b"GET", b"/v2/"): (b"ServerMetadata", answers.server_metadata),
+    (b"GET", b"/v2/models/stats"): (b"ModelStatistics", answers.statistics),
     (b"GET", b"/v2/health/live"): (b"ServerLive", partial(answers.health, name="live", more={})),
     (b"GET", b"/v2/health/ready"): (b"ServerReady", partial(answers.health, name="ready", more={})),
 }
@@ -169,8 +201,25 @@ class _IndexRequest(msgspec.Struct):
 
 
 def _index_request(body: bytes) -> bytes:
-    try:
-        wants_ready = msgspec.json.decode(body or b"{}", type=_IndexRequest).ready
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"the request cannot be translated to gRPC: {error}") from None
+    wants_ready = msgspec.json.decode(body or b"{}", type=_IndexRequest).ready
     return encode_varint(_READY) + encode_varint(wants_ready) if wants_ready else b""
+
+
+_OF_THE_SERVER: Final[
+    dict[tuple[bytes, bytes], tuple[bytes, Callable[[bytes], bytes], Callable[[bytes], Answer]]]
+] = {
+    (b"POST", b"/v2/repository/index"): (b"RepositoryIndex", _index_request, answers.index),
+    **{
+        (verb, path): (method, request, render)
+        for verb in (b"GET", b"POST")
+        for path, method, request, render in (
+            (b"/v2/logging", b"LogSettings", control.log_request, control.log_settings),
+            (
+                b"/v2/trace/setting",
+                b"TraceSetting",
+                partial(control.trace_request, ""),
+                control.trace_settings,
+            ),
+        )
+    },
+}

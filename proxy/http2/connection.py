@@ -41,6 +41,7 @@ from proxy.http2.events import (
     StreamReset,
 )
 from proxy.http2.flow import ReceiveWindow, moved
+from proxy.http2.frames import END_HEADERS, HEADER_SIZE, HEADERS, MAX_STREAM_ID, unpack_header
 from proxy.http2.limits import Budget
 from proxy.http2.sending import Sender
 from proxy.http2.streams import Streams
@@ -101,11 +102,11 @@ class Connection(ABC):
     def _run(self, data: bytes, position: int) -> None:
         """Handle each whole frame in `data` from `position` on, keep the rest."""
         size = len(data)
-        reader, unpack = self._reader, frames.unpack_header
-        while size - position >= frames.HEADER_SIZE:
-            word, flags, stream_id = unpack(data, position)
-            stream_id &= frames.MAX_STREAM_ID
-            start = position + frames.HEADER_SIZE
+        reader = self._reader
+        start = position + HEADER_SIZE
+        while start <= size:
+            word, flags, stream_id = unpack_header(data, position)
+            stream_id &= MAX_STREAM_ID
             end = start + (word >> 8)
             if end - start > reader.max_frame_size:
                 reader.end(word, stream_id, position)  # raises
@@ -113,15 +114,17 @@ class Connection(ABC):
                 break
             position = end
             try:
-                if word & 0xFF == frames.HEADERS and flags == frames.END_HEADERS and self._gate is None:
+                if word & 0xFF == HEADERS and flags == END_HEADERS and self._gate is None:
                     end = self._take_message(data, start, end, stream_id)
                     if end:
                         position = end
+                        start = end + HEADER_SIZE
                         continue
                 payload: Piece = data[start:position] if word < _BULK else memoryview(data)[start:position]
                 self._handle(word & 0xFF, flags, stream_id, payload)
             except StreamError as error:
                 self._refuse(error, stream_id)
+            start = position + HEADER_SIZE
         reader.keep(data, position)
 
     def _handle(self, kind: int, flags: int, stream_id: int, payload: Piece) -> None:

@@ -68,8 +68,9 @@ class Receiver(Connection):
         """A message with `size` bytes of body was taken, which both windows allowed."""
         window = self._window
         window.left -= size
-        if (window.owed + size) * 2 < window.size:
-            window.owed += size
+        owed = window.owed + size
+        if owed * 2 < window.size:
+            window.owed = owed
         else:
             self._sender.out.append(frames.window_update_frame(0, window.credit(size)))
         self._control.tokens += 2 * REFUND

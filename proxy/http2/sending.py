@@ -91,11 +91,11 @@ class Sender:
         """A whole message; one piece when it fits the windows, which most calls do."""
         size = len(data)
         room = self.frame_size
+        left = self.window_left - size
         if (
-            size <= room
+            left >= 0
+            and size <= room > len(block)
             and size <= stream.send_left
-            and size <= self.window_left
-            and len(block) < room
             and (trailers is None or len(trailers) <= room)
         ):
             self._budget.tokens += REFUND
@@ -103,7 +103,7 @@ class Sender:
                 self._owes_resize = False
                 block = TABLE_SIZE_ZERO + block
             stream.send_left -= size
-            self.window_left -= size
+            self.window_left = left
             self.out += message_frames(stream.id, block, data, trailers)
             self._streams.close_local(stream)
             return

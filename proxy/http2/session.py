@@ -25,6 +25,7 @@ from proxy.http2 import frames
 from proxy.http2.blocks import BlockReader
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.events import InterimReceived, PingAcked, RequestReceived, ResponseReceived
+from proxy.http2.frames import END_STREAM, HEADER_SIZE, HEADERS, unpack_header
 from proxy.http2.headers import RequestReader, parse_response
 from proxy.http2.limits import Budget
 from proxy.http2.receiving import Receiver, count_content
@@ -193,25 +194,28 @@ class ServerSession(Session):
 
     def _take_message(self, data: bytes, start: int, end: int, stream_id: int) -> int:
         streams = self._streams
-        begin = end + frames.HEADER_SIZE
-        if begin > len(data) or stream_id <= streams.last_peer_id or stream_id & 1 == 0:
+        begin = end + HEADER_SIZE
+        length = len(data)
+        if begin > length or stream_id <= streams.last_peer_id or stream_id & 1 == 0:
             return 0
-        word, flags, of = frames.unpack_header(data, end)
+        word, flags, of = unpack_header(data, end)
         size = word >> 8
         stop = begin + size
         if (
-            flags != frames.END_STREAM
+            flags != END_STREAM
             or word & 0xFF
             or of != stream_id
-            or stop > len(data)
-            or not 0 < size <= min(self._window.left, self._stream_window, self._reader.max_frame_size)
+            or stop > length
+            or not 0 < size <= self._window.left
+            or size > self._stream_window
+            or size > self._reader.max_frame_size
             or not self.takes_streams
             or len(streams.live) >= self.limits.streams
         ):
             return 0
         streams.last_peer_id = stream_id
         head, timeout_s, own = self._blocks.head(data[start:end])
-        if head.content_length not in {None, size}:
+        if head.content_length is not None and head.content_length != size:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
         self._count_data(size)
         streams.live[stream_id] = stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
@@ -295,24 +299,27 @@ class ClientSession(Session):
 
     def _take_message(self, data: bytes, start: int, end: int, stream_id: int) -> int:
         stream = self._streams.live.get(stream_id)
-        begin = end + frames.HEADER_SIZE
-        if stream is None or stream.has_head or stream.is_head_request or begin > len(data):
+        begin = end + HEADER_SIZE
+        length = len(data)
+        if stream is None or stream.has_head or stream.is_head_request or begin > length:
             return 0
-        word, flags, of = frames.unpack_header(data, end)
+        word, flags, of = unpack_header(data, end)
         size = word >> 8
         stop = begin + size
-        last = stop + frames.HEADER_SIZE
+        last = stop + HEADER_SIZE
         if (
             flags
             or word & 0xFF
             or of != stream_id
-            or last > len(data)
-            or not 0 < size <= min(self._window.left, stream.left, self._reader.max_frame_size)
+            or last > length
+            or not 0 < size <= self._window.left
+            or size > stream.left
+            or size > self._reader.max_frame_size
         ):
             return 0
-        word, flags, of = frames.unpack_header(data, stop)
+        word, flags, of = unpack_header(data, stop)
         tail = last + (word >> 8)
-        if flags != _LAST or word & 0xFF != frames.HEADERS or of != stream_id or tail > len(data):
+        if flags != _LAST or word & 0xFF != HEADERS or of != stream_id or tail > length:
             return 0
         head = self._blocks.head(data[start:end])
         if not _is_plain(head):

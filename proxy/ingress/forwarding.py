@@ -69,11 +69,12 @@ class Hop:
     """One client connection: `peer` is its address in text (or ``unix:``), `port` the local port (0: none),
     `server_name` what the TLS handshake asked for (None: nothing). `certificate` is the name in the client's
     certificate (empty: it has shown none), `told` what the backend is told of it; `is_accepted` is False when
-    that name is not among those who may call. `written` remembers what was last written anew, and for which
-    host."""
+    that name is not among those who may call. `hosts` remembers the `Host` that was last found good, and
+    `written` what was last written anew, and for which host."""
 
     __slots__ = (
         "certificate",
+        "hosts",
         "is_accepted",
         "is_trusted",
         "peer",
@@ -99,6 +100,7 @@ class Hop:
         self.is_trusted = is_trusted
         self.server_name = server_name
         self.certificate = b""
+        self.hosts: list[bytes] = []
         self.told = b""
         self.is_accepted = True
         self.written: tuple[bytes, Headers] | None = None

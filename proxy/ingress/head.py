@@ -41,6 +41,7 @@ from proxy.ingress.rules import IDENTITY, ORDINARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from proxy.exchange import Headers
     from proxy.http2.headers import RequestHead
@@ -72,6 +73,10 @@ _NOTED: Final = _ENDS_HERE | {
     b"via",
     b"x-request-id",
     b"x-request-timeout",
+}
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
+_USUAL_OPTIONS: Final = {
+    value: frozenset((value.lower(),)) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")
 }
 _NO_WISH: Final = [b""]
 _FRAMING_TWINS: Final = frozenset(
@@ -141,28 +146,6 @@ class Head:
         self.wants_debug = False
         self.timeout_wish = b""
 
-    def copy(self) -> Head:
-        """Another head that says the same."""
-        head = Head.__new__(Head)
-        head.method = self.method
-        head.target = self.target
-        head.http_version = self.http_version
-        head.headers = self.headers
-        head.client = self.client
-        head.keep_alive = self.keep_alive
-        head.length = self.length
-        head.is_chunked = self.is_chunked
-        head.is_for_us = self.is_for_us
-        head.expects_continue = self.expects_continue
-        head.upgrade = self.upgrade
-        head.identity = self.identity
-        head.request_id = self.request_id
-        head.trace = self.trace
-        head.wants_trailers = self.wants_trailers
-        head.wants_debug = self.wants_debug
-        head.timeout_wish = self.timeout_wish
-        return head
-
     @property
     def has_body(self) -> bool:
         """True when body bytes follow the head."""
@@ -201,9 +184,9 @@ def _judge(head: Head, fields: Fields, hop: Hop, rules: HeadRules, block: bytes 
     """What is judged alike in all versions; `block` are the field lines that frame an HTTP/1 message."""
     version = head.http_version
     kept, noted = _sort(fields, hop, rules)
-    tokens = _tokens(noted.get(b"connection", ()))
+    tokens, named = _read_connection(noted.get(b"connection"))
     target, authority = _read_target(head.method, head.target)
-    host = _read_host(noted.get(b"host", []), version, authority)
+    host = _host_of(noted.get(b"host", []), version, authority, hop)
     rules.check_target(target)
     rules.check_server_name(hop, host)
     rules.check_client(hop)
@@ -217,8 +200,8 @@ def _judge(head: Head, fields: Fields, hop: Hop, rules: HeadRules, block: bytes 
     if rules.keys:
         head.identity = rules.keys.identify(noted.get(b"authorization"))
         kept = _without(kept, {b"authorization"})
-    if tokens:
-        kept = _without(kept, {name for name in tokens if _may_be_named_away(name)})
+    if named:
+        kept = _without(kept, named)
     if hop.is_trusted:
         head.client = rules.strangers.client(noted)
     _read_history(head, noted)
@@ -274,8 +257,19 @@ def _tokens(values: Iterable[bytes]) -> set[bytes]:
     return {token.strip(b" \t").lower() for value in values for token in value.split(b",")} - {b""}
 
 
-def _without(fields: Fields, names: set[bytes]) -> Fields:
+def _without(fields: Fields, names: AbstractSet[bytes]) -> Fields:
     return [pair for pair in fields if pair[0].lower() not in names] if names else fields
+
+
+def _read_connection(values: list[bytes] | None) -> tuple[AbstractSet[bytes], AbstractSet[bytes]]:
+    """The options of `Connection`, and the fields that end here because it names them."""
+    if values is None:
+        return _NO_OPTIONS, _NO_OPTIONS
+    usual = _USUAL_OPTIONS.get(values[0]) if len(values) == 1 else None
+    if usual is not None:
+        return usual, _NO_OPTIONS
+    tokens = _tokens(values)
+    return tokens, {name for name in tokens if _may_be_named_away(name)}
 
 
 def _may_be_named_away(name: bytes) -> bool:
@@ -298,6 +292,15 @@ def _read_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     if not rest:
         return b"*" if method == b"OPTIONS" else b"/", authority
     return rest if rest.startswith(b"/") else b"/" + rest, authority
+
+
+def _host_of(hosts: list[bytes], version: int, authority: bytes | None, hop: Hop) -> bytes:
+    """`_read_host`, where it is not the one of the request before."""
+    if hosts and hosts == hop.hosts and authority is None:
+        return hosts[0]
+    host = _read_host(hosts, version, authority)
+    hop.hosts = hosts
+    return host
 
 
 def _read_host(hosts: list[bytes], version: int, authority: bytes | None) -> bytes:
@@ -345,7 +348,7 @@ def read_length(value: bytes) -> int:
     return int(value)
 
 
-def _read_wishes(head: Head, noted: dict[bytes, list[bytes]], tokens: set[bytes]) -> None:
+def _read_wishes(head: Head, noted: dict[bytes, list[bytes]], tokens: AbstractSet[bytes]) -> None:
     is_11 = head.http_version == 11
     expectations = noted.get(b"expect")
     if expectations is not None and is_11:

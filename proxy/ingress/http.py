@@ -35,8 +35,8 @@ __all__ = ("ClientConnection",)
 
 log = logging.getLogger(__name__)
 
-# A client that pipelines is read no further while this many of its requests wait.
-_MAX_PIPELINED: Final = 32
+# A client that pipelines is read no further while more of its requests wait.
+_MAX_PIPELINED: Final = 8
 # How long a client that is still sending may take to notice that its answer has come. Closing at once would
 # reset the connection and could destroy the answer on its way (RFC 9112 §9.6).
 _LINGER_S: Final = 2.0
@@ -119,7 +119,7 @@ class ClientConnection(SupervisedConnection):
             server.newest.is_newest, server.newest = False, call
             call.is_newest = True
         self._arrivals.extend(arrivals)
-        if len(self._arrivals) > _MAX_PIPELINED:
+        if len(self._arrivals) > _MAX_PIPELINED or self._requests.has_more:
             self._pause_reading_for_buffer()
             self._server.watch(self)
         self._wake()
@@ -147,6 +147,9 @@ class ClientConnection(SupervisedConnection):
         try:
             while not self._force_close:
                 if not self._arrivals:
+                    if self._requests.has_more:
+                        self._accept(self._requests.feed(b""))
+                        continue
                     if self._requests.fault is not None:
                         await self._refuse(self._requests.fault)
                         break
@@ -155,7 +158,7 @@ class ClientConnection(SupervisedConnection):
                     await self._next_request()
                     continue
                 arrival = self._arrivals.popleft()
-                if self._buffer_paused and not self._arrivals:
+                if self._buffer_paused and not self._arrivals and not self._requests.has_more:
                     self._resume_reading_for_buffer()
                 if not await self._answer(arrival):
                     if self._may_get_more(arrival.call):

@@ -136,7 +136,8 @@ class ClientCall:
         self._call = call = self._make_call(verdict, body)
         pipeline = link.listener.pipeline
         if not isinstance(body, Stream):
-            self._hold(len(body))
+            self._held = held = len(body)
+            link.listener.ledger.used += held
             try:
                 self._begun = pipeline.begin(call, self)
             except ProxyError as error:

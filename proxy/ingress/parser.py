@@ -13,7 +13,12 @@ on, so that the backend and this proxy cannot disagree about where it ends.
 
 Keep-alive clients mostly repeat their head to the byte. When a read begins with the connection's last head
 and brings exactly its body, the judgement of that head holds again: the same bytes on the same connection
-mean the same request.
+mean the same request. A head that differs from it only in ids, lengths or values is found by what they have
+in common (`proxy.ingress.variation`).
+
+Of a read that brings many requests only the first few become such: an object is many times as large as the
+twenty bytes that ask for it. The rest waits as it came (`has_more`) until the next `feed`. What waits, this
+and the beginning of a head, is counted as memory like bodies are.
 
 After a request to upgrade, what the client sends is not read as HTTP until the upgrade is declined
 (`decline_upgrade`): it belongs to the other protocol.
@@ -24,7 +29,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import BadRequest, ProxyError
+from proxy.errors import BadRequest, BuffersFull, ProxyError
 from proxy.exchange import Call, Stream
 from proxy.ingress.chunks import ChunkDecoder
 from proxy.ingress.grammar import check_beginning, read_request_line
@@ -42,6 +47,8 @@ __all__ = ("Arrival", "RequestParser")
 
 # A longer head is not worth remembering for each idle connection.
 _MAX_REMEMBERED: Final = 2048
+# Requests that one call of `feed` gives back.
+_MOST_AT_ONCE: Final = 8
 # A connection whose heads have nothing in common is spared the comparison after so many in a row.
 _MOST_SURPRISES: Final = 8
 
@@ -49,21 +56,29 @@ _MOST_SURPRISES: Final = 8
 class Arrival:
     """One request as it came off the wire: the `head` as it was judged, and the `call` made of it.
 
-    `request_id` is the client's name for it, or the one that it was given here.
+    What differs from that head is in `said`: its target, fields, id and trace. `request_id` is the client's
+    name for it, or the one that it was given here.
     """
 
     __slots__ = ("call", "head", "request_id")
 
-    def __init__(self, head: Head, body: Body, new_ids: Callable[[], tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self,
+        head: Head,
+        body: Body,
+        new_ids: Callable[[], tuple[bytes, bytes]],
+        said: Head | Pattern | None = None,
+    ) -> None:
+        said = said or head
         trace_id, span_id = new_ids()
         self.head = head
-        self.request_id = head.request_id or trace_id
-        before, after = head.trace or (b"00-" + trace_id + b"-", b"-00")
+        self.request_id = said.request_id or trace_id
+        before, after = said.trace or (b"00-" + trace_id + b"-", b"-00")
         parent = (b"traceparent", before + span_id + after)
-        added: Headers = (parent,) if head.request_id else ((b"X-Request-Id", trace_id), parent)
+        added: Headers = (parent,) if said.request_id else ((b"X-Request-Id", trace_id), parent)
         if head.expects_continue and not isinstance(body, bytes):
             added += ((b"Expect", b"100-continue"),)
-        self.call = call = Call(head.method, head.target, head.headers + added, body)
+        self.call = call = Call(head.method, said.target, said.headers + added, body)
         call.http_version = head.http_version
         call.upgrade = head.upgrade
         call.identity = head.identity
@@ -85,10 +100,12 @@ class RequestParser:
         "_has_skipped",
         "_head",
         "_hop",
+        "_is_at_end",
         "_known",
         "_known_bytes",
         "_ledger",
         "_left",
+        "_looked_at",
         "_new_ids",
         "_pattern",
         "_pending",
@@ -97,6 +114,7 @@ class RequestParser:
         "_stream",
         "_surprises",
         "_trailers",
+        "_varied",
         "fault",
         "received",
         "refused",
@@ -118,8 +136,10 @@ class RequestParser:
         self._new_ids = new_ids
         self.fault: ProxyError | None = None
         self.refused = (b"", b"")
-        self._pending = b""  # of a head that is not whole
+        self._pending = b""  # a head that is not whole, or what follows the requests given back last
+        self._looked_at = 0  # bytes of that
         self._seen = 0  # bytes of the read in hand that were looked at before
+        self._is_at_end = False  # the client has sent all, and some of it waits
         self._has_skipped = False  # an empty line before the request line
         self._head: Head | None = None  # of the message in hand, once it is whole
         self._chunks: ChunkDecoder | None = None
@@ -129,7 +149,8 @@ class RequestParser:
         self._trailers: Headers = ()
         self._known: Head | None = None
         self._known_bytes = b""
-        self._pattern: Pattern | None = None  # of the last head that was judged by itself
+        self._varied = b"\n"  # the last head that was like a known one; at first what no head begins with
+        self._pattern: Pattern | None = None
         self._surprises = 0
         self.received = 0
 
@@ -141,10 +162,16 @@ class RequestParser:
     @property
     def is_in_head(self) -> bool:
         """True when the beginning of a request's head has arrived and its end has not."""
-        return self._head is None and bool(self._pending)
+        return self._head is None and self._looked_at > 0
+
+    @property
+    def has_more(self) -> bool:
+        """True when bytes wait that nobody has looked at; `feed`, if need be with nothing, does."""
+        return self._looked_at < len(self._pending)
 
     def feed(self, data: bytes) -> list[Arrival]:
-        """The requests that begin in `data`, in order, up to the first one that breaks the rules.
+        """The requests that begin in `data`, or waited before it, in order: some of them, see `has_more`, and
+        none from the first one on that breaks the rules.
 
         `fault` then says how; requests before it are good and to be answered first.
         """
@@ -170,19 +197,22 @@ class RequestParser:
         """Judge the next head by other rules; what is remembered was judged by the old ones."""
         self._rules, self._hop = rules, hop
         self._known = self._pattern = None
+        self._varied = b"\n"
 
     def eof(self) -> None:
         """The client will send no more: the end of what it sends over an upgraded connection, otherwise of a
         request only when that is whole."""
         if self._head is not None and self._head.upgrade:
             self._end_stream()
+        elif self.has_more:
+            self._is_at_end = True
         elif not self.is_idle:
             self.break_off(BadRequest("the client closed before its request was whole"))
 
     def break_off(self, error: ProxyError) -> None:
         """Read nothing more; the request in hand ends with `error`."""
         self.fault = self.fault or error
-        self._pending = b""
+        self._keep(b"", 0)
         if self._stream is not None:
             self._stream.fail(error)
             self._stream = None
@@ -198,31 +228,37 @@ class RequestParser:
 
     # ------------------------------------------------------------- internals
     def _read_varied(self, known: Head, data: bytes) -> Arrival | None:
-        """The request in `data` when it is whole and its head is the `known` one but for what may differ."""
-        end = data.find(b"\r\n\r\n") + 4
-        if not 4 <= end <= _MAX_REMEMBERED or self._surprises > _MOST_SURPRISES:
+        """The request in `data` when it is whole and its head is a judged one but for what may differ.
+
+        One that comes twice running is judged by itself, and from then on it is the known one.
+        """
+        if self._surprises > _MOST_SURPRISES or data.startswith(self._varied):
             return None
-        if self._pattern is None:
-            self._pattern = Pattern(known, self._known_bytes, self._rules)
-        block = data[:end]
-        head = self._pattern.head_of(block)
-        if head is None:
+        pattern = self._pattern
+        if pattern is None:
+            self._pattern = pattern = Pattern(known, self._known_bytes, self._rules)
+        end = pattern.read(data)
+        if not end:
             self._surprises += 1
+            self._pattern = None
             return None
         self._surprises = 0
-        if len(data) - end != (head.length or 0):
+        if len(data) - end != (pattern.length or 0):
             return None
-        self._known, self._known_bytes = head, block
-        return Arrival(head, data[end:], self._new_ids)
+        self._varied = data[:end]
+        return Arrival(pattern.head, data[end:], self._new_ids, pattern)
 
     def _run(self, data: bytes, arrivals: list[Arrival]) -> None:
-        self._seen = len(self._pending)
+        self._seen = self._looked_at
         if self._pending:
             data = self._pending + data
-            self._pending = b""
+            self._keep(b"", 0)
         pos, size = 0, len(data)
         while pos < size:
             head = self._head
+            if head is None and len(arrivals) >= _MOST_AT_ONCE:
+                self._keep(data[pos:], 0)
+                return
             if head is None:
                 pos = self._read_head(data, pos)
             elif head.upgrade:
@@ -235,6 +271,12 @@ class RequestParser:
             self._conclude(arrivals)
         if self._head is not None and self._stream is None:
             self._open_stream(self._head, arrivals)
+        if self._is_at_end:
+            self.eof()
+
+    def _keep(self, pending: bytes, looked_at: int) -> None:
+        self._ledger.used += len(pending) - len(self._pending)
+        self._pending, self._looked_at = pending, looked_at
 
     def _read_head(self, data: bytes, pos: int) -> int:
         """Judge the head at `pos`; where its body begins, or the end of `data` when it is not whole."""
@@ -245,9 +287,11 @@ class RequestParser:
             return pos + 2
         end = data.find(b"\r\n\r\n", max(pos, self._seen - 3)) + 4
         if end < 4:
-            self._pending = data[pos:]
+            self._keep(data[pos:], len(data) - pos)
             if self._pending != b"\r":
                 check_beginning(self._pending, self._rules.limits, self._seen if pos == 0 else 0)
+            if self._ledger.is_full:
+                raise BuffersFull(retry_after_s=1.0)
             return len(data)
         if end - pos > self._rules.limits.header_bytes:
             check_beginning(data[pos:end], self._rules.limits)
@@ -270,7 +314,6 @@ class RequestParser:
             head.is_chunked or head.upgrade or head.expects_continue or head.is_for_us
         ):
             self._known, self._known_bytes = head, block
-            self._pattern = None
 
     def _read_counted(self, data: bytes, pos: int) -> int:
         piece = data[pos : pos + self._left]

@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 A client that keeps its connection sends the same head again and again, but for what must differ: the id of
-the request and its span, a cookie, a length, a query. To judge each such head anew costs fifteen times what
+the request and its span, a cookie, a length, a query. To judge each such head anew costs many times what
 it costs to see that it is the same.
 
 So the lines of a judged head are kept, and for each of them what may stand there instead: nothing else
@@ -13,93 +13,171 @@ head with the same number of lines, in which each line that differs is open and 
 the same head with these values put in. Everything else, and every doubt, is for `proxy.ingress.head`, which
 finds the same or says what is wrong.
 
+At first the lines are compared one by one, and those that differ are noted. When enough heads were found
+that way, all of it becomes one expression: the text of the lines that never differ, and between them the
+grammar of the values of those that do. To make it costs as much as a dozen requests, which is why nobody gets
+one with the second; to find a head by it costs little more than to see that nothing differs at all.
+
 A line ends where the head was split, at CRLF; a lone CR or LF within a line that differs fails the grammar of
 its value, and a line that does not differ was judged before.
 """
 
 from __future__ import annotations
 
-from itertools import compress
-from operator import ne
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from proxy.errors import ProxyError
-from proxy.ingress.forwarding import is_request_id, trace_of
-from proxy.ingress.grammar import read_request_line
-from proxy.ingress.head import read_length
+from proxy.errors import BodyTooLarge, ProxyError, TargetTooLong
 from proxy.ingress.rules import ORDINARY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from proxy.ingress.head import Head
     from proxy.ingress.rules import HeadRules
 
 __all__ = ("Pattern",)
 
-_OF_VALUES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+_LONGEST: Final = 2048  # a longer head is not worth remembering for each idle connection
+_PROVEN: Final = 64  # heads found line by line, before they are worth an expression
+
+Take = Callable[["Pattern", bytes], None]
+"""Notes what a value means; raises `ProxyError` when it may not stand there after all."""
+
+
+_Meaning = tuple[bytes, int, Take | None]
+"""`name`, `at` and `take` of an opening."""
 
 
 class _Opening(NamedTuple):
-    """One line that may differ: it begins with `prefix`. `at` is its place among the fields that go on (-1:
-    none), `take` reads a value that means something here and says whether it may stand there."""
+    """One line that may differ: it begins with `prefix` and goes on as `grammar` says, whose one group is the
+    value. `at` is the place of the field `name` among those that go on (-1: none), `take` is for a value that
+    means something here."""
 
     prefix: bytes
+    grammar: re.Pattern[bytes]
     name: bytes
     at: int
-    take: Callable[[Head, bytes], bool] | None
+    take: Take | None
 
 
 class Pattern:
-    """The judged `head` of `block` (its empty line included) and what it leaves open."""
+    """The judged `head` of `block` (its empty line included) and what it leaves open.
 
-    __slots__ = ("_head", "_indexes", "_is_origin_form", "_lines", "_openings", "_rules")
+    Once `read` has found another head, `target`, `headers`, `length`, `request_id` and `trace` are that
+    one's, as `Head` tells them; all else is as in `head`.
+    """
+
+    __slots__ = (
+        "_differing",
+        "_expression",
+        "_fields",
+        "_found",
+        "_lines",
+        "_longest",
+        "_meanings",
+        "_openings",
+        "head",
+        "headers",
+        "length",
+        "request_id",
+        "target",
+        "trace",
+    )
 
     def __init__(self, head: Head, block: bytes, rules: HeadRules) -> None:
-        self._head = head
-        self._rules = rules
+        self.head = head
+        self._longest = min(_LONGEST, rules.limits.header_line)  # of a shorter block no line is too long
         self._lines = block[:-4].split(b"\r\n")
-        self._is_origin_form = self._lines[0].startswith(head.method + b" /")
-        self._openings = [None, *_openings(head, self._lines[1:], rules)]
-        self._indexes = range(len(self._lines))
+        self._openings = [_target(head, self._lines[0], rules), *_openings(head, self._lines[1:], rules)]
+        self._differing: set[int] = set()  # indexes of lines that were seen to
+        self._found = 0  # heads, since one differed in a line that had not before
+        self._expression: re.Pattern[bytes] | None = None
+        self._meanings: list[_Meaning] = []  # of the expression's groups
+        # Each head that is found sets anew whatever one before it has set.
+        self._fields = list(head.headers)
+        self.target = head.target
+        self.headers = head.headers
+        self.length = head.length
+        self.request_id = head.request_id
+        self.trace = head.trace
 
-    def head_of(self, block: bytes) -> Head | None:
-        """The judgement of another head, or None where it has to be judged by itself."""
-        lines = block[:-4].split(b"\r\n")
-        if len(lines) != len(self._lines):
-            return None
-        head = self._head.copy()
+    def read(self, data: bytes) -> int:
+        """Where the head at the beginning of `data` ends; 0 when it has to be judged by itself."""
+        expression = self._expression
+        match = expression.match(data, 0, self._longest) if expression is not None else None
         try:
-            return head if self._take(head, lines) else None
+            if match is None:
+                return self._compare(data)
+            self._take(self._meanings, match.groups())
         except ProxyError:
-            return None
+            return 0
+        return match.end()
 
-    def _take(self, head: Head, lines: list[bytes]) -> bool:
-        """Put into `head` what differs; False when something does that may not."""
-        fields, longest, openings = list(head.headers), self._rules.limits.header_line, self._openings
-        for index in compress(self._indexes, map(ne, lines, self._lines)):
-            line, opening = lines[index], openings[index]
-            if not index:
-                if not self._take_target(head, line):
-                    return False
-                continue
-            if opening is None or not line.startswith(opening[0]) or len(line) > longest:
-                return False
-            prefix, name, at, take = opening
-            value = line[len(prefix) :].strip(b" \t")
-            if not (take(head, value) if take is not None else not value.translate(None, _OF_VALUES)):
-                return False
+    def _compare(self, data: bytes) -> int:
+        """`read`, line by line."""
+        end = data.find(b"\r\n\r\n", 0, self._longest)
+        lines = data[: max(0, end)].split(b"\r\n")
+        if len(lines) != len(self._lines):
+            return 0
+        differing = {index for index, line in enumerate(lines) if line != self._lines[index]}
+        if not differing <= self._differing:
+            differing |= self._differing
+            self._found, self._expression = 0, None
+        else:
+            differing = self._differing
+        meanings, values = list[_Meaning](), []
+        for index in sorted(differing):
+            opening, line = self._openings[index], lines[index]
+            if opening is None or not line.startswith(opening.prefix):
+                return 0
+            match = opening.grammar.fullmatch(line, len(opening.prefix))
+            if match is None:
+                return 0
+            meanings.append(opening[2:])
+            values.append(match[1])
+        self._take(meanings, values)
+        self._differing = differing
+        self._found += 1
+        if self._found >= _PROVEN and self._expression is None:
+            self._expression, self._meanings = self._express(), meanings
+        return end + 4
+
+    def _take(self, meanings: list[_Meaning], values: Iterable[bytes]) -> None:
+        fields = self._fields
+        for (name, at, take), value in zip(meanings, values, strict=True):
             if at >= 0:
-                fields[at] = name, value
-        head.headers = tuple(fields)
-        return head.length is None or head.length <= self._rules.limits.body
+                fields[at] = name, value.rstrip(b" \t")
+            if take is not None:
+                take(self, value)
+        self.headers = tuple(fields)
 
-    def _take_target(self, head: Head, line: bytes) -> bool:
-        method, target, version = read_request_line(line, self._rules.limits)
-        self._rules.check_target(target)
-        head.target = target
-        is_plain = target.startswith(b"/") and b"#" not in target and self._is_origin_form
-        return is_plain and (method, version) == (head.method, head.http_version)
+    def _express(self) -> re.Pattern[bytes]:
+        """The lines as one expression; `re` sees to it that equal ones of several connections are one."""
+        parts = []
+        for index, line in enumerate(self._lines):
+            opening = self._openings[index] if index in self._differing else None
+            parts.append(
+                re.escape(line) if opening is None else re.escape(opening.prefix) + opening.grammar.pattern
+            )
+        return re.compile(rb"\r\n".join(parts) + rb"\r\n\r\n")
+
+
+def _target(head: Head, line: bytes, rules: HeadRules) -> _Opening | None:
+    """What may stand in place of the request line: another target in origin form."""
+    start, grammar = head.method + b" ", _TARGETS[head.http_version]
+    most, check = rules.limits.target, rules.check_target
+    if not line.startswith(start) or grammar.fullmatch(line, len(start)) is None:
+        return None
+
+    def take(found: Pattern, target: bytes) -> None:
+        if len(target) > most:
+            raise TargetTooLong
+        check(target)
+        found.target = target
+
+    return _Opening(start, grammar, b"", -1, take)
 
 
 def _openings(head: Head, lines: list[bytes], rules: HeadRules) -> list[_Opening | None]:
@@ -112,33 +190,44 @@ def _openings(head: Head, lines: list[bytes], rules: HeadRules) -> list[_Opening
         goes_on = at < len(head.headers) and head.headers[at] == (name, value.strip(b" \t"))
         place = rules.places.get(name)  # None: forgotten
         opening = None
-        if place in _TAKEN and not goes_on:
-            opening = _Opening(name + b":", name, -1, _TAKEN[place])
-        elif goes_on and (place in _KEPT or (place == b"authorization" and not rules.keys)):
-            opening = _Opening(name + b":", name, at, _KEPT.get(place))
-        if place == b"content-length" and is_upgradable:  # without a body it would be an upgrade
-            opening = None
+        if goes_on and (place in _KEPT or (place == b"authorization" and not rules.keys)):
+            grammar, take = _KEPT.get(place, _KEPT[ORDINARY])
+            opening = _Opening(name + b":", grammar, name, at, take)
+        elif place == b"content-length" and not is_upgradable:  # without a body it would be an upgrade
+            opening = _length(name, rules.limits.body)
+        elif place == b"traceparent" and head.trace is not None:  # a valid one would keep more than itself
+            opening = _Opening(name + b":", _TRACE, name, -1, _take_trace)
         openings.append(opening)
         at += goes_on
     return openings
 
 
-def _take_request_id(head: Head, value: bytes) -> bool:
-    head.request_id = value
-    return is_request_id(value)
+def _length(name: bytes, most: int) -> _Opening:
+    def take(found: Pattern, value: bytes) -> None:
+        found.length = length = int(value)
+        if length > most:
+            raise BodyTooLarge
+
+    return _Opening(name + b":", _LENGTH, name, -1, take)
 
 
-def _take_trace(head: Head, value: bytes) -> bool:
-    was_known, head.trace = head.trace is not None, trace_of(value)
-    return was_known and head.trace is not None
+def _take_request_id(found: Pattern, value: bytes) -> None:
+    found.request_id = value
 
 
-def _take_length(head: Head, value: bytes) -> bool:
-    head.length = read_length(value)
-    return True
+def _take_trace(found: Pattern, value: bytes) -> None:
+    found.trace = value[:36], value[52:]
 
 
-_TAKEN: Final = {b"content-length": _take_length, b"traceparent": _take_trace}
-"""Fields that end here."""
-_KEPT: Final = {ORDINARY: None, b"x-request-id": _take_request_id}
+_VALUE: Final = re.compile(rb"[ \t]*+([\t -~\x80-\xff]*+)")
+_ID: Final = re.compile(rb"[ \t]*+([A-Za-z0-9._-]{1,128}+)[ \t]*+")
+_LENGTH: Final = re.compile(rb"[ \t]*+([0-9]{1,18}+)[ \t]*+")
+_TRACE: Final = re.compile(rb"[ \t]*+(00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})[ \t]*+")
+_TARGETS: Final = {
+    version: re.compile(rb"(/[!\"$-~\x80-\xff]*+) HTTP/1\.%d" % (version - 10)) for version in (10, 11)
+}
+_KEPT: Final[dict[bytes | None, tuple[re.Pattern[bytes], Take | None]]] = {
+    ORDINARY: (_VALUE, None),
+    b"x-request-id": (_ID, _take_request_id),
+}
 """Fields that go on."""

@@ -206,7 +206,7 @@ class Visit:
         now = gate.clock_now() + gate.epoch
         span_s = now - self._began
         if status < 400:
-            slot.answered(span_s)
+            slot.answered(self._began, span_s)
         if isinstance(reply.body, Stream):
             reply.body.on_close(self.end)
         else:

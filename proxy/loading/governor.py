@@ -15,7 +15,9 @@ than the cap never be loaded.
 
 *Pressure.* While requests are slower than usual, loading on the same machine makes it worse. Each model's
 service time is compared with its own slow average; the mean ratio of recent requests above 1.5 pauses
-speculation. Requests are told of together, at most once a second for each model.
+speculation. Requests are told of together, at most once a second for each model. Those that ran beside a load
+are not told of: a server that answers nobody while it loads would seem overloaded by every load, and the
+loads that were put off for it would come all the same, with somebody waiting.
 """
 
 from __future__ import annotations
@@ -76,17 +78,21 @@ class Governor:
         record = self._records.get((model, cause))
         return (record.hits + 1) / (record.tried + 2) if record else 0.5
 
-    def refusal(self, model: str, cause: str, now: float) -> str | None:
-        """Why a speculative load of `model` may not start now; None when it may."""
+    def bar(self, model: str, cause: str, now: float) -> str:
+        """Why forecasts of this cause are switched off for `model`; empty when they are not."""
         record = self._records.get((model, cause))
-        if record is not None and now < record.off_until:
-            return f"precision {self.precision(model, cause):.2f} below {self._min_precision:.2f}"
+        if record is None or now >= record.off_until:
+            return ""
+        return f"precision {self.precision(model, cause):.2f} below {self._min_precision:.2f}"
+
+    def strain(self, now: float) -> str:
+        """Why nothing should be loaded ahead at the moment; empty when it may. It passes."""
         if self._pressure > _TOO_SLOW and self._served >= _LEAST_SERVED:
             return f"backend {self._pressure:.1f} times slower than usual"
         self._accrue(now)
         if self._allowance <= 0:
             return f"unused loads exceed {self._share:.0%} of the time"
-        return None
+        return ""
 
     def began(self, load_s: float, now: float) -> None:
         """A speculative load that takes `load_s` starts."""

@@ -112,7 +112,8 @@ class Planner:
         slot.is_settled = slot.in_flight == 0
         self.history.ended(slot.name, now, run_s)
         if slot.answers:
-            self.state.governor.served(slot.name, slot.answers_s / slot.answers, slot.answers)
+            if not self.state.residency.has_loaded_since(slot.answers_from):
+                self.state.governor.served(slot.name, slot.answers_s / slot.answers, slot.answers)
             slot.answers, slot.answers_s = 0, 0.0
         if slot.is_settled:
             self.state.ahead.ended(slot.name, now)

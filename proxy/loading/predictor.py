@@ -189,7 +189,7 @@ class Foresight:
             self._arm(model, past.last_end + self._first_check_s())
             return []
         hints: list[Hint] = []
-        window = past.gaps.window(age) if age >= _CHECK_AGES[0] - _TICK_S else None
+        window = past.gaps.window(age)
         due_at = inf
         if window is not None:
             opens = past.last_end + window.opens_s

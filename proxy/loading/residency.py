@@ -64,6 +64,8 @@ class Residency:
     """State changes so far, of all slots."""
     loading: dict[str, Slot] = field(default_factory=dict)
     """Slots in LOADING, in the order in which they started."""
+    loaded_at: float = -inf
+    """When a slot last left LOADING."""
     _churn: deque[bool] = field(default_factory=lambda: deque(maxlen=_CHURN_WINDOW))
 
     # ------------------------------------------------------------- states
@@ -78,7 +80,8 @@ class Residency:
         if slot.is_resident != was_resident:
             self.residents += 1 if slot.is_resident else -1
             self._hold(slot, slot.cost.size if slot.is_resident else 0)
-        self.loading.pop(slot.name, None)
+        if self.loading.pop(slot.name, None) is not None:
+            self.loaded_at = now
         if state is State.LOADING:
             self.loading[slot.name] = slot
             self._churn.append(now - slot.unloaded_at < _CHURN_S)
@@ -95,6 +98,10 @@ class Residency:
     def _hold(self, slot: Slot, held: int) -> None:
         self.used += held - slot.held
         slot.held = held
+
+    def has_loaded_since(self, at: float) -> bool:
+        """Whether a load was under way at any time from `at` on."""
+        return bool(self.loading) or self.loaded_at >= at
 
     @property
     def churn(self) -> float:

@@ -69,6 +69,8 @@ class Slot:
     """Good answers that the governor has not been told of yet."""
     answers_s: float = 0.0
     """Seconds that the backend took for them together."""
+    answers_from: float = -inf
+    """When the first of them was asked for."""
     value: float = 0.0
     """What an eviction order remembers of the last access."""
     last_used: float = -inf
@@ -117,8 +119,10 @@ class Slot:
         has_looked = 0 <= now - self.ended_at < _APART_S and not self.is_draining
         return has_looked and (self.is_settled or self.in_flight > 0)
 
-    def answered(self, seconds: float) -> None:
-        """Count a good answer for which the backend took `seconds`."""
+    def answered(self, began: float, seconds: float) -> None:
+        """Count a good answer for which the backend, asked at `began`, took `seconds`."""
+        if not self.answers:
+            self.answers_from = began
         self.answers += 1
         self.answers_s += seconds
 

@@ -121,11 +121,11 @@ class Speculator:
             if slot.state is State.UNLOADING:
                 continue  # it gave way to somebody, and is tried again
             refusal = self._refusal(slot, forecast, now)
-            if refusal is None:
+            if not refusal and not self._is_busy():
                 refusal = self._speculate(slot, forecast, now, actions)
-                if refusal and now < forecast.at:  # room may come in time
+                if refusal and now < forecast.at:  # it may pass in time
                     self.state.wake(forecast.at, now)
-                    refusal = ""
+                    continue
             if refusal:
                 del self.state.forecasts[forecast.model]
                 self.state.ledger.open(forecast, now, slot.cost.seconds, refusal)
@@ -133,29 +133,25 @@ class Speculator:
                     now, forecast.model, "suppress", f"{forecast.cause} forecast: {refusal}"
                 )
 
-    def _refusal(self, slot: Slot, forecast: Forecast, now: float) -> str | None:
-        """Why not to act on `forecast`; empty to decide later; None to act."""
+    def _refusal(self, slot: Slot, forecast: Forecast, now: float) -> str:
+        """Why not to act on `forecast` at all; empty when that is a matter of the moment."""
         if self.state.policy.mode != "predictive":
             return f"mode {self.state.policy.mode}"
         if forecast.probability < _LEAST_PROBABILITY:
             return f"probability {forecast.probability:.2f}"
-        if (refusal := self.state.governor.refusal(slot.name, forecast.cause, now)) is not None:
-            return refusal
-        speculating = any(
-            s.cause not in {"demand", "manual", "foreign"} for s in self.state.residency.loading.values()
-        )
-        if (
-            self.state.queue
-            or self.state.boot
-            or self.state.orders
-            or speculating
-            or not self.state.has_loader()
-        ):
-            return ""
-        return None
+        return self.state.governor.bar(slot.name, forecast.cause, now)
+
+    def _is_busy(self) -> bool:
+        """Whether something goes before forecasts; they are looked at again when it is done."""
+        state = self.state
+        if state.queue or state.boot or state.orders or not state.has_loader():
+            return True
+        return any(s.cause not in {"demand", "manual", "foreign"} for s in state.residency.loading.values())
 
     def _speculate(self, slot: Slot, forecast: Forecast, now: float, actions: list[Action]) -> str:
-        """Load, or make room for that; why there is none, or empty."""
+        """Load, or make room for that; why not now, or empty."""
+        if strain := self.state.governor.strain(now):
+            return strain
         if not self.state.residency.fits(slot, self.state.residency.reserve()):
             if not self.state.policy.may_evict:
                 return "no free memory"

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from proxy.errors import UpstreamError
+from proxy.exchange import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -59,8 +60,9 @@ class Attempt:
     def set_result(self, reply: Reply, /) -> None:
         """The endpoint has answered."""
         self._is_done = True
-        sent, self.sent = self.sent, None
-        member = self._member
+        sent, member = self.sent, self._member
+        if not isinstance(reply.body, Stream):
+            self.sent = None
         if sent is not None:
             self._pool.answered(self._call, reply, sent.sent_at)
         if reply.status >= 500:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("Answer", "CallOwner", "ChannelCall")
 
 _HIGH_WATER: Final = 256 << 10
+_STEP: Final = 32 << 10  # bytes that are given back at once: a fraction of the window
 
 
 class Answer(Protocol):
@@ -166,7 +167,7 @@ class ChannelCall:
         """The consumer has caught up; the backend's silence counts from now."""
         self._is_paused = False
         self.heard_at = self._channel.now()
-        self._credit(0)
+        self._give_back()
 
     def abandon(self) -> None:
         """The consumer left: the rest of the answer is worth nothing."""
@@ -174,6 +175,9 @@ class ChannelCall:
 
     def _credit(self, count: int) -> None:
         self._uncredited += count
-        if not self._is_paused:
-            count, self._uncredited = self._uncredited, 0
-            self._channel.credit(self.stream_id, count)
+        if self._uncredited >= _STEP and not self._is_paused:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        count, self._uncredited = self._uncredited, 0
+        self._channel.credit(self.stream_id, count)

@@ -44,11 +44,14 @@ class GrpcProber(Prober):
         try:
             if self._health.policy.path == "tcp":
                 return ""
+            self.is_late = True
+            why: str | None = None
             for path in (_HEALTH, _READY):
                 why = _verdict(await self._call(channel, path))
                 if why is not None:
-                    return why
-            return ""
+                    break
+            self.is_late = False
+            return why or ""
         finally:
             channel.close()
 

@@ -43,8 +43,11 @@ class Message:
 
     def fields(self, tag: int) -> list[bytes]:
         """The fields with this key as they stand, key and all."""
+        found = self._found.get(tag)
+        if found is None:
+            return []
         data = self.data
-        return [data[start:stop] for start, _, stop in self._found.get(tag, ())]
+        return [data[start:stop] for start, _, stop in found]
 
     def values(self, tag: int) -> list[bytes]:
         """The values of the fields with this key."""

@@ -76,7 +76,7 @@ def cut(data: bytes, at: int = 0, end: int | None = None) -> list[Field]:
         tag, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at, end)
         wire_type = tag & 7
         if wire_type == LENGTH:
-            size, value = read_varint(data, at, end)
+            size, value = (data[at], at + 1) if at < end and data[at] < 0x80 else read_varint(data, at, end)
             at = value + size
         elif wire_type == VARINT:
             value = at

@@ -107,7 +107,7 @@ class FormerMachine(RuleBasedStateMachine):
             self.sent.append(ticket)
         if len(batch.members) > 1:
             assert batch.items <= ITEMS
-            assert batch.nbytes <= NBYTES
+            assert sum(ticket.nbytes for ticket in batch.members) <= NBYTES
         by_class: dict[int, list[int]] = {}
         for ticket in batch.members:
             by_class.setdefault(ticket.urgency, []).append(self.order[ticket])

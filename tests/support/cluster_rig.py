@@ -32,7 +32,10 @@ class ClusterRig:
         self.cluster = Cluster(
             "model",
             [parse_endpoint(url) for url in urls],
-            UpstreamPolicy.model_validate({"pool": {"http": {"min": 0}}} | policy),
+            UpstreamPolicy.model_validate(
+                {"pool": {"http": {"min": 0}}, "health": {"timeout": "30s"}}
+                | policy  # a busy machine is not what is tested
+            ),
             self.clock,
             events=self.events,
             protocol=protocol,

@@ -183,6 +183,16 @@ async def test_an_answer_that_streams_goes_on_with_a_task() -> None:
     assert scene.admission.in_flight == 0
 
 
+def test_a_client_that_leaves_before_its_answers_task_began_cancels_the_call() -> None:
+    scene = Scene()
+    begun = scene.pipeline.begin(call(), scene.taken)
+    assert begun is not None
+    scene.upstream.taker.take(Reply(200, (), Stream(None)))
+    begun.cancel()
+    assert scene.upstream.is_cancelled
+    assert scene.admission.in_flight == 0
+
+
 def test_a_client_that_leaves_cancels_its_call() -> None:
     scene = Scene()
     begun = scene.pipeline.begin(call(), scene.taken)

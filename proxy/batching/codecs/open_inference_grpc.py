@@ -13,29 +13,23 @@ stand, and so are repeated ``bytes``. Each input is proved to hold exactly the e
 
 An answer has every output's rows for all; its other fields are copied to each part, with the id of its
 caller. A part is written as the servers' own library would write it, in the order of field numbers.
-
-What gRPC puts around a message (a flag and a length) is checked and written here too; a compressed message is
-not merged.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.batching.codecs.base import Part, Prepared
-from proxy.batching.codecs.grpc_body import message_of_answer, message_of_call
+from proxy.batching.codecs.base import Prepared
+from proxy.batching.codecs.grpc_body import GrpcCodec, Messages
 from proxy.batching.codecs.tensors import check_parameters, check_shape, cut_bytes, is_whole
-from proxy.errors import MergeRefused, SplitMismatch
+from proxy.errors import MergeRefused
 from proxy.protobuf import inference as pb
-from proxy.protobuf.framing import frame
 from proxy.protobuf.message import Message
 from proxy.protobuf.tensors import Tensor, raw_outputs, read_tensor, tensor_values, typed_payload
 from proxy.protobuf.wire import Malformed, cut, encode_field, key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from proxy.exchange import Headers
+    from collections.abc import Iterable, Sequence
 
 __all__ = ("OpenInferenceGrpc",)
 
@@ -66,45 +60,6 @@ class _Frame(NamedTuple):
     asked: bytes
     last: bytes
     is_raw: bool
-
-
-class OpenInferenceGrpc:
-    """``ModelInfer`` with raw or typed tensors."""
-
-    name = "open_inference_grpc"
-
-    def prepare(self, body: bytes, headers: Headers) -> Prepared:
-        """Rows of every input, proved to fill their shapes; see `Codec.prepare`."""
-        at = message_of_call(body, headers)
-        try:
-            return _prepared(Message(body, at, len(body), _REQUEST))
-        except ValueError:
-            raise MergeRefused("form") from None
-
-    def merge(self, members: Sequence[Prepared]) -> Part:
-        """One request with the rows of all; see `Codec.merge`."""
-        common: _Frame = members[0].frame
-        items = sum(member.items for member in members)
-        columns = [b"".join(rows) for rows in zip(*[member.payload for member in members], strict=True)]
-        tensors = _tensors(common.inputs, items, None if common.is_raw else columns)
-        raw = [encode_field(pb.RAW_INPUT, rows) for rows in columns] if common.is_raw else ()
-        return frame(b"".join((common.first, *tensors, common.asked, *raw, common.last))), ()
-
-    def split(self, answer: Part, members: Sequence[Prepared]) -> list[Part]:
-        """The rows of each member; see `Codec.split`."""
-        body = answer[0]
-        at = message_of_answer(body)
-        try:
-            return [(frame(part), ()) for part in _cut(Message(body, at, len(body), pb.ANSWER), members)]
-        except ValueError as error:
-            raise SplitMismatch(f"the answer is no inference response: {error}") from None
-
-    def read(self, body: bytes) -> object:
-        """What an answer says; see `Reader.read`."""
-        try:
-            return _content(Message(body, message_of_answer(body), len(body), pb.ANSWER))
-        except (ValueError, SplitMismatch):
-            return body
 
 
 # --------------------------------------------------------------------- requests
@@ -174,6 +129,12 @@ def _checked_output(data: bytes, at: int, end: int) -> bytes:
     return encode_field(pb.REQUESTED, b"".join((*parts, message.unknown)))
 
 
+def _joined(common: _Frame, items: int, columns: Sequence[bytes]) -> Iterable[bytes]:
+    tensors = _tensors(common.inputs, items, None if common.is_raw else columns)
+    raw = [encode_field(pb.RAW_INPUT, rows) for rows in columns] if common.is_raw else ()
+    return (common.first, *tensors, common.asked, *raw, common.last)
+
+
 def _tensors(tensors: Sequence[Tensor], items: int, payloads: Sequence[bytes] | None) -> list[bytes]:
     """The fields of `tensors` with so many rows; `payloads` are their elements if they are typed."""
     fields = []
@@ -224,3 +185,11 @@ def _content(message: Message) -> dict[str, object]:
         "data": [tensor_values(message.data, *pair) for pair in zip(tensors, raw, strict=True)],
         "rest": message.unknown,
     }
+
+
+class OpenInferenceGrpc(GrpcCodec):
+    """``ModelInfer`` with raw or typed tensors."""
+
+    def __init__(self) -> None:
+        messages = Messages(_REQUEST, pb.ANSWER, _prepared, _joined, _cut, _content)
+        super().__init__("open_inference_grpc", messages)

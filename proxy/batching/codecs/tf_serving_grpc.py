@@ -16,19 +16,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from proxy.batching.codecs.base import Part, Prepared
-from proxy.batching.codecs.grpc_body import message_of_answer, message_of_call
+from proxy.batching.codecs.base import Prepared
+from proxy.batching.codecs.grpc_body import GrpcCodec, Messages
 from proxy.batching.codecs.tensors import check_shape
 from proxy.batching.codecs.tf_tensors import TfTensor, cut_elements, elements_of, read_tf_tensor, values_of
-from proxy.errors import MergeRefused, SplitMismatch
-from proxy.protobuf.framing import frame
+from proxy.errors import MergeRefused
 from proxy.protobuf.message import Message, peek
 from proxy.protobuf.wire import Malformed, encode_field, key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from proxy.exchange import Headers
+    from collections.abc import Iterable, Sequence
 
 __all__ = ("TfServingGrpc",)
 
@@ -52,52 +49,6 @@ class _Frame(NamedTuple):
     rest: bytes
 
 
-class TfServingGrpc:
-    """``Predict``."""
-
-    name = "tf_serving_grpc"
-
-    def prepare(self, body: bytes, headers: Headers) -> Prepared:
-        """Rows of every input, proved to fill their shapes; see `Codec.prepare`."""
-        at = message_of_call(body, headers)
-        try:
-            return _prepared(Message(body, at, len(body), _REQUEST))
-        except ValueError:
-            raise MergeRefused("form") from None
-
-    def merge(self, members: Sequence[Prepared]) -> Part:
-        """One request with the rows of all; see `Codec.merge`."""
-        common: _Frame = members[0].frame
-        items = sum(member.items for member in members)
-        columns = [b"".join(rows) for rows in zip(*[member.payload for member in members], strict=True)]
-        inputs = [
-            _entry(_INPUTS, name, tensor.filled(items, rows))
-            for (name, tensor), rows in zip(common.inputs, columns, strict=True)
-        ]
-        return frame(b"".join((common.model_spec, *inputs, common.rest))), ()
-
-    def split(self, answer: Part, members: Sequence[Prepared]) -> list[Part]:
-        """The rows of each member; see `Codec.split`."""
-        body = answer[0]
-        at = message_of_answer(body)
-        try:
-            return [(frame(part), ()) for part in _cut(Message(body, at, len(body), _ANSWER), members)]
-        except ValueError as error:
-            raise SplitMismatch(f"the answer is no predict response: {error}") from None
-
-    def read(self, body: bytes) -> object:
-        """What an answer says; see `Reader.read`."""
-        try:
-            message = Message(body, message_of_answer(body), len(body), _ANSWER)
-            outputs = {
-                name: (tensor.dtype, tensor.shape, tensor.rest, values_of(tensor, elements))
-                for name, tensor, elements in _named(message, _OUTPUTS)
-            }
-        except (ValueError, SplitMismatch):
-            return body
-        return {"outputs": outputs, "rest": message.unknown}
-
-
 def _prepared(message: Message) -> Prepared:
     if message.fields(_STREAMING):
         raise MergeRefused("stateful")
@@ -115,6 +66,14 @@ def _prepared(message: Message) -> Prepared:
     )
     payload = tuple([elements for *_, elements in inputs])
     return Prepared(common, items, payload, common, model=model.decode())
+
+
+def _joined(common: _Frame, items: int, columns: Sequence[bytes]) -> Iterable[bytes]:
+    inputs = [
+        _entry(_INPUTS, name, tensor.filled(items, rows))
+        for (name, tensor), rows in zip(common.inputs, columns, strict=True)
+    ]
+    return (common.model_spec, *inputs, common.rest)
 
 
 def _cut(message: Message, members: Sequence[Prepared]) -> list[bytes]:
@@ -137,6 +96,14 @@ def _cut(message: Message, members: Sequence[Prepared]) -> list[bytes]:
     return parts
 
 
+def _content(message: Message) -> object:
+    outputs = {
+        name: (tensor.dtype, tensor.shape, tensor.rest, values_of(tensor, elements))
+        for name, tensor, elements in _named(message, _OUTPUTS)
+    }
+    return {"outputs": outputs, "rest": message.unknown}
+
+
 def _named(message: Message, tag: int) -> list[tuple[bytes, TfTensor, bytes]]:
     """Name, frame and elements of each tensor in a map, as it came; raises `Malformed`."""
     found = []
@@ -153,3 +120,11 @@ def _named(message: Message, tag: int) -> list[tuple[bytes, TfTensor, bytes]]:
 
 def _entry(tag: int, name: bytes, tensor: bytes) -> bytes:
     return encode_field(tag, encode_field(_NAME, name) + encode_field(_TENSOR, tensor))
+
+
+class TfServingGrpc(GrpcCodec):
+    """``Predict``."""
+
+    def __init__(self) -> None:
+        messages = Messages(_REQUEST, _ANSWER, _prepared, _joined, _cut, _content)
+        super().__init__("tf_serving_grpc", messages)

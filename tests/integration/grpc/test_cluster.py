@@ -85,6 +85,21 @@ async def test_probes(health: bytes | None, ready: bytes | None, expected: str) 
         assert (endpoint["why"], cluster.readiness()[0]) == (expected, not expected)
 
 
+async def test_a_backend_that_is_late_with_its_health_goes_on_taking_calls() -> None:
+    backend = Backend()
+    told = saying(YES)
+
+    def only_calls(connection: Connection, stream_id: int) -> None:
+        if connection.requests[stream_id].target == b"/t.T/M":
+            told(connection, stream_id)
+
+    backend.respond = only_calls
+    async with backend.running(), cluster_of(backend.port) as cluster:
+        await until(lambda: cluster.snapshot()[0]["health"] == "down")
+        assert cluster.readiness() == (False, f"http://127.0.0.1:{backend.port}: no answer in time")
+        assert (await echo(cluster)).body == b"hello"
+
+
 async def test_a_connection_is_enough_for_tcp() -> None:
     backend = Backend()
     backend.respond = saying(NO)

@@ -69,6 +69,8 @@ class Model(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type
             "ServerLive": self.ready,
             "ModelReady": self.ready,
             "ModelMetadata": self.describe,
+            "ModelConfig": self.configuration,
+            "RepositoryModelLoad": self.load,
         }.get(details.method.rpartition("/")[2])
         return None if method is None else grpc.unary_unary_rpc_method_handler(method)
 
@@ -79,6 +81,17 @@ class Model(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type
         name = inference.ModelMetadataRequest.FromString(request).name
         message: bytes = inference.ModelMetadataResponse(name=name, platform="p").SerializeToString()
         return message
+
+    async def configuration(self, request: bytes, _context: Context) -> bytes:
+        name = inference.ModelConfigRequest.FromString(request).name
+        config = inference.ModelConfig(name=name, max_batch_size=8)
+        message: bytes = inference.ModelConfigResponse(config=config).SerializeToString()
+        return message
+
+    async def load(self, request: bytes, context: Context) -> bytes:
+        if b"missing" in request:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
+        return b""
 
     async def infer(self, message: bytes, context: Context) -> bytes:
         request = inference.ModelInferRequest.FromString(message)
@@ -168,7 +181,7 @@ async def blocked(stage: Stage, model: str = "m") -> asyncio.Task[Proto]:
     """Keep the backend busy with one call, so that the next ones wait for each other."""
     stage.model.is_open.clear()
     task = asyncio.get_running_loop().create_task(stage.infer(0.0, model=model))
-    await until(lambda: bool(stage.model.sizes))
+    await until(lambda: bool(stage.model.sizes), 30)
     return task
 
 
@@ -190,7 +203,7 @@ async def test_calls_that_wait_for_each_other_travel_together(stage: Stage, is_r
 async def waiting(stage: Stage, count: int) -> None:
     """Until so many calls wait in a lane."""
     (upstream,) = [part for part in stage.app._components if isinstance(part, UpstreamComponent)]
-    await until(lambda: sum(calls for _, calls in upstream._batcher.waiting()) == count)
+    await until(lambda: sum(calls for _, calls in upstream._batcher.waiting()) == count, 30)
 
 
 async def test_a_lone_call_is_forwarded_byte_for_byte(stage: Stage) -> None:
@@ -405,7 +418,18 @@ class TestRest:
     async def test_a_path_without_a_grpc_form_is_refused_with_the_reason(self, stage: Stage) -> None:
         async with (
             aiohttp.ClientSession() as session,
-            session.get(f"{stage.url}/v2/models/m/stats") as answer,
+            session.get(f"{stage.url}/v2/models/m/generate") as answer,
         ):
             assert answer.status == 404
             assert "has no gRPC form" in (await answer.json())["error"]
+
+    async def test_the_extensions_of_the_protocol_are_translated(self, stage: Stage) -> None:
+        async with aiohttp.ClientSession(stage.url) as session:
+            async with session.get("/v2/models/m/config") as answer:
+                config = await answer.json()
+            assert (config["name"], config["max_batch_size"]) == ("m", 8)
+            for model, status, body in (("m", 200, b""), ("missing", 404, b'{"error":"no such model"}')):
+                async with session.post(f"/v2/repository/models/{model}/load", json={}) as answer:
+                    assert (answer.status, await answer.read()) == (status, body)
+            async with session.get("/v2/models/m/stats") as answer:
+                assert (answer.status, await answer.json()) == (501, {"error": "Method not found!"})

@@ -64,8 +64,18 @@ class Backend:
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
         self.requests: list[RawMessage] = []
         self.url = ""
+
+    def hold(self) -> None:
+        """Answer nothing until `let_go`."""
+        self._may_answer.clear()
+
+    def let_go(self) -> None:
+        """Answer again."""
+        self._may_answer.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -95,6 +105,7 @@ class Backend:
                     writer.write(response(b"probe"))
                     continue
                 self.requests.append(message)
+                await self._may_answer.wait()
                 answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
                 writer.write(answer)
                 if b"Connection: close" in answer or answer.startswith(b"HTTP/1.0"):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from tests.integration.http.conformance import Backend
 from tests.integration.http.dialogues import CHUNKED, GET, backend, dialogue
 from tests.support.raw_client import RawClient
+from tests.support.stage import stage
+from tests.support.waiting import until
 from tests.support.wire import response
 
 
@@ -148,6 +151,49 @@ async def full_buffers() -> str:
             f"the other client: {refused.status} {reason}, Retry-After: {wait}; "
             f"once the first is gone, {answer.status}"
         )
+
+
+@dialogue(
+    "S5",
+    "beginnings of heads fill the memory set aside",
+    sent="40 KiB of a head, on each of two connections; a GET once they are gone",
+    expected="the second client: 503 buffers_full, closed; everything freed",
+)
+async def heads_that_do_not_end() -> str:
+    begun = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"A: %b\r\n" % (b"a" * 4000) * 10
+    async with backend(limits={"buffered": "64KiB"}) as scene:
+        async with scene.client() as first, scene.client() as second:
+            await first.send(begun)
+            await until(lambda: scene.front.ledger.used > 40_000)
+            await second.send(begun)
+            refused = await second.receive()
+            assert await second.read_to_end() == b""
+        reason = (refused.header(b"proxy-status") or b"").partition(b'details="')[2].rstrip(b'"').decode()
+        return f"the second client: {refused.status} {reason}, closed; {await scene.at_rest()}"
+
+
+@dialogue(
+    "39",
+    "thousands of requests in one piece",
+    sent="4,000 GETs, FIN, while the backend does not answer the first",
+    expected="what waits is bytes: over 50 KB of them · client: 4000 answers, closed · everything freed",
+)
+async def deep_pipeline() -> str:
+    async with (
+        Backend([response(b"ok")]) as server,
+        stage(server.url) as front,
+        RawClient(front.url) as client,
+    ):
+        server.hold()
+        await client.send(GET * 4000)
+        client.half_close()
+        await until(lambda: front.ledger.used > 50_000)
+        server.let_go()
+        for _ in range(4000):
+            assert (await client.receive()).body == b"ok"
+        assert await client.read_to_end() == b""
+        await until(lambda: front.is_at_rest)
+        return "what waits is bytes: over 50 KB of them · client: 4000 answers, closed · everything freed"
 
 
 @dialogue(

@@ -33,6 +33,15 @@ OK: Headers = ((b"grpc-status", b"0"),)
         (b"GET", b"/v2/models/a%20b/versions/3", b"ModelMetadata", b"\x0a\x03a b\x12\x013"),
         (b"GET", b"/v2/models/m/ready", b"ModelReady", b"\x0a\x01m"),
         (b"POST", b"/v2/repository/index", b"RepositoryIndex", b""),
+        (b"GET", b"/v2/models/m/config", b"ModelConfig", b"\x0a\x01m"),
+        (b"GET", b"/v2/models/m/versions/3/config", b"ModelConfig", b"\x0a\x01m\x12\x013"),
+        (b"GET", b"/v2/models/stats", b"ModelStatistics", b""),
+        (b"GET", b"/v2/models/m/stats", b"ModelStatistics", b"\x0a\x01m"),
+        (b"POST", b"/v2/repository/models/a%20b/load", b"RepositoryModelLoad", b"\x12\x03a b"),
+        (b"POST", b"/v2/repository/models/m/unload", b"RepositoryModelUnload", b"\x12\x01m"),
+        (b"GET", b"/v2/logging", b"LogSettings", b""),
+        (b"GET", b"/v2/trace/setting", b"TraceSetting", b""),
+        (b"POST", b"/v2/models/m/trace/setting", b"TraceSetting", b"\x12\x01m"),
     ],
 )
 def test_a_path_stands_for_a_method(method: bytes, path: bytes, rpc: bytes, message: bytes) -> None:
@@ -62,11 +71,12 @@ def test_the_index_of_what_is_ready() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        (b"GET", b"/v2/models/m/config"),
         (b"POST", b"/v2/models/m/generate"),
+        (b"POST", b"/v2/models/m/config"),
+        (b"GET", b"/v2/repository/models/m/load"),
+        (b"GET", b"/v2/systemsharedmemory/status"),
         (b"GET", b"/v2/models/m/infer"),
         (b"POST", b"/v2/models/m"),
-        (b"POST", b"/v2/repository/models/m/load"),
         (b"GET", b"/v1/models"),
         (b"DELETE", b"/v2"),
     ],

@@ -11,12 +11,14 @@ from proxy.errors import (
     BodyTooLarge,
     CodingNotSupported,
     ExpectationFailed,
+    Forbidden,
     LoopDetected,
     MethodNotAllowed,
     Misdirected,
     ProxyError,
     Unauthorized,
 )
+from proxy.ingress.certificates import read_certificate
 from proxy.ingress.forwarding import Hop
 from proxy.ingress.head import Head, read_head
 from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
@@ -278,3 +280,56 @@ def test_only_a_trusted_peer_says_who_the_client_is() -> None:
     assert read(b"GET / HTTP/1.1", said, hop=TRUSTED).client == b"198.51.100.7"
     assert read(b"GET / HTTP/1.1", hop=TRUSTED).client == b""
     assert read(b"GET / HTTP/1.1", said).client == b""
+
+
+def test_a_host_that_was_good_before_is_looked_at_for_what_else_it_is_with() -> None:
+    hop = Hop(b"192.0.2.1", server_name=b"h")
+    for sent in (b"GET / HTTP/1.1\r\nHost: h\r\n", b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.1\r\nHost: h\r\n"):
+        assert read_head(sent, hop, RULES).method == b"GET"
+    for sent, error in (
+        (b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n", BadRequest),
+        (b"GET http://h:99999/ HTTP/1.1\r\nHost: h\r\n", BadRequest),
+        (b"GET http://o/ HTTP/1.1\r\nHost: h\r\n", Misdirected),
+        (b"GET / HTTP/1.1\r\n", BadRequest),
+        (b"GET / HTTP/1.1\r\nHost: o\r\n", Misdirected),
+        (b"GET / HTTP/1.1\r\nHost: o\r\n", Misdirected),
+    ):
+        with pytest.raises(error):
+            read_head(sent, hop, RULES)
+
+
+@pytest.mark.parametrize(
+    ("value", "keeps_alive", "kept"),
+    [
+        (b"keep-alive", True, (b"X-A", b"Close")),
+        (b"Close", False, (b"X-A", b"Close")),
+        (b"close, X-A", False, (b"Close",)),
+        (b"x-a", True, (b"Close",)),
+    ],
+)
+def test_what_connection_says(value: bytes, keeps_alive: bool, kept: tuple[bytes, ...]) -> None:
+    block = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: %b\r\nX-A: 1\r\nClose: 2\r\n" % value
+    head = read_head(block, Hop(b"192.0.2.1"), RULES)
+    assert head.keep_alive is keeps_alive
+    names = [name for name, _ in head.headers]
+    assert tuple(name for name in (b"X-A", b"Close") if name in names) == kept
+
+
+CERTIFICATE = read_certificate({"subjectAltName": (("DNS", "client.example.org"),)}, b"der")
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_the_backend_is_told_of_a_certificate_where_that_is_wanted(is_told: bool) -> None:
+    rules = HeadRules(LimitPolicy(), forwarding=ForwardingPolicy(client_cert=is_told), trusted=["192.0.2.1"])
+    hop = rules.hop(b"192.0.2.1", scheme=b"https", port=443, certificate=CERTIFICATE)
+    assert hop.certificate == b"client.example.org"
+    head = read_head(b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Client-Cert: URI=a\r\n", hop, rules)
+    (told,) = [value for name, value in head.headers if name == b"X-Forwarded-Client-Cert"]
+    assert told == (b"URI=a," + CERTIFICATE.element if is_told else b"URI=a")
+
+
+def test_a_client_that_may_not_call() -> None:
+    hop = RULES.hop(b"192.0.2.1", scheme=b"https", port=443, certificate=CERTIFICATE)
+    hop.is_accepted = False
+    with pytest.raises(Forbidden):
+        read_head(b"GET / HTTP/1.1\r\nHost: h\r\n", hop, RULES)

@@ -9,6 +9,7 @@ import pytest
 from proxy.errors import (
     BadRequest,
     BodyTooLarge,
+    BuffersFull,
     CodingNotSupported,
     HeadersTooLarge,
     ProxyError,
@@ -434,3 +435,94 @@ def test_a_request_line_that_cannot_be_read_names_nothing() -> None:
     subject = parser()
     subject.feed(b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert subject.refused == (b"", b"")
+
+
+def test_a_head_that_comes_twice_running_is_the_known_one_from_then_on() -> None:
+    subject = parser()
+    other = POST.replace(b"X-One: 1", b"X-One: 9")
+    for data, is_known in ((POST, False), (POST, True), (other, False), (other, False), (other, True)):
+        (arrival,) = subject.feed(data)
+        assert (arrival.call.head is not None) is is_known
+        assert arrival.call.headers == one(data).call.headers
+    (again,) = subject.feed(POST)
+    assert again.call.headers == one(POST).call.headers
+
+
+def test_many_heads_that_differ_are_read_as_each_by_itself() -> None:
+    subject = parser()
+    for number in range(200):
+        data = POST.replace(b"x-one: 2", b"x-one: %d" % number).replace(b"=%2F", b"=%d" % (number % 7))
+        (arrival,) = subject.feed(data)
+        expected = one(data).call
+        assert (arrival.call.target, arrival.call.headers) == (expected.target, expected.headers)
+        assert arrival.call.body == b"abc"
+
+
+def test_the_end_of_a_tunnel_that_was_broken_off_is_no_news() -> None:
+    subject = parser()
+    (arrival,) = subject.feed(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    assert isinstance(arrival.call.body, Stream)
+    fault = BadRequest("over")
+    subject.break_off(fault)
+    subject.eof()
+    assert arrival.call.body.error is fault
+
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def counted(limit: int = 1 << 20) -> tuple[RequestParser, Ledger]:
+    rules, ledger = HeadRules(LimitPolicy()), Ledger(limit)
+    hop = rules.hop(b"192.0.2.1", scheme=b"http", port=0)
+    return RequestParser(rules, hop, Socket(), ledger=ledger, new_ids=lambda: (b"a" * 32, b"b" * 16)), ledger
+
+
+def test_of_many_requests_in_one_read_only_some_become_such_at_once() -> None:
+    subject, ledger = counted()
+    arrivals = subject.feed(GET * 100 + GET[:7])
+    assert len(arrivals) == 8
+    assert subject.has_more
+    assert not subject.is_idle
+    assert not subject.is_in_head
+    assert ledger.used == 92 * len(GET) + 7
+    rounds = 1
+    while subject.has_more:
+        arrivals += subject.feed(b"")
+        rounds += 1
+    assert (len(arrivals), rounds) == (100, 13)
+    assert subject.is_in_head
+    assert ledger.used == 7
+    assert len(subject.feed(GET[7:])) == 1
+    assert subject.is_idle
+    assert ledger.used == 0
+
+
+@pytest.mark.parametrize(("end", "fault"), [(b"", None), (GET[:7], BadRequest)])
+def test_the_clients_end_is_behind_what_waits(end: bytes, fault: type[ProxyError] | None) -> None:
+    subject, ledger = counted()
+    arrivals = subject.feed(GET * 20 + end)
+    subject.eof()
+    assert subject.fault is None
+    while subject.has_more:
+        arrivals += subject.feed(b"")
+    assert len(arrivals) == 20
+    assert subject.fault is None if fault is None else isinstance(subject.fault, fault)
+    assert ledger.used == 0
+
+
+def test_nothing_is_held_for_a_client_that_left() -> None:
+    subject, ledger = counted()
+    subject.feed(GET * 20)
+    subject.break_off(BadRequest("gone"))
+    assert not subject.has_more
+    assert ledger.used == 0
+
+
+def test_the_beginning_of_a_head_counts_as_memory() -> None:
+    subject, ledger = counted(limit=1000)
+    assert subject.feed(GET[:-2] + b"A: " + b"a" * 500) == []
+    assert ledger.used > 500
+    assert subject.fault is None
+    assert subject.feed(b"a" * 500) == []
+    assert isinstance(subject.fault, BuffersFull)
+    assert ledger.used == 0

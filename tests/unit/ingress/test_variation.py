@@ -35,26 +35,39 @@ LINES = (
 )
 
 
+OFTEN = 70  # heads after which a pattern becomes an expression
+
+
 def block(*lines: bytes) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def everything(head: Head) -> list[object]:
-    return [getattr(head, name) for name in Head.__slots__]
+def told(found: Head | Pattern) -> dict[str, object]:
+    """All that a head says."""
+    head = found.head if isinstance(found, Pattern) else found
+    differing = ("target", "headers", "length", "request_id", "trace")
+    return {name: getattr(head, name) for name in Head.__slots__} | {
+        name: getattr(found, name) for name in differing
+    }
 
 
 def varied(
     *changed: tuple[bytes, bytes], lines: tuple[bytes, ...] = LINES, rules: HeadRules = RULES
 ) -> bytes | None:
-    """Which way the head with `changed` lines was judged; both ways must agree."""
+    """The target of the head with `changed` lines, None when it has to be judged by itself.
+
+    Where it has not, that judgement must be the same, whether it is found line by line or all at once.
+    """
     first = block(*lines)
     pattern = Pattern(read_head(first[:-2], HOP, rules), first, rules)
     other = block(*[dict(changed).get(line, line) for line in lines])
-    found = pattern.head_of(other)
-    if found is None:
+    ends = {pattern.read(other + b"and a body\r\n\r\n") for _ in range(OFTEN)}
+    assert len(ends) == 1
+    if ends == {0}:
         return None
-    assert everything(found) == everything(read_head(other[:-2], HOP, rules))
-    return found.target
+    assert ends == {len(other)}
+    assert told(pattern) == told(read_head(other[:-2], HOP, rules))
+    return pattern.target
 
 
 @pytest.mark.parametrize(
@@ -134,7 +147,50 @@ def test_names_that_are_forgotten_are_read_again() -> None:
     first = block(*LINES)
     head = read_head(first[:-2], HOP, RULES)
     RULES.places.clear()
-    assert Pattern(head, first, RULES).head_of(first.replace(b"*/*", b"x")) is None
+    assert Pattern(head, first, RULES).read(first.replace(b"*/*", b"x")) == 0
+
+
+def test_lines_that_differ_later_are_learned_too() -> None:
+    first = block(*LINES)
+    pattern = Pattern(read_head(first[:-2], HOP, RULES), first, RULES)
+    for changed in (LINES[10], LINES[7], LINES[0]):
+        other = block(*[line.replace(b"one", b"two").replace(b"a=1", b"b=2") for line in LINES])
+        other = other if changed != LINES[0] else other.replace(b":predict", b":explain")
+        for data in (other, first) * OFTEN:
+            assert pattern.read(data) == len(data)
+            assert told(pattern) == told(read_head(data[:-2], HOP, RULES))
+
+
+def test_what_is_no_variation_is_none_for_an_expression_either() -> None:
+    first = block(*LINES)
+    pattern = Pattern(read_head(first[:-2], HOP, RULES), first, RULES)
+    other = first.replace(b"a=1", b"b=2")
+    for _ in range(OFTEN):
+        assert pattern.read(other)
+    for wrong in (
+        other.replace(b"b=2", b"b\0"),
+        other.replace(b"b=2\t", b"b\rX: 1"),
+        other.replace(b"Host: h", b"Host: evil"),
+        other.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        other.replace(b"b=2", b"b" * 3000),
+        other[:-2],
+        b"",
+    ):
+        assert pattern.read(wrong) == 0
+        assert pattern.read(other) == len(other)
+
+
+def test_a_target_over_the_limit_is_read_again() -> None:
+    rules = HeadRules(LimitPolicy.model_validate({"target": "40B"}))
+    assert varied((LINES[0], b"POST /" + b"a" * 36 + b" HTTP/1.1"), rules=rules) is not None
+    assert varied((LINES[0], b"POST /" + b"a" * 40 + b" HTTP/1.1"), rules=rules) is None
+
+
+def test_a_block_that_may_hold_too_long_a_line_is_read_again() -> None:
+    assert (
+        varied((LINES[2], b"Accept: x"), rules=HeadRules(LimitPolicy.model_validate({"header_line": "200B"})))
+        is None
+    )
 
 
 @settings(deadline=None)

@@ -532,10 +532,39 @@ def test_good_answers_reach_the_governor_with_the_next_end_that_is_looked_at() -
     for seconds in (1.0, 3.0):
         world.pass_time(1)
         world.planner.observe("a", world.now)
-        world.slot("a").answered(seconds)
+        world.slot("a").answered(world.now, seconds)
         world.finish("a")
     assert world.planner.state.governor.pressure > 1
     assert world.slot("a").answers == 0
+
+
+def test_answers_beside_a_load_tell_nothing_of_pressure() -> None:
+    world = World()
+    world.make_ready("a")
+    governor = world.planner.state.governor
+
+    def answered_in(span_s: float) -> None:
+        began = world.now
+        world.planner.observe("a", began)
+        world.pass_time(span_s)
+        world.slot("a").answered(began, span_s)
+        world.finish("a")
+        world.pass_time(1)
+
+    world.pass_time(1)
+    answered_in(0.1)
+    world.wait("b")
+    assert world.decide() == ["load b"]
+    answered_in(2.0)
+    assert governor.pressure == 1.0
+    world.planner.observe("a", world.now)
+    world.slot("a").answered(world.now, 2.0)
+    world.loaded("b")
+    world.finish("a")
+    assert governor.pressure == 1.0, "it began while the load ran"
+    world.pass_time(1)
+    answered_in(2.0)
+    assert governor.pressure > 1.0
 
 
 def test_a_finish_too_many_is_harmless() -> None:

@@ -54,6 +54,16 @@ def test_the_horizon_is_two_loads_but_a_minute_at_least() -> None:
     assert horizon(100.0) == 200.0
 
 
+def test_a_timer_as_fast_as_the_first_look_is_foreseen_where_idle_models_go_sooner() -> None:
+    watcher = Watcher(8.0, load_s=2.0)
+    watcher.use_every(30.0, 40)
+    watcher.use()
+    hints = watcher.sleep(28.0)
+    foreseen = [hint for hint in hints if isinstance(hint, Forecast)]
+    assert [hint.cause for hint in foreseen] == ["periodic"]
+    assert watcher.now < foreseen[0].until
+
+
 def test_has_nothing_to_say_at_first() -> None:
     watcher = Watcher()
     assert watcher.ahead.next_at() == inf

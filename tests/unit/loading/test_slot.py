@@ -81,9 +81,9 @@ class TestEnds:
 
 def test_good_answers_are_summed_up() -> None:
     one = slot()
-    one.answered(0.5)
-    one.answered(1.5)
-    assert (one.answers, one.answers_s) == (2, 2.0)
+    one.answered(START, 0.5)
+    one.answered(START + 1, 1.5)
+    assert (one.answers, one.answers_s, one.answers_from) == (2, 2.0, START)
 
 
 def test_holds_memory_from_the_start_of_a_load_to_the_end_of_an_unload() -> None:

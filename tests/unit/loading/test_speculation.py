@@ -132,6 +132,28 @@ class TestForecasts:
         assert world.decide() == []
         assert "precision" in world.planner.why("a")[0].why
 
+    def strained(self) -> World:
+        """A forecast that falls due while too many loads were for nothing."""
+        world = predictive()
+        foresee(world, "a")
+        world.planner.state.governor.began(700.0, world.now)
+        assert world.decide() == []
+        assert outcomes(world) == {}
+        assert world.planner.wakeup() == world.now + DUE_IN_S
+        return world
+
+    def test_a_strain_that_passes_in_time_only_puts_them_off(self) -> None:
+        world = self.strained()
+        world.pass_time(1)
+        world.planner.state.governor.settled(("b", "periodic"), world.now, is_hit=True, load_s=700.0)
+        assert world.decide() == ["load a"]
+
+    def test_a_strain_that_lasts_drops_them_when_they_are_due(self) -> None:
+        world = self.strained()
+        world.pass_time(DUE_IN_S)
+        assert world.decide() == []
+        assert "unused loads" in world.planner.why("a")[0].why
+
     def test_waits_while_somebody_waits(self) -> None:
         world = predictive(places=4)
         world.wait("b")
