@@ -287,12 +287,16 @@ def _models(arguments: argparse.Namespace) -> int:
 def _print_models(document: dict[str, Any]) -> None:
     print(f"{'MODEL':32} {'STATE':10} {'SIZE':>9} {'LOAD':>8} {'RATE/S':>9} {'IDLE':>9}")
     for model in document["models"]:
-        size = f"{model['size'] / (1 << 20):.0f}MiB"
-        pinned = " pinned" if model["pinned"] else ""
+        size = f"{'' if model['is_size_known'] else '~'}{model['size'] / (1 << 20):.0f}MiB"
+        load = f"{'' if model['loads_measured'] else '~'}{model['load_s']:.2f}s"
+        notes = " pinned" if model["pinned"] else ""
+        notes += f" {model['detail']}" if model["failures"] else ""
         print(
-            f"{model['name']:32} {model['state']:10} {size:>9} {model['load_s']:7.2f}s"
-            f" {model['rate']:9.4f} {model['idle_s']:8.1f}s{pinned}"
+            f"{model['name']:32} {model['state']:10} {size:>9} {load:>8}"
+            f" {model['rate']:9.4f} {model['idle_s']:8.1f}s{notes}"
         )
+    if any(not model["is_size_known"] or not model["loads_measured"] for model in document["models"]):
+        print("~ assumed: not declared or measured yet")
 
 
 def _replay(arguments: argparse.Namespace) -> int:

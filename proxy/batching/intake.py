@@ -37,7 +37,7 @@ from proxy.batching.tickets import CallLane
 from proxy.errors import MergeRefused, Overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from proxy.batching.codecs.base import Codec, Prepared
     from proxy.batching.keys import Wishes
@@ -157,6 +157,15 @@ class Intake:
             if lane.model == model:
                 lane.suspended_until = lane.sick_until = 0.0
                 lane.strikes = 0
+
+    def waiting(self) -> Iterable[tuple[str, int]]:
+        """(model, calls that wait in a lane), for a gauge; models may repeat."""
+        return [(lane.model, len(lane.tickets())) for lane in self.lanes.values() if lane.items]
+
+    def limits(self) -> Iterable[tuple[str, float]]:
+        """(model, batches that may be in flight at once), for a gauge; nothing where there is no limit."""
+        limits = {lane.model: lane.plan.former.limit for lane in self.lanes.values()}
+        return [(model, limit) for model, limit in limits.items() if limit < math.inf]
 
     def _open(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:
         lanes = self.lanes

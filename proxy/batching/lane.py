@@ -31,7 +31,7 @@ from proxy.batching.verification import Verification
 from proxy.errors import DeadlineExceeded, Draining, MergeRefused, ProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from proxy.batching.codecs.base import Codec
     from proxy.batching.former import Batch, Trigger
@@ -67,6 +67,8 @@ class Batcher:
         self._events = events
         self._inquire = inquire
         self._intake = Intake(codecs)
+        self.waiting = self._intake.waiting
+        self.limits = self._intake.limits
         self._carrier = Carrier(upstream, clock, events)
         self._verification = Verification(upstream, self._intake.experience)
         self._expiry: Expiry[Member] = Expiry()
@@ -131,15 +133,6 @@ class Batcher:
             self._timer.cancel()
 
     # ------------------------------------------------------------ what is known
-    def waiting(self) -> Iterable[tuple[str, int]]:
-        """(model, calls that wait in a lane), for a gauge; models may repeat."""
-        return [(lane.model, len(lane.tickets())) for lane in self._intake.lanes.values() if lane.items]
-
-    def limits(self) -> Iterable[tuple[str, float]]:
-        """(model, batches that may be in flight at once), for a gauge; nothing where there is no limit."""
-        limits = {lane.model: lane.plan.former.limit for lane in self._intake.lanes.values()}
-        return [(model, limit) for model, limit in limits.items() if limit < math.inf]
-
     def snapshot(self) -> dict[str, object]:
         """What the lanes are doing and have learned, as JSON values."""
         return describe(self._intake, self._clock.now())
@@ -163,11 +156,8 @@ class Batcher:
         now = self._clock.now()
         lane = self._intake.place(examined, call, subject, now)
         member = Member(lane, call, examined.prepared, now, self._loop.create_future())
-        wishes = examined.wishes
-        if wishes is not NO_WISHES:
-            member.urgency = wishes.urgency
-            if wishes.max_wait_s is not None:
-                member.wish(wishes.max_wait_s)
+        if examined.wishes is not NO_WISHES:
+            member.heed(examined.wishes)
         if not lane.profile.is_known:
             lane.profile.is_known = True
             if self._inquire is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.batching.codecs.base import Codec, Prepared
     from proxy.batching.former import Batch
     from proxy.batching.isolation import Failure
+    from proxy.batching.keys import Wishes
     from proxy.batching.plan import Plan
     from proxy.batching.profile import Profile
     from proxy.exchange import Call, Headers
@@ -115,6 +116,12 @@ class Member(Ticket):
     def is_done(self) -> bool:
         """Whether the caller has its answer, or left."""
         return self.future.done()
+
+    def heed(self, wishes: Wishes) -> None:
+        """The caller has said something about its own batching."""
+        self.urgency = wishes.urgency
+        if wishes.max_wait_s is not None:
+            self.wish(wishes.max_wait_s)
 
     def board(self, journey: Journey) -> None:
         """The batch leaves: write down how it came about."""

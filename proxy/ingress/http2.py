@@ -11,6 +11,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 from proxy.config.addresses import Address
+from proxy.exchange import Call
 from proxy.http2.blocks import BlockWriter
 from proxy.http2.limits import Limits
 from proxy.ingress.binding import UnixSocket
@@ -72,6 +73,7 @@ class Http2Server:
         self.session_limits = session_limits(rules.limits)
         self.writer = BlockWriter()
         self.new_ids = new_ids().__next__
+        self.newest = Call(b"", b"", ())
         self.address = ""
         self._place = place
         self._tls = TlsFront(tls, alpn="h2") if tls is not None else None

@@ -59,11 +59,13 @@ class Service(Protocol):
 
 
 class CallListener(Protocol):
-    """What a call needs of its listener; `new_ids` makes a trace id and a span id."""
+    """What a call needs of its listener; `new_ids` makes a trace id and a span id, `newest` is the call
+    with a task that was read last."""
 
     pipeline: Service
     rules: HeadRules
     ledger: Ledger
+    newest: Call
     new_ids: Callable[[], tuple[bytes, bytes]]
 
     @property
@@ -144,6 +146,9 @@ class ClientCall:
                 return
             if self._begun is not None:
                 return
+        listener = link.listener
+        listener.newest.is_newest, listener.newest = False, call
+        call.is_newest = True
         self._task = link.spawn(self._serve(call, partial(pipeline.serve, call)))
 
     def break_off(self) -> asyncio.Task[None] | None:

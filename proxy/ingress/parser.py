@@ -114,7 +114,6 @@ class RequestParser:
         "_stream",
         "_surprises",
         "_trailers",
-        "_varied",
         "fault",
         "received",
         "refused",
@@ -149,7 +148,6 @@ class RequestParser:
         self._trailers: Headers = ()
         self._known: Head | None = None
         self._known_bytes = b""
-        self._varied = b"\n"  # the last head that was like a known one; at first what no head begins with
         self._pattern: Pattern | None = None
         self._surprises = 0
         self.received = 0
@@ -197,7 +195,6 @@ class RequestParser:
         """Judge the next head by other rules; what is remembered was judged by the old ones."""
         self._rules, self._hop = rules, hop
         self._known = self._pattern = None
-        self._varied = b"\n"
 
     def eof(self) -> None:
         """The client will send no more: the end of what it sends over an upgraded connection, otherwise of a
@@ -232,20 +229,20 @@ class RequestParser:
 
         One that comes twice running is judged by itself, and from then on it is the known one.
         """
-        if self._surprises > _MOST_SURPRISES or data.startswith(self._varied):
+        if self._surprises > _MOST_SURPRISES:
             return None
         pattern = self._pattern
         if pattern is None:
             self._pattern = pattern = Pattern(known, self._known_bytes, self._rules)
         end = pattern.read(data)
-        if not end:
-            self._surprises += 1
-            self._pattern = None
+        if end <= 0:
+            if end == 0:
+                self._surprises += 1
+                self._pattern = None
             return None
         self._surprises = 0
         if len(data) - end != (pattern.length or 0):
             return None
-        self._varied = data[:end]
         return Arrival(pattern.head, data[end:], self._new_ids, pattern)
 
     def _run(self, data: bytes, arrivals: list[Arrival]) -> None:

@@ -80,7 +80,7 @@ def hop_of(
     if before is not None:
         hop.is_accepted = before.is_accepted
     elif tls is not None and certificate is not None:
-        hop.is_accepted = tls.accepts(certificate, is_resumed=ssl_object.session_reused)
+        hop.is_accepted = tls.accepts(certificate, ssl_object)
     return hop
 
 
@@ -94,7 +94,7 @@ class TlsFront:
         self._policy = policy
         self._alpn = alpn
         self._names = AcceptedNames(policy.client_names)
-        self._verified: set[bytes] = set()
+        self._verified: set[bytes] = set()  # digests of certificates, by the authorities of now
         self._paths = tuple(Path(path) for path in (policy.cert, policy.key, policy.client_ca) if path)
         self._stamps = self._read_stamps()
         self._current = self._load()
@@ -117,11 +117,12 @@ class TlsFront:
         else:
             log.info("the TLS files have changed and are in use")
 
-    def accepts(self, certificate: ClientCertificate, *, is_resumed: bool) -> bool:
-        """Whether a client with `certificate` may call."""
-        if is_resumed and certificate.digest not in self._verified:
-            return False
-        if len(self._verified) < _MOST_VERIFIED:
+    def accepts(self, certificate: ClientCertificate, connection: ssl.SSLObject) -> bool:
+        """Whether a client that has shown `certificate` on `connection` may call."""
+        if connection.session_reused:
+            if certificate.digest not in self._verified:
+                return False
+        elif connection.context is self._current and len(self._verified) < _MOST_VERIFIED:
             self._verified.add(certificate.digest)
         return self._names.accept(certificate)
 

@@ -32,8 +32,6 @@ from proxy.errors import BodyTooLarge, ProxyError, TargetTooLong
 from proxy.ingress.rules import ORDINARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from proxy.ingress.head import Head
     from proxy.ingress.rules import HeadRules
 
@@ -44,7 +42,6 @@ _PROVEN: Final = 64  # heads found line by line, before they are worth an expres
 
 Take = Callable[["Pattern", bytes], None]
 """Notes what a value means; raises `ProxyError` when it may not stand there after all."""
-
 
 _Meaning = tuple[bytes, int, Take | None]
 """`name`, `at` and `take` of an opening."""
@@ -78,6 +75,7 @@ class Pattern:
         "_longest",
         "_meanings",
         "_openings",
+        "_values",
         "head",
         "headers",
         "length",
@@ -95,6 +93,7 @@ class Pattern:
         self._found = 0  # heads, since one differed in a line that had not before
         self._expression: re.Pattern[bytes] | None = None
         self._meanings: list[_Meaning] = []  # of the expression's groups
+        self._values: tuple[bytes, ...] = ()  # of the last head
         # Each head that is found sets anew whatever one before it has set.
         self._fields = list(head.headers)
         self.target = head.target
@@ -104,16 +103,30 @@ class Pattern:
         self.trace = head.trace
 
     def read(self, data: bytes) -> int:
-        """Where the head at the beginning of `data` ends; 0 when it has to be judged by itself."""
+        """Where the head at the beginning of `data` ends; 0 when it has to be judged by itself, -1 when it is
+        worth that, being the same as the one before."""
         expression = self._expression
         match = expression.match(data, 0, self._longest) if expression is not None else None
         try:
             if match is None:
                 return self._compare(data)
-            self._take(self._meanings, match.groups())
+            return match.end() if self._take(self._meanings, match.groups()) else -1
         except ProxyError:
             return 0
-        return match.end()
+
+    def _take(self, meanings: list[_Meaning], values: tuple[bytes, ...]) -> bool:
+        """Put the values in; False when they are those of the last head."""
+        if values == self._values:
+            return False
+        fields = self._fields
+        for (name, at, take), value in zip(meanings, values, strict=True):
+            if at >= 0:
+                fields[at] = name, value
+            if take is not None:
+                take(self, value)
+        self.headers = tuple(fields)
+        self._values = values
+        return True
 
     def _compare(self, data: bytes) -> int:
         """`read`, line by line."""
@@ -127,7 +140,7 @@ class Pattern:
             self._found, self._expression = 0, None
         else:
             differing = self._differing
-        meanings, values = list[_Meaning](), []
+        meanings, values = list[_Meaning](), list[bytes]()
         for index in sorted(differing):
             opening, line = self._openings[index], lines[index]
             if opening is None or not line.startswith(opening.prefix):
@@ -137,21 +150,12 @@ class Pattern:
                 return 0
             meanings.append(opening[2:])
             values.append(match[1])
-        self._take(meanings, values)
+        is_new = self._take(meanings, tuple(values))
         self._differing = differing
         self._found += 1
         if self._found >= _PROVEN and self._expression is None:
             self._expression, self._meanings = self._express(), meanings
-        return end + 4
-
-    def _take(self, meanings: list[_Meaning], values: Iterable[bytes]) -> None:
-        fields = self._fields
-        for (name, at, take), value in zip(meanings, values, strict=True):
-            if at >= 0:
-                fields[at] = name, value.rstrip(b" \t")
-            if take is not None:
-                take(self, value)
-        self.headers = tuple(fields)
+        return end + 4 if is_new else -1
 
     def _express(self) -> re.Pattern[bytes]:
         """The lines as one expression; `re` sees to it that equal ones of several connections are one."""
@@ -219,7 +223,8 @@ def _take_trace(found: Pattern, value: bytes) -> None:
     found.trace = value[:36], value[52:]
 
 
-_VALUE: Final = re.compile(rb"[ \t]*+([\t -~\x80-\xff]*+)")
+# Without the white space around it: a run of visible characters, or several with white space between.
+_VALUE: Final = re.compile(rb"[ \t]*+((?:[!-~\x80-\xff]++|[ \t]++(?=[!-~\x80-\xff]))*+)[ \t]*+")
 _ID: Final = re.compile(rb"[ \t]*+([A-Za-z0-9._-]{1,128}+)[ \t]*+")
 _LENGTH: Final = re.compile(rb"[ \t]*+([0-9]{1,18}+)[ \t]*+")
 _TRACE: Final = re.compile(rb"[ \t]*+(00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})[ \t]*+")

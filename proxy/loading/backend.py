@@ -112,13 +112,15 @@ class Backend:
         """Taken before the backend is asked for a listing, tells `reconcile` what is younger than it."""
         return self._state.residency.changes
 
-    def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> Findings:
-        """Compare with what the backend listed after `mark`."""
+    def reconcile(
+        self, listing: dict[str, Report], mark: int, now: float, *, after_silence: bool = False
+    ) -> Findings:
+        """Compare with what the backend listed after `mark`, perhaps `after_silence`."""
         for model in (*listing, *self._state.policy.preload):
             self._state.manage(model, now)
         slots = self._state.residency.slots.values()
         away = [slot for slot in slots if slot.state not in {State.READY, State.UNKNOWN}]
-        has_restarted = self._reconciler.reconcile(listing, mark, now)
+        has_restarted = self._reconciler.reconcile(listing, mark, now, after_silence=after_silence)
         renewed = tuple(slot.name for slot in away if slot.state is State.READY)
         return Findings(has_restarted, renewed)
 

@@ -161,8 +161,6 @@ class Gate:
 
     def session(self, call: Call) -> str:
         """By what the requests of the call's user are known; empty: by nothing."""
-        if not self.session_header:
-            return ""
         return (call.header(self.session_header) or b"").decode(errors="replace")
 
 
@@ -186,9 +184,11 @@ class Visit:
         """The call comes; whether it may go on at once."""
         gate, slot = self._gate, self._slot
         self._began = now = gate.clock_now() + gate.epoch
-        if slot.begins(now) and not gate.session_header:
+        is_known = slot.begins(now)
+        session = gate.session(self._call) if gate.session_header else ""
+        if is_known and not session:
             return True
-        gate.models.begun(slot, now, gate.session(self._call))
+        gate.models.begun(slot, now, session)
         return gate.models.is_ready(slot)
 
     def end(self) -> None:

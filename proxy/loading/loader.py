@@ -228,8 +228,8 @@ class Loader:
         return report(self.planner, self._now(), self.protocol)
 
     def readiness(self) -> tuple[bool, str]:
-        """Whether the models of `loading.preload` are loaded; one whose load failed keeps nobody waiting."""
-        missing = self.planner.missing()
+        """Whether the models of `loading.preload` are loaded; one that cannot be keeps nobody waiting."""
+        missing = [] if self.protocol == "none" else self.planner.missing()
         return not missing, f"not loaded yet: {', '.join(missing)}" if missing else ""
 
     # ------------------------------------------------------------- effects

@@ -93,6 +93,10 @@ class PlanState:
             return False
         return slot.state in {State.UNLOADED, State.FAILED}
 
+    def has_order(self, now: float) -> bool:
+        """Whether an order could be carried out, given room."""
+        return any(self.wants_load(self.slot(model), now) for model in self.orders)
+
     def wake(self, at: float, now: float) -> None:
         """Decide again at `at`, if that lies ahead."""
         if at > now:
@@ -115,13 +119,18 @@ class PlanState:
         actions.append(Load(slot.name, cause, why))
 
     def strike(self, slot: Slot, kind: FailureKind, now: float) -> float:
-        """One more load of the model failed: for how long it is left alone, in seconds."""
+        """One more load of the model failed: for how long it is left alone, in seconds.
+
+        A configured one is tried again then, whether or not somebody asks for it.
+        """
         slot.failures += 1
         slot.is_given_up = kind == "missing" or (kind != "unreachable" and slot.failures >= _STRIKES)
         pause_s = min(_BACKOFF_MOST_S, 2.0 ** (slot.failures - 1))
         if slot.is_given_up:
             pause_s = _FAILED_WANTED_S if slot.name in self.queue else _FAILED_S
         slot.retry_at = now + pause_s
+        if slot.name in self.policy.preload:
+            self.orders[slot.name] = ("preload", inf)
         return pause_s
 
     def became_ready(self, slot: Slot, now: float, size: int) -> None:

@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 What changed on our side since a listing was asked for (`mark`) is younger than it and is left alone, and
 so are loads and unloads of ours that are under way. A model that was ready and is gone was unloaded by
-someone else, and is not fought for. All ready models gone at once, two at least, is a restart: what was
-most valuable is loaded again, in free memory. The first listing counts as one.
+someone else, and is not fought for. All ready models gone at once, two at least, is a restart: the configured
+ones are loaded again, and what was most valuable, in free memory. Fewer will do after the backend was silent.
+The first listing counts as one.
 
 Someone else may be a second proxy. What it has loaded while we watched it has loaded for requests that we
 do not see (`Slot.is_theirs`), so that to us such a model looks idle from the start. It is therefore not
@@ -41,13 +42,18 @@ class Reconciler:
         self.state = state
         self._is_listed = False
 
-    def reconcile(self, listing: dict[str, Report], mark: int, now: float) -> bool:
+    def reconcile(
+        self, listing: dict[str, Report], mark: int, now: float, *, after_silence: bool = False
+    ) -> bool:
         """Take over what the backend listed after `mark`; True when the backend has restarted."""
         slots = self.state.residency.slots
         ready = [s for s in slots.values() if s.state is State.READY and s.change <= mark]
         ours = [s for s in ready if not s.is_theirs] or ready
         lost = [s for s in ours if listing.get(s.name, Report("unknown")).state not in {"ready", "loading"}]
-        is_restart = len(lost) == len(ours) >= _LEAST_RESTART
+        is_enough = len(ours) >= _LEAST_RESTART
+        if after_silence and not is_enough:
+            is_enough = bool(ours) or not any(report.state == "ready" for report in listing.values())
+        is_restart = self._is_listed and is_enough and len(lost) == len(ours)
         for slot in slots.values():
             if slot.change <= mark:
                 self._adopt(slot, listing.get(slot.name, Report("unknown")), now)

@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.config.fields import format_size
 from proxy.loading.chart import plot
 from proxy.loading.comparison import compare, table
 from proxy.loading.simulate import Model, assign
@@ -62,4 +63,8 @@ def replay(path: str, policy: LoadingPolicy, plot_to: str = "") -> str:
         if guessed
         else ""
     )
+    refused = max(row.result.refused for row in rows)
+    if refused:
+        budget = format_size(policy.budget) if policy.budget else f"{policy.max_models} places"
+        note += f"\n\n{refused:,} requests were for models that never fit into {budget}: refused at once."
     return f"{title}\n\n{table(rows)}{note}"

@@ -23,6 +23,8 @@ class ModelReport(msgspec.Struct, frozen=True):
     state: str
     cause: str
     size: int
+    is_size_known: bool
+    """Whether the size was declared or reported; else it is a guess."""
     pinned: bool
     draining: bool
     in_flight: int
@@ -117,6 +119,7 @@ def _model(planner: Planner, slot: Slot, now: float) -> ModelReport:
         state=slot.state.value,
         cause=slot.cause,
         size=slot.held or slot.cost.size,
+        is_size_known=slot.cost.is_size_known,
         pinned=slot.is_pinned,
         draining=slot.is_draining,
         in_flight=slot.in_flight,

@@ -130,7 +130,8 @@ class Residency:
         pinned = [s for s in self.slots.values() if s.is_pinned and s.is_resident and s is not slot]
         left = self.policy.budget - sum(s.held for s in pinned)
         if self.policy.budget and slot.cost.size > left:
-            return f"needs {slot.cost.size} bytes, {left} are not pinned"
+            guess = "" if slot.cost.is_size_known else " (a guess: loading.models declares no size)"
+            return f"needs {slot.cost.size >> 20} MiB{guess}, {max(0, left) >> 20} MiB are not pinned"
         if self.policy.max_models and len(pinned) >= self.policy.max_models:
             return f"all {self.policy.max_models} places are pinned"
         return ""

@@ -91,9 +91,9 @@ class Speculator:
         """Load what the operator, or a request that could not wait, asked for."""
         for model, (cause, lapses) in list(self.state.orders.items()):
             slot = self.state.residency.slots[model]
-            if lapses <= now or not self.state.wants_load(slot, now):
+            if lapses <= now or slot.state is State.READY:
                 del self.state.orders[model]
-            elif not self.state.queue and self.state.has_loader():
+            elif self.state.wants_load(slot, now) and not self.state.queue and self.state.has_loader():
                 room = self.demand.room(slot, now, now, 0.0)
                 if room.fits:
                     self.state.load(slot, cause, now, "asked for", actions)
@@ -102,7 +102,8 @@ class Speculator:
 
     def serve_boot(self, now: float, actions: list[Action]) -> None:
         """Load what belongs in memory after a (re)start, while free memory lasts."""
-        while self.state.boot and not self.state.queue and not self.state.orders and self.state.has_loader():
+        state = self.state
+        while state.boot and not state.queue and not state.has_order(now) and state.has_loader():
             forecast = self.state.boot.popleft()
             slot = self.state.residency.slots[forecast.model]
             if not self.state.wants_load(slot, now) or not self.state.residency.fits(slot):
@@ -121,7 +122,7 @@ class Speculator:
             if slot.state is State.UNLOADING:
                 continue  # it gave way to somebody, and is tried again
             refusal = self._refusal(slot, forecast, now)
-            if not refusal and not self._is_busy():
+            if not refusal and not self._is_busy(now):
                 refusal = self._speculate(slot, forecast, now, actions)
                 if refusal and now < forecast.at:  # it may pass in time
                     self.state.wake(forecast.at, now)
@@ -141,10 +142,10 @@ class Speculator:
             return f"probability {forecast.probability:.2f}"
         return self.state.governor.bar(slot.name, forecast.cause, now)
 
-    def _is_busy(self) -> bool:
+    def _is_busy(self, now: float) -> bool:
         """Whether something goes before forecasts; they are looked at again when it is done."""
         state = self.state
-        if state.queue or state.boot or state.orders or not state.has_loader():
+        if state.queue or state.boot or state.has_order(now) or not state.has_loader():
             return True
         return any(s.cause not in {"demand", "manual", "foreign"} for s in state.residency.loading.values())
 

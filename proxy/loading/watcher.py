@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from proxy.config.fields import format_size
 from proxy.loading.control.base import ControlError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ("Watcher",)
 
 _logger = logging.getLogger(__name__)
 _SOON_S = 0.5
+_TELLS_SIZES = frozenset({"ollama", "torchserve"})  # with the first load
 
 
 class Watcher:
@@ -47,6 +49,7 @@ class Watcher:
         self.protocol = ""
         self._reached = reached
         self._is_silent = True
+        self._warned_of: set[str] = set()
         self._planner = planner
         self._executor = executor
         self._events = events
@@ -80,7 +83,11 @@ class Watcher:
         control = await self._executor.connect()
         if control is None:
             self.protocol = "none"
-            _logger.info("the backend offers no way to load models: nothing is managed")
+            _logger.log(
+                logging.WARNING if self._planner.state.acts else logging.INFO,
+                "the backend offers no way to load models, so none are managed; if it does, name it in "
+                "loading.control.protocol",
+            )
             return False
         self.protocol = control.protocol
         self._planner.backend.limit(can_unload=control.can_unload, can_cancel=control.can_cancel)
@@ -91,17 +98,36 @@ class Watcher:
         names = tuple(dict.fromkeys((*planner.policy.preload, *planner.policy.models)))
         mark = planner.backend.mark()
         listing = await self._executor.listing(names)
-        if self._is_silent:
-            self._is_silent = False
+        after_silence, self._is_silent = self._is_silent, False
+        if after_silence:
             self._reached()
-        found = planner.backend.reconcile(listing, mark, self._now())
+        found = planner.backend.reconcile(listing, mark, self._now(), after_silence=after_silence)
         for model in found.renewed:
             self._renewed(model)
         if found.has_restarted:
             _logger.warning("the backend has restarted: loading what was most valuable")
         for model in planner.state.residency.slots:
             self._events.managed(model)
+        self._warn_of_guesses()
         self._turn()
+
+    def _warn_of_guesses(self) -> None:
+        """A budget without sizes is kept by guesses: say so, once for each model."""
+        if not self._planner.policy.budget or self.protocol in _TELLS_SIZES:
+            return
+        slots = self._planner.state.residency.slots.values()
+        unknown = sorted(s.name for s in slots if not s.cost.is_size_known and s.name not in self._warned_of)
+        if unknown:
+            self._warned_of.update(unknown)
+            some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+            size = format_size(self._planner.state.slot(unknown[0]).cost.size)
+            _logger.warning(
+                "loading.budget is set, but not the size of %d models (%s): each counts as %s, "
+                "declare loading.models.<name>.size",
+                len(unknown),
+                some,
+                size,
+            )
 
     async def _pause(self, span_s: float) -> None:
         """Return once `look_soon` was called or `span_s` has passed."""

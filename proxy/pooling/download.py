@@ -96,8 +96,8 @@ class Download:
 
     def abandon(self) -> None:
         """The consumer left."""
-        head = self._reader.head
-        if head is None or head.length is None or head.length - self._reader.received > _LITTLE:
+        missing = self._reader.missing
+        if missing is None or missing > _LITTLE:
             self._receiver.close("abandoned")
             return
         self.leave_at = self._now() + _LEAVE_S

@@ -196,7 +196,7 @@ class Member:
             return
         self.health.vouch()
         self.prober.suspect()
-        log.info("%s answers again", self.endpoint.url)
+        log.info("%s takes calls: its models could be listed or loaded", self.endpoint.url)
         self._weigh()
 
     # ------------------------------------------------------------- what probes see

@@ -60,7 +60,6 @@ class ReplyReader:
         "informational",
         "is_complete",
         "is_started",
-        "received",
         "tunnelled",
     )
 
@@ -78,7 +77,6 @@ class ReplyReader:
         self.chunks: list[bytes] = []
         self.informational: list[tuple[int, Headers]] = []
         self.tunnelled: bytes | None = None
-        self.received = 0
         self.is_started = False
         self.is_complete = True
         self.has_surplus = False
@@ -89,7 +87,6 @@ class ReplyReader:
         self._head_bytes = 0
         self.head = None
         self.chunks = []
-        self.received = 0
         self.is_started = False
         self.is_complete = False
         if self._fields:
@@ -99,6 +96,11 @@ class ReplyReader:
     def is_clean(self) -> bool:
         """True when the answer was whole, nothing came after it, and the backend keeps the connection."""
         return self.is_complete and not self.has_surplus and self.head is not None and self.head.keep_alive
+
+    @property
+    def missing(self) -> int | None:
+        """Bytes of the body that are still to come; None when only its end will tell."""
+        return None if self.head is None or self.head.length is None else self._left
 
     @property
     def has_trailers(self) -> bool:
@@ -185,7 +187,6 @@ class ReplyReader:
             self.has_surplus = True
             data = data[:left]
         self.chunks.append(data)
-        self.received += len(data)
         self._left = max(left, 0)
         if left <= 0:
             self._parser = httptools.HttpResponseParser(self)
@@ -271,7 +272,6 @@ class ReplyReader:
             self.has_surplus = True
         else:
             self.chunks.append(data)
-            self.received += len(data)
 
     def on_message_complete(self) -> None:
         """The end of an answer, interim ones included."""

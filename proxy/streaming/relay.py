@@ -53,7 +53,6 @@ class Relay:
         "_takes_trailers",
         "_timer",
         "_transport",
-        "_write",
     )
 
     def __init__(
@@ -68,7 +67,6 @@ class Relay:
     ) -> None:
         self._body = body
         self._transport = transport
-        self._write = transport.write
         self._clock = clock
         self._is_chunked = is_chunked
         self._takes_trailers = takes_trailers
@@ -91,7 +89,7 @@ class Relay:
         transport.set_write_buffer_limits(0)
         try:
             first = body.read_nowait()
-            self._write(head + (_chunk(first) if self._is_chunked and first else first))
+            transport.write(head + (_chunk(first) if self._is_chunked and first else first))
             if transport.get_write_buffer_size() and not self._held:
                 self.pause()
             body.attach(self)
@@ -106,14 +104,15 @@ class Relay:
     # ------------------------------------------------------------- Sink of the body
     def write(self, data: bytes) -> None:
         """Pass `data` on; to nobody when the client has just gone (its connection is about to say so)."""
-        if self._transport.is_closing():
+        transport = self._transport
+        if transport.is_closing():
             return
         if not self._is_chunked:
-            self._write(data)
+            transport.write(data)
         elif len(data) <= _ONE_BUFFER:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data))  # as `_chunk`; once for each token
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))  # as `_chunk`; once for each token
         else:
-            self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
 
     def finish(self, error: ProxyError | None) -> None:
         """The body is over and all of it was written."""
@@ -124,7 +123,7 @@ class Relay:
             return
         self._is_finished = True
         if self._is_chunked and not self._transport.is_closing():
-            self._write(_last_chunk(self._body.trailers if self._takes_trailers else ()))
+            self._transport.write(_last_chunk(self._body.trailers if self._takes_trailers else ()))
         if not self._held:
             self._done.set_result(None)
 

@@ -56,11 +56,6 @@ class Histogram:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
-    def clear(self) -> None:
-        """Forget the observations so far."""
-        self.counts = [0] * len(self.counts)
-        self.total = 0.0
-
     def cumulative(self) -> list[int]:
         """For each bound, and last for infinity: the observations at most that large."""
         return list(accumulate(self.counts))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from proxy.telemetry.catalogue import metric
 from proxy.telemetry.ended import SHED_REASONS
 from proxy.telemetry.histogram import Histogram
-from proxy.telemetry.series import OTHER, CallSeries, Models, StreamSeries, UpstreamSeries
+from proxy.telemetry.series import OTHER, CallSeries, Models, ModelSeries, StreamSeries, UpstreamSeries
 
 if TYPE_CHECKING:
     from proxy.exchange import Call
@@ -171,15 +171,13 @@ class StreamRecorder:
         """A reader took nothing for too long and was given up."""
         self._series.stalls += 1
 
-    @staticmethod
-    def gaps() -> Histogram:
-        """A histogram for the seconds between the events of one stream, for `kept_pace`."""
-        return Histogram(metric("stream_event_gap_seconds").buckets)
+    def series(self, model: str) -> ModelSeries:
+        """Where the gaps between the events of a stream for `model` are counted: `event_gap`, in seconds.
 
-    def kept_pace(self, model: str, gaps: Histogram) -> None:
-        """The events of one stream came so far apart: takes what `gaps` has counted out of it."""
-        self._models.of(model).event_gap.absorb(gaps)
-        gaps.clear()
+        It is handed out because events are as many as tokens. Who keeps it asks for `event_gap` each time,
+        which changes when the backend turns out not to know the model.
+        """
+        return self._models.of(model)
 
     def pace(self, model: str, rate: float) -> None:
         """An event stream ended; it brought `rate` events per second from its first to its last."""

@@ -80,7 +80,7 @@ class ModelSeries:
         self.cold_wait = _histogram("cold_wait_seconds")
 
     def absorb(self, other: ModelSeries) -> None:
-        """Add everything that `other` counted."""
+        """Add everything that `other` counted; what its open streams count from now on is counted here."""
         self.queue_wait.absorb(other.queue_wait)
         self.batch_items.absorb(other.batch_items)
         self.batch_wait.absorb(other.batch_wait)
@@ -94,6 +94,7 @@ class ModelSeries:
         self.load_time.absorb(other.load_time)
         self.cold_starts += other.cold_starts
         self.cold_wait.absorb(other.cold_wait)
+        other.event_gap = self.event_gap
 
 
 class UpstreamSeries:

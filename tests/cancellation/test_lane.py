@@ -73,6 +73,39 @@ async def test_in_a_batch(stage: Stage, leavers: tuple[int, ...]) -> None:
             assert predictions(await task) == [2 * index + 1.0]
 
 
+def newest(number: float) -> Call:
+    """A call that was read last: it may carry itself."""
+    call = predict_call(number)
+    call.is_newest = True
+    return call
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("count", range(8))
+async def test_on_the_way_out_with_the_last_that_was_read(stage: Stage, count: int, members: int) -> None:
+    tasks = [stage.submit(predict_call(k + 0.5)) for k in range(members - 1)] + [stage.submit(newest(9.5))]
+    await turns(count)
+    await cancel(*tasks)
+    follower = stage.submit(newest(7.5))
+    await turns()
+    stage.upstream.release_all()
+    assert predictions(await follower) == [15.0]
+
+
+@pytest.mark.parametrize("count", range(4))
+async def test_on_the_way_back_of_a_call_that_carries_itself(stage: Stage, count: int) -> None:
+    task = stage.submit(newest(1.5))
+    await turns()
+    waiting = stage.submit(newest(2.5))
+    stage.upstream.release()
+    await turns(count)
+    task.cancel()
+    await turns()
+    assert task.cancelled() or predictions(task.result()) == [3.0]
+    stage.upstream.release_all()
+    assert predictions(await waiting) == [5.0]
+
+
 @pytest.mark.parametrize("count", range(8))
 async def test_on_the_way_out(stage: Stage, count: int) -> None:
     """All leave together, `count` turns of the loop after they came."""
@@ -105,8 +138,10 @@ async def test_alone_on_the_backend(stage: Stage) -> None:
     assert len(stage.upstream.cancelled) == 1
 
 
-async def test_alone_on_the_backend_with_others_waiting(stage: Stage) -> None:
-    blocker = await stage.block()
+@pytest.mark.parametrize("is_newest", [False, True])
+async def test_alone_on_the_backend_with_others_waiting(stage: Stage, is_newest: bool) -> None:
+    blocker = stage.submit(newest(0.5)) if is_newest else await stage.block()
+    await turns()
     waiting = stage.submit(predict_call(1.5))
     await turns()
     await cancel(blocker)

@@ -122,7 +122,8 @@ async def test_the_command_line_lists_loads_and_explains(tmp_path: Path) -> None
         await until(lambda: backend.service.repository.slots["b"].state == "READY")
         code, out, _ = await run_pillion("models", "ls", *admin)
         assert code == 0
-        assert [line.split()[0] for line in out.splitlines()] == ["MODEL", "a", "b", "c"]
+        assert [line.split()[0] for line in out.splitlines()] == ["MODEL", "a", "b", "c", "~"]
+        assert "~" in out.splitlines()[1], "nobody has said how large a is"
         code, out, _ = await run_pillion("models", "why", "b", *admin)
         assert (code, "manual: asked for" in out) == (0, True)
         assert (await run_pillion("models", "pin", "b", *admin))[0] == 0
@@ -149,3 +150,5 @@ async def test_replay_scores_a_recorded_history(tmp_path: Path) -> None:
     assert "pillion, predictive" in out
     assert (tmp_path / "p.svg").read_text().startswith("<svg")
     assert (await run_pillion("replay", config, "-c", config))[0] == 1
+    code, out, _ = await run_pillion("replay", str(history), "-c", config, "--set", "loading.budget=1KiB")
+    assert "2 requests were for models that never fit into 1KiB" in out

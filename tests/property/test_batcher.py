@@ -23,7 +23,11 @@ RULES = (
 )
 
 arrivals = st.tuples(
-    st.just("arrive"), st.integers(1, 3), st.sampled_from(("a", "b")), st.sampled_from((0.03, 1e9))
+    st.just("arrive"),
+    st.integers(1, 3),
+    st.sampled_from(("a", "b")),
+    st.sampled_from((0.03, 1e9)),
+    st.booleans(),
 )
 steps = st.lists(
     st.one_of(
@@ -61,12 +65,13 @@ async def play(moves: list[tuple[object, ...]], rules: int, mood: str) -> None:
     left: set[asyncio.Task[Reply]] = set()
     for move in moves:
         match move:
-            case ("arrive", int(count), str(tenant), float(patience)):
+            case ("arrive", int(count), str(tenant), float(patience), bool(is_newest)):
                 numbers = [len(asked) + 0.25 * index for index in range(count)]
                 headers = ((b"Authorization", tenant.encode()),)
                 call = predict_call(
                     *map(float, numbers), headers=headers, deadline=stage.clock.now() + patience
                 )
+                call.is_newest = is_newest
                 asked[stage.submit(call, RULES[rules])] = numbers
             case ("leave", int(who)) if asked:
                 task = list(asked)[who % len(asked)]

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Self
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ("Elsewhere",)
 
 _NEWNET = 0x4000_0000
+_GREETINGS = 100
 _NOBODY = "02:00:00:00:00:99"
 
 
@@ -53,6 +55,7 @@ class Elsewhere:
         except subprocess.CalledProcessError as error:
             self._remove()
             pytest.skip(f"no virtual network here: {error.stderr.strip()}")
+        self._greet()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +82,18 @@ class Elsewhere:
         """Everything arrives again."""
         _ip(f"neigh del {self.address} dev {self._near}")
         _ip(f"-n {self._name} neigh del {self.here} dev {self._far}")
+
+    def _greet(self) -> None:
+        """Return once the ends hear of each other: the first packets on a new cable may be dropped, and TCP would
+        wait a second before it sent them again."""
+        with self.inside():
+            listener = socket.create_server((self.address, 0))
+        with listener:
+            for _ in range(_GREETINGS):
+                with contextlib.suppress(OSError), socket.create_connection(listener.getsockname(), 0.05):
+                    return
+        self._remove()
+        pytest.skip("the other end of the virtual cable never answered")
 
     def _remove(self) -> None:
         for command in (f"link del {self._near}", f"netns del {self._name}"):

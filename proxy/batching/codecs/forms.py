@@ -28,13 +28,15 @@ from proxy.batching.codecs.base import Prepared
 from proxy.batching.codecs.json_bytes import NOT_JSON, has_empty, skeleton
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from proxy.batching.codecs.base import Prepare
     from proxy.exchange import Headers
 
 __all__ = ("Forms",)
 
 _MOST: Final = 16
-_LONGEST: Final = 1024  # bytes of text around the numbers
+_LONGEST: Final = 8192  # bytes kept of a form; reading its numbers costs far more than its text beyond that
 _MOST_SURPRISES: Final = 32
 
 _DATA: Final = b'"data":'
@@ -44,11 +46,14 @@ _value = msgspec.json.Decoder(Raw).decode
 
 
 class _Form(NamedTuple):
-    """What follows the array's last element, the array's skeleton, and what the first request said."""
+    """What follows the array's last element, the array's skeleton, and what the first request said but for
+    its rows."""
 
     end: bytes
     outline: bytes
-    said: Prepared
+    key: Hashable
+    items: int
+    frame: object
 
 
 class Forms:
@@ -67,17 +72,16 @@ class Forms:
             return self._prepare(body, headers)
         found = _IDENT.match(body)
         begin, ident = (found.end(), found[1]) if found is not None else (0, b"")
-        start = body.find(b"[", body.find(_DATA, begin) + len(_DATA))
-        form = self._forms.get(body[begin:start])
+        start = body.find(b"[", body.find(_DATA, begin, _LONGEST) + len(_DATA), _LONGEST)
+        form = self._forms.get(body[begin:start]) if start > 0 else None
         if form is not None and body.endswith(form.end):
             array = body[start : len(body) - len(form.end) + 1]
             if _has_shape(array, form.outline):
                 self._surprises = 0
-                said = form.said
-                return Prepared(said.key, said.items, (array[1:-1],), said.frame, ident)
-        said = self._prepare(body, headers)
+                return Prepared(form.key, form.items, (array[1:-1],), form.frame, ident)
         self._surprises += 1
-        if said.ident == ident:
+        said = self._prepare(body, headers)
+        if said.ident == ident and start > 0:
             self._learn(body, begin, start, said)
         return said
 
@@ -90,11 +94,11 @@ class Forms:
         array, before, behind = body[start : end + 1], body[begin:start], body[end:]
         outline = skeleton(array)
         is_plain = before.rstrip().endswith(_DATA) and array[1:-1] == said.payload[0]
-        if not is_plain or outline.strip(b"[],") or len(before) + len(behind) > _LONGEST:
+        if not is_plain or outline.strip(b"[],") or len(before) + len(behind) + len(outline) > _LONGEST:
             return
         if len(self._forms) >= _MOST:
             self._forms.clear()
-        self._forms[before] = _Form(behind, outline, said)
+        self._forms[before] = _Form(behind, outline, said.key, said.items, said.frame)
 
 
 def _has_shape(array: bytes, outline: bytes) -> bool:

@@ -69,6 +69,10 @@ class Connector:
         protocol = await detect(https[0]) if named == "auto" else named
         if protocol == "none":
             return None
+        if protocol == "open-inference" and self._grpc is not None:
+            control = OpenInferenceGrpcControl(GrpcClient(self._grpc))
+            if await control.has_repository():
+                return control
         controls = [self._control(protocol, http) for http in https]
         return controls[0] if len(controls) == 1 else FanOut(controls)
 
@@ -109,8 +113,6 @@ class Connector:
             if self._grpc is None:
                 raise ControlError("refused", "TensorFlow Serving is controlled over gRPC: name its port")
             return TfServingControl(http, GrpcClient(self._grpc), paths)
-        if protocol == "open-inference" and self._grpc is not None:
-            return OpenInferenceGrpcControl(GrpcClient(self._grpc))
         makers: dict[str, Callable[[], Control]] = {
             "open-inference": lambda: OpenInferenceControl(http),
             "torchserve": lambda: TorchServeControl(http, paths),

@@ -2,7 +2,9 @@
 
 Triton serves an HTTP load on one of its few HTTP workers, which then answers nothing else until the model is
 loaded; its gRPC port does not have that trouble. MLServer offers the same messages under another service
-name. Field numbers: `grpc_service.proto` of Triton, `model_repository.proto` of MLServer.
+name. KServe's Python server has no index there and other field numbers: it is controlled over REST. An error
+is believed only when the model does not say that it is ready. Field numbers: `grpc_service.proto` of Triton,
+`model_repository.proto` of MLServer.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ _SERVICES = (_INFERENCE, "/inference.model_repository.ModelRepositoryService/")
 _UNIMPLEMENTED = 12
 
 
+class NoRepository(ControlError):
+    """Neither service is there."""
+
+
 class OpenInferenceGrpcControl:
     """`grpc` is the server's gRPC port."""
 
@@ -36,6 +42,18 @@ class OpenInferenceGrpcControl:
         self._grpc = grpc
         self._service = ""
 
+    async def has_repository(self) -> bool:
+        """Whether the server can be controlled in this way; ControlError while nobody answers."""
+        try:
+            await self._ask("RepositoryIndex", b"")
+        except GrpcError as error:
+            if error.kind == "unreachable":
+                raise
+            return True  # it has one, and refuses: its own words will say why
+        except NoRepository:
+            return False
+        return True
+
     async def listing(self, names: tuple[str, ...]) -> dict[str, Report]:
         """The repository's index."""
         answer = decode(await self._ask("RepositoryIndex", b""))
@@ -46,7 +64,11 @@ class OpenInferenceGrpcControl:
         """Load, and return once the model itself says that it is ready."""
         if await self._is_ready(model):
             return 0
-        await self._ask("RepositoryModelLoad", encode((2, model)))
+        try:
+            await self._ask("RepositoryModelLoad", encode((2, model)))
+        except GrpcError:
+            if not await self._is_ready(model):
+                raise
         await poll(lambda: self._is_ready(model))
         return 0
 
@@ -81,4 +103,4 @@ class OpenInferenceGrpcControl:
             else:
                 self._service = service
                 return answer
-        raise ControlError("refused", "the server has no repository service")
+        raise NoRepository("refused", "the server has no repository service")

@@ -41,6 +41,22 @@ async def test_get(stage: Stage) -> None:
     assert sent[b"X-Forwarded-For"] == b"127.0.0.1"
 
 
+async def test_the_last_of_those_that_were_read_together_is_known(stage: Stage) -> None:
+    seen: list[bool] = []
+
+    async def note(call: Call) -> Reply:
+        seen.append(call.is_newest)
+        return Reply(200, ())
+
+    stage.answer = note
+    async with stage.connect() as one, stage.connect() as other:
+        for together in ((one, one, one), (one, other), (one,)):
+            streams = [(client, client.request(b"GET", b"/v2")) for client in together]
+            for client, stream_id in streams:
+                await client.answer(stream_id)
+    assert seen == [False, False, True, False, True, True]
+
+
 async def test_a_small_body_of_known_length_arrives_whole(stage: Stage) -> None:
     async with stage.connect() as client:
         stream_id = client.request(b"POST", b"/", ((b"content-length", b"6"),), None)

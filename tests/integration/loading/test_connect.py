@@ -11,6 +11,7 @@ from aiohttp import web
 from proxy.loading.control.base import ControlError
 from proxy.loading.control.connect import Connector
 from proxy.loading.control.fan_out import FanOut
+from proxy.loading.control.protobuf import encode
 from proxy.loading.policy import ControlPolicy, LoadingPolicy, ModelLoadPolicy, WarmupPolicy
 from proxy.pooling.endpoint import Endpoint, parse_endpoint
 from tests.integration.loading.dialects import Server, Triton, Vllm, running
@@ -77,15 +78,42 @@ async def test_tensorflow_needs_its_grpc_port() -> None:
         assert found.protocol == "tf-serving"
 
 
+INDEX = "/inference.GRPCInferenceService/RepositoryIndex"
+
+
 async def test_grpc_is_preferred_for_open_inference() -> None:
     server, grpc = Triton("a"), Grpc()
+    grpc.answers[INDEX] = lambda _: encode((1, encode((1, "b"), (3, "READY"))))
     async with connected(server, control=control("open-inference"), grpc=grpc) as connector:
         found = await connector.connect()
         assert found is not None
-        with pytest.raises(ControlError):
-            await found.listing(())
-    assert grpc.asked
+        assert set(await found.listing(())) == {"b"}
     assert server.asked == []
+
+
+async def test_a_grpc_port_without_a_repository_leaves_control_to_rest() -> None:
+    async with connected(Triton("a"), control=control("open-inference"), grpc=Grpc()) as connector:
+        found = await connector.connect()
+        assert found is not None
+        assert set(await found.listing(())) == {"a"}
+
+
+async def test_a_repository_that_refuses_is_one_all_the_same() -> None:
+    server, grpc = Triton("a"), Grpc()
+    grpc.answers[INDEX] = lambda _: (7, "not for you")
+    async with connected(server, control=control("open-inference"), grpc=grpc) as connector:
+        found = await connector.connect()
+        assert found is not None
+        with pytest.raises(ControlError, match="not for you"):
+            await found.listing(())
+
+
+async def test_a_grpc_port_that_does_not_answer_decides_nothing() -> None:
+    grpc = Grpc()
+    grpc.answers[INDEX] = lambda _: (14, "starting")
+    async with connected(Triton("a"), control=control("open-inference"), grpc=grpc) as connector:
+        with pytest.raises(ControlError, match="starting"):
+            await connector.connect()
 
 
 async def test_a_backend_may_have_a_grpc_port_alone() -> None:

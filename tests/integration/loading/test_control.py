@@ -598,6 +598,16 @@ class TestOpenInferenceGrpc:
         grpc.answers["/inference.GRPCInferenceService/RepositoryModelUnload"] = lambda _: (9, "never loaded")
         await control.unload("a")
 
+    async def test_an_error_after_a_load_that_succeeded_is_none(self) -> None:
+        grpc, models = self.backend("/inference.GRPCInferenceService/")
+
+        def load(_: bytes) -> tuple[int, str]:
+            models["a"] = "READY"
+            return 13, "lost my words"
+
+        grpc.answers["/inference.GRPCInferenceService/RepositoryModelLoad"] = load
+        await OpenInferenceGrpcControl(GrpcClient(grpc)).load("a")
+
     async def test_a_server_without_the_service(self) -> None:
         with pytest.raises(ControlError, match="no repository service"):
             await OpenInferenceGrpcControl(GrpcClient(Grpc())).listing(())

@@ -66,6 +66,16 @@ async def test_a_ready_model_is_observed_and_served() -> None:
     assert fleet.sessions == ["ann"]
 
 
+async def test_a_call_that_teaches_nothing_is_merely_counted() -> None:
+    for header, looks in ((b"", []), (b"x-nobody", []), (b"x-user", ["ann"])):
+        fleet = Fleet(a="ready")
+        door = gate(fleet, header=header)
+        fleet.slots["a"].counted_at = fleet.epoch + FakeClock().now()
+        await door.serve(call(), "a", Upstream())
+        assert fleet.sessions == looks
+        assert fleet.slots["a"].uncounted == 1
+
+
 async def test_without_a_session_header_nobody_is_told_apart() -> None:
     fleet = Fleet(a="ready")
     await gate(fleet).serve(call(), "a", Upstream())

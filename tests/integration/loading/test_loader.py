@@ -491,10 +491,25 @@ class TestWatching:
         assert ("loaded", "a", "manual", "unreachable") in home.events.seen
         await home.loader.stop()
 
-    async def test_a_backend_without_control_is_left_alone(self) -> None:
-        home = House()
-        home.backend.has_control = False
+    async def test_a_budget_that_rests_on_guesses_is_warned_of_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        home = House("a", "b")
+        home.policy.models.clear()
         await home.start()
+        await home.pass_time(30)
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(warnings) == 1
+        assert "not the size of 2 models (a, b): each counts as 1GiB" in warnings[0]
+        await home.loader.stop()
+
+    async def test_a_backend_without_control_is_left_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        home = House(preload=("a",))
+        home.backend.has_control = False
+        assert not home.loader.readiness()[0]
+        await home.start()
+        assert home.loader.readiness()[0], "what cannot be loaded keeps nobody waiting"
+        assert "offers no way to load models" in caplog.text
         await home.pass_time(100)
         assert home.backend.asked == ["connect"]
         assert home.loader.protocol == "none"

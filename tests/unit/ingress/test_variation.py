@@ -61,9 +61,13 @@ def varied(
     first = block(*lines)
     pattern = Pattern(read_head(first[:-2], HOP, rules), first, rules)
     other = block(*[dict(changed).get(line, line) for line in lines])
-    ends = {pattern.read(other + b"and a body\r\n\r\n") for _ in range(OFTEN)}
-    assert len(ends) == 1
-    if ends == {0}:
+    ends = set()
+    for _ in range(OFTEN):
+        pattern.read(first)
+        ends.add(pattern.read(other + b"and a body\r\n\r\n"))
+    ends.discard(-1)  # with white space alone it differs from the first in nothing that counts
+    assert len(ends) <= 1
+    if ends <= {0}:
         return None
     assert ends == {len(other)}
     assert told(pattern) == told(read_head(other[:-2], HOP, rules))
@@ -166,7 +170,8 @@ def test_what_is_no_variation_is_none_for_an_expression_either() -> None:
     pattern = Pattern(read_head(first[:-2], HOP, RULES), first, RULES)
     other = first.replace(b"a=1", b"b=2")
     for _ in range(OFTEN):
-        assert pattern.read(other)
+        assert pattern.read(other) == len(other)
+        assert pattern.read(first) == len(first)
     for wrong in (
         other.replace(b"b=2", b"b\0"),
         other.replace(b"b=2\t", b"b\rX: 1"),
@@ -178,6 +183,17 @@ def test_what_is_no_variation_is_none_for_an_expression_either() -> None:
     ):
         assert pattern.read(wrong) == 0
         assert pattern.read(other) == len(other)
+        assert pattern.read(first) == len(first)
+
+
+def test_the_same_head_twice_running_is_worth_a_judgement() -> None:
+    first = block(*LINES)
+    pattern = Pattern(read_head(first[:-2], HOP, RULES), first, RULES)
+    other, third = first.replace(b"a=1", b"b=2"), first.replace(b"a=1", b"c=3")
+    for _ in range(OFTEN):
+        assert pattern.read(other) == len(other)
+        assert pattern.read(other) == -1
+        assert pattern.read(third) == len(third)
 
 
 def test_a_target_over_the_limit_is_read_again() -> None:

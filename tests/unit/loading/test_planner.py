@@ -5,8 +5,10 @@ from math import inf
 import pytest
 
 from proxy.loading.actions import Failure, Prospect, Refuse, Report
+from proxy.loading.backend import Backend
 from proxy.loading.history import History
 from proxy.loading.policy import ModelLoadPolicy
+from proxy.loading.predictor import Forecast
 from proxy.loading.queue import Ticket
 from proxy.loading.slot import State
 from tests.unit.loading.worlds import GIB, START, World, model
@@ -326,6 +328,26 @@ class TestReconcile:
         assert world.state("a") is State.UNLOADED
         assert world.decide() == []
 
+    def test_after_a_silence_one_lost_model_is_a_restart(self) -> None:
+        world = World(preload=("a",))
+        assert world.decide() == ["load a"]
+        world.loaded("a")
+        world.pass_time(10)
+        assert world.lists({"a": "unloaded", "b": "ready"}, after_silence=True)
+        assert world.decide() == ["load a"], "it is configured"
+
+    @pytest.mark.parametrize(("other", "is_restart"), [("unloaded", True), ("ready", False)])
+    def test_after_a_silence_a_backend_with_nothing_may_have_restarted(
+        self, other: str, is_restart: bool
+    ) -> None:
+        world = World("ab")
+        assert world.lists({"a": "unloaded", "b": other}, after_silence=True) is is_restart
+
+    def test_the_first_listing_is_no_restart(self) -> None:
+        world = World("")
+        world.planner.backend = Backend(world.planner.state)
+        assert not world.lists({"a": "unloaded"}, after_silence=True)
+
     def test_a_listing_older_than_a_change_is_not_believed(self) -> None:
         world = World()
         mark = world.planner.backend.mark()
@@ -414,6 +436,23 @@ class TestBoot:
         history = History()
         history.of("a", START).arrived(START, is_idle=True)
         assert World("abc", history=history, mode=mode, preload=()).decide() == []
+
+    def test_a_configured_model_that_failed_is_tried_again_and_keeps_nobody_waiting(self) -> None:
+        world = World("ab", places=3, preload=("a",), mode="predictive")
+        assert world.decide() == ["load a"]
+        world.planner.backend.load_failed("a", world.now, Failure("refused", "busy"))
+        assert world.decide() == []
+        assert world.planner.missing() == ["a"]
+        assert world.planner.wakeup() == world.now + 1
+        now = world.now
+        world.planner.state.forecasts["b"] = Forecast("b", "periodic", now + 10, now + 100, 0.9)
+        assert world.decide() == ["load b"]
+        world.loaded("b")
+        world.pass_time(1)
+        assert world.decide() == ["load a"]
+        world.loaded("a")
+        assert world.decide() == []
+        assert world.planner.state.orders == {}
 
     def test_observing_preloads_nothing(self) -> None:
         assert World(mode="observe", preload=("a",)).decide() == []

@@ -149,9 +149,15 @@ def test_says_what_can_never_be() -> None:
     shelf = Shelf(4, {"a": 3}, max_models=1)
     assert shelf.residency.impossible(shelf.new(4)) == ""
     shelf.residency.slots["a"].is_pinned = True
-    assert "not pinned" in shelf.residency.impossible(shelf.residency.slots["new"])
+    why = shelf.residency.impossible(shelf.residency.slots["new"])
+    assert why == "needs 4096 MiB, 1024 MiB are not pinned"
     assert "places" in shelf.residency.impossible(shelf.new(1))
     assert shelf.residency.impossible(shelf.residency.slots["a"]) == ""
+
+
+def test_says_when_the_size_that_does_not_fit_is_a_guess() -> None:
+    guessed = Slot("guessed", model(), ModelHistory(0.0))
+    assert "needs 1024 MiB (a guess" in Shelf(0.5, {}).residency.impossible(guessed)
 
 
 def test_churn_is_the_share_of_loads_that_undo_an_unload() -> None:

@@ -89,11 +89,12 @@ class World:
         self.now = START
         self.lists(dict.fromkeys(declared, "unloaded"))
 
-    def lists(self, states: dict[str, str], mark: int | None = None) -> bool:
-        """The backend lists its models in these states."""
+    def lists(self, states: dict[str, str], mark: int | None = None, *, after_silence: bool = False) -> bool:
+        """The backend lists its models in these states; whether that was taken for a restart."""
         reports = {name: Report(state) for name, state in states.items()}  # type: ignore[arg-type]  # names
         since = self.planner.backend.mark() if mark is None else mark
-        return self.planner.backend.reconcile(reports, since, self.now).has_restarted
+        found = self.planner.backend.reconcile(reports, since, self.now, after_silence=after_silence)
+        return found.has_restarted
 
     def pass_time(self, span_s: float) -> None:
         """Time passes, and nothing is asked."""

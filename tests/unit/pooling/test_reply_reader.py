@@ -45,7 +45,7 @@ def test_an_answer_may_come_byte_by_byte(answer: bytes) -> None:
         subject.feed(answer[index : index + 1])
     assert subject.is_clean
     assert body(subject) == b"hello"
-    assert subject.received == 5
+    assert subject.missing in {0, None}
 
 
 def test_a_stream_goes_on_from_read_to_read_and_ends_clean() -> None:

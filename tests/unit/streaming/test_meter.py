@@ -41,25 +41,15 @@ class Rig:
         self.body.complete()
 
 
-def test_the_gaps_between_events_show_at_the_end() -> None:
+def test_the_gaps_between_events_and_their_pace() -> None:
     rig = Rig()
     rig.feed(*[EVENT] * 4)
-    rig.end()
     assert rig.gaps() == (3, 0.06)
+    rig.end()
     series = rig.metrics.models.of("m")
     assert series.first_byte.total == pytest.approx(0.02)
     assert series.event_rate.count == 1
     assert series.event_rate.total == pytest.approx(50.0)
-
-
-def test_and_at_least_once_a_second_before() -> None:
-    rig = Rig()
-    rig.feed(*[EVENT] * 3, every_s=0.8)
-    assert rig.gaps()[0] == 1
-    rig.feed(EVENT, every_s=0.8)
-    assert rig.gaps() == (3, 2.4)
-    rig.end()
-    assert rig.gaps() == (3, 2.4)
 
 
 def test_they_count_for_others_once_the_backend_has_denied_the_model() -> None:

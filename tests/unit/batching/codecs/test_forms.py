@@ -79,8 +79,8 @@ def test_a_form_is_read_once(reader: Reader, first: bytes, second: bytes) -> Non
         (body().replace(b'"data":', b'"data" :'), body("[3,4]").replace(b'"data":', b'"data" :')),
         (body().replace(b'"x"', b'"\\u0078"'), body("[3,4]").replace(b'"x"', b'"\\u0078"')),
         (
-            body().replace(b'"x"', b'"%b"' % (b"x" * 1024)),
-            body("[3,4]").replace(b'"x"', b'"%b"' % (b"x" * 1024)),
+            body().replace(b'"x"', b'"%b"' % (b"x" * 8192)),
+            body("[3,4]").replace(b'"x"', b'"%b"' % (b"x" * 8192)),
         ),
     ],
 )
@@ -141,6 +141,22 @@ def test_several_tensors_are_read_as_a_whole_until_nobody_looks_for_their_form(r
     reader.read(body())
     reader.read(body())
     assert len(reader.whole) == 102
+
+
+def test_refused_requests_are_surprises_too(reader: Reader) -> None:
+    for _ in range(100):
+        with pytest.raises(MergeRefused):
+            reader.read(b"\x00" * 9000)
+    reader.read(body())
+    reader.read(body())
+    assert len(reader.whole) == 102
+
+
+def test_of_a_large_array_nothing_is_kept(reader: Reader) -> None:
+    large = body(f"[{','.join('1' * 9000)}]", shape="[1,9000]")
+    for _ in range(2):
+        reader.read(large)
+    assert reader.whole == [large, large]
 
 
 def test_few_forms_are_kept(reader: Reader) -> None:
