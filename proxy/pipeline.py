@@ -127,7 +127,7 @@ class Pipeline:
         match = self._enter(call)
         try:
             if is_named_in_body(call, match):
-                match = await name_model(call, match)
+                match = await self._named(call, match)
             # 4 kept, or its model ready and then batched, or direct and streamed
             if isinstance(call.body, Stream) and self._streams is not None:
                 self._streams.request(call.body, match.model)
@@ -173,6 +173,13 @@ class Pipeline:
         if gate is not None:
             passage.visit = gate.visit(call, match.model)
         return passage
+
+    async def _named(self, call: Call, match: Match) -> Match:
+        """`match` with the model that the body names: one object for calls of one kind, where it can be."""
+        if call.is_grpc and isinstance(call.body, bytes):
+            name = model_named_in(call.body, match.route.model_at)
+            return (self._ways.get((match, name)) or self._find_way(match, name)).match
+        return await name_model(call, match)
 
     def _find_way(self, match: Match, name: bytes) -> _Way:
         route = match.route

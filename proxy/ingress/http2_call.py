@@ -138,8 +138,7 @@ class ClientCall:
         self._call = call = self._make_call(verdict, body)
         pipeline = link.listener.pipeline
         if not isinstance(body, Stream):
-            self._held = held = len(body)
-            link.listener.ledger.used += held
+            self._hold(len(body))
             try:
                 self._begun = pipeline.begin(call, self)
             except ProxyError as error:
@@ -272,6 +271,7 @@ class ClientCall:
         request, link = self._request, self._link
         call = Call(head.method, head.target, head.headers, body)
         call.own = self._own_fields(head)
+        call.head = head
         call.http_version = 20
         call.identity = head.identity
         call.certificate = link.hop.certificate

@@ -238,6 +238,13 @@ async def test_the_message_selects_the_policy_and_the_label(stage: Stage) -> Non
     assert f"pillion_requests_total{{{labels}}} 4" in await metrics(stage)
 
 
+async def test_what_heads_say_about_merging_is_read_once_for_a_kind_of_call(stage: Stage) -> None:
+    for number in range(5):
+        await stage.infer(float(number), ident=str(number))
+    (upstream,) = [part for part in stage.app._components if isinstance(part, UpstreamComponent)]
+    assert len(upstream._batcher._intake._origins) == 1
+
+
 async def test_calls_that_have_ended_leave_nothing_to_the_garbage_collector(stage: Stage) -> None:
     await stage.infer(1.0, model="alone")
     gc.collect()
