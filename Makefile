@@ -51,6 +51,9 @@ bench: $(STAMP)  ## measures; results in bench/results/
 	$(BIN)/python -m bench streaming
 	$(BIN)/python -m bench grpc
 	$(BIN)/python -m bench loading
+	$(BIN)/python -m bench loading-live
+	$(BIN)/python -m bench loading-beside
+	$(BIN)/python -m bench slow-readers
 
 hostile: $(STAMP)  ## healthy clients beside a thousand slow ones (apt-get install slowhttptest nginx)
 	$(BIN)/python -m bench hostile
