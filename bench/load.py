@@ -9,31 +9,45 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from bench.generator.spec import LoadResult, LoadSpec
 
-__all__ = ("NUMBER", "LoadFailed", "WrkResult", "generated", "h2load", "parse_h2load", "parse_wrk", "wrk")
+__all__ = (
+    "NUMBER",
+    "LoadFailed",
+    "WrkResult",
+    "generated",
+    "h2load",
+    "in_own_process",
+    "parse_h2load",
+    "parse_wrk",
+    "wrk",
+)
+
+T = TypeVar("T")
 
 
 class LoadFailed(Exception):
-    """The generator said why on standard error."""
+    """The client said why on standard error."""
 
 
 async def generated(spec: LoadSpec) -> LoadResult:
     """Measure with a generator in a process of its own; `LoadFailed` when the server is not there."""
+    return await in_own_process("bench.generator", spec, LoadResult)
+
+
+async def in_own_process(module: str, spec: object, result: type[T]) -> T:
+    """Run `module`, which reads `spec` and writes a `result`, both as JSON; `LoadFailed` when it fails."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.generator",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-m", module, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate(msgspec.json.encode(spec))
     if process.returncode:
-        raise LoadFailed(f"the generator ended with exit code {process.returncode}")
-    return msgspec.json.decode(output, type=LoadResult)
+        raise LoadFailed(f"{module} ended with exit code {process.returncode}")
+    return msgspec.json.decode(output, type=result)
 
 
 @dataclass(frozen=True, slots=True)

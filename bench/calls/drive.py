@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bench.calls.client import CallResult, CallSpec
-from bench.load import LoadFailed
+from bench.load import in_own_process
 
 if TYPE_CHECKING:
     from bench.subjects import Running
@@ -29,13 +25,4 @@ async def called(
         pid=subject.pid,
         **spec,  # type: ignore[arg-type]  # checked by msgspec
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "bench.calls.client"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate(msgspec.json.encode(told))
-    if process.returncode:
-        raise LoadFailed(f"the client ended with exit code {process.returncode}")
-    return msgspec.json.decode(output, type=CallResult)
+    return await in_own_process("bench.calls.client", told, CallResult)

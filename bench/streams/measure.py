@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.load import LoadFailed
+from bench.load import in_own_process
 from bench.statistics import interleaved
 from bench.streams.reader import ReadResult, ReadSpec
 from bench.subjects import Running
@@ -52,17 +52,9 @@ async def read(
         pid=subject.pid,
         **more,  # type: ignore[arg-type]  # checked by msgspec
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "bench.streams.reader"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate(msgspec.json.encode(spec))
-    if process.returncode:
-        raise LoadFailed(f"the reader ended with exit code {process.returncode}")
+    result = await in_own_process("bench.streams.reader", spec, ReadResult)
     await asyncio.sleep(_SETTLE_S)  # every side notices that its streams are gone
-    return msgspec.json.decode(output, type=ReadResult)
+    return result
 
 
 async def in_rounds(running: dict[str, Running], path: str, options: Options, **more: object) -> Found:
