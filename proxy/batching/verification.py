@@ -46,10 +46,10 @@ class Verification:
         company = self._experience.company
         company.enter()
         try:
-            is_same = await self._confirms(member, part)
+            is_confirmed = await self._confirms(member, part)
         finally:
             company.leave()
-        if is_same is False:
+        if is_confirmed is False:
             model = member.lane.model
             self._experience.bar(model, "answers_differ")
             _log.error(
@@ -64,8 +64,10 @@ class Verification:
         codec = member.lane.codec
         read = codec.read if isinstance(codec, Reader) else read_json
         first = await self._ask_again(member.call)
-        if first is None or is_same(first, part, read):
-            return first if first is None else True
+        if first is None:
+            return None
+        if is_same(first, part, read):
+            return True
         second = await self._ask_again(member.call)
         return None if second is None or not is_same(first, second, read) else False
 

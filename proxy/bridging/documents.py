@@ -75,10 +75,10 @@ def _value(kind: str, data: bytes, at: int, end: int) -> object:
         return float(value)
     if kind == "float":
         return _shortest(*struct.unpack_from("<f", data, at))
-    return _number(kind, *read_varint(data, at, end))
+    return _number(kind, read_varint(data, at, end)[0])
 
 
-def _number(kind: str, number: int, _end: int) -> object:
+def _number(kind: str, number: int) -> object:
     if kind == "bool":
         return bool(number)
     words = WORDS.get(kind)
