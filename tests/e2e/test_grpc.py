@@ -80,14 +80,20 @@ upstreams:
 """
 
 
-async def test_tls_on_both_sides(tmp_path: Path) -> None:
-    authority = trustme.CA()
+def write_certificate(authority: trustme.CA, folder: Path) -> tuple[bytes, bytes, bytes]:
+    """Key and chain of a certificate for localhost, and the authority's own, which the folder holds too."""
     certificate = authority.issue_cert("localhost")
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     key, root = certificate.private_key_pem.bytes(), authority.cert_pem.bytes()
     for name, data in (("cert.pem", chain), ("key.pem", key), ("ca.pem", root)):
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / "key.pem").chmod(0o600)
+        (folder / name).write_bytes(data)
+    (folder / "key.pem").chmod(0o600)
+    return key, chain, root
+
+
+async def test_tls_on_both_sides(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    key, chain, root = write_certificate(authority, tmp_path)
     config = tmp_path / "pillion.yaml"
     async with running(Service(), grpc.ssl_server_credentials([(key, chain)])) as (_server, port):
         config.write_text(TLS_CONFIG.format(folder=tmp_path, port=port))
@@ -122,12 +128,7 @@ upstreams:
 
 async def test_both_sides_prove_who_they_are_and_keys_are_metadata(tmp_path: Path) -> None:
     authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    key, root = certificate.private_key_pem.bytes(), authority.cert_pem.bytes()
-    for name, data in (("cert.pem", chain), ("key.pem", key), ("ca.pem", root)):
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / "key.pem").chmod(0o600)
+    key, chain, root = write_certificate(authority, tmp_path)
     secret, config, service = "a long and random key", tmp_path / "pillion.yaml", Service()
     digest = hashlib.sha256(secret.encode()).hexdigest()
     mutual = grpc.ssl_server_credentials([(key, chain)], root, require_client_auth=True)

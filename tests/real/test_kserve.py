@@ -11,7 +11,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -22,7 +21,7 @@ from proxy.demo.client import get
 from proxy.demo.models import sample_images
 from proxy.demo.run import drive
 from tests.support.kserve import kserve
-from tests.support.parity import Call, Pair
+from tests.support.parity import Call, Pair, batches_by_model
 from tests.support.sidecar import pillion
 
 if TYPE_CHECKING:
@@ -49,9 +48,7 @@ class Scene:
 
     async def batched(self) -> tuple[int, float]:
         """How many batches were sent, and how many items they held in the mean."""
-        async with aiohttp.ClientSession() as http, http.get(f"{self.admin}/status.json") as answer:
-            models = (await answer.json())["models"]
-        batches = [model["batches"] for model in models if model["batches"]["count"]]
+        batches = [each for each in (await batches_by_model(self.admin)).values() if each["count"]]
         count = sum(each["count"] for each in batches)
         return count, sum(each["count"] * each["items_mean"] for each in batches) / max(count, 1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -13,7 +12,7 @@ from proxy.demo.client import get
 from proxy.demo.models import sample_images
 from proxy.demo.run import drive
 from tests.support.mlflow_server import mlflow_server
-from tests.support.parity import Call, Pair
+from tests.support.parity import Call, Pair, batches_by_model
 from tests.support.sidecar import pillion
 
 if TYPE_CHECKING:
@@ -51,10 +50,7 @@ async def test_the_four_forms_of_many_clients_in_mixed_sizes(served: tuple[Pair,
     calls = [invocation(FORMS[i % 4], IMAGES[i % 97 : i % 97 + 1 + i % 5]) for i in range(480)]
     answers = await pair.answers(calls)
     assert [len(reply["predictions"]) for _, reply in answers] == [1 + i % 5 for i in range(480)]
-    async with aiohttp.ClientSession() as http, http.get(f"{admin}/status.json") as answer:
-        (batches,) = [
-            model["batches"] for model in (await answer.json())["models"] if model["batches"]["count"]
-        ]
+    (batches,) = [each for each in (await batches_by_model(admin)).values() if each["count"]]
     assert batches["items_mean"] > 4
 
 

@@ -24,6 +24,7 @@ from proxy.demo.models import sample_images
 from proxy.demo.run import drive
 from tests.support.inference_messages import inference
 from tests.support.mlserver import FOREST, LOGISTIC, mlserver, train
+from tests.support.parity import batches_by_model
 from tests.support.sidecar import pillion
 
 if TYPE_CHECKING:
@@ -63,10 +64,7 @@ class Pair:
 
     async def batches(self, model: str) -> dict[str, Any]:
         """What the proxy tells of a model's batches."""
-        ((_, body),) = (await drive(self.admin, [get(self.admin, "/status.json")], 1)).answers
-        (found,) = [entry for entry in json.loads(body)["models"] if entry["name"] == model]
-        batches: dict[str, Any] = found["batches"]
-        return batches
+        return (await batches_by_model(self.admin))[model]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -17,10 +17,8 @@ import pytest_asyncio
 from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http.aio import InferenceServerClient
 
-from proxy.demo.client import get
-from proxy.demo.run import drive
 from tests.support.mlserver import mlserver
-from tests.support.parity import Call, Pair
+from tests.support.parity import Call, Pair, batches_by_model
 from tests.support.sidecar import pillion
 
 if TYPE_CHECKING:
@@ -43,10 +41,7 @@ class Scene:
 
     async def batches(self, model: str) -> dict[str, Any]:
         """What the proxy tells of a model's batches."""
-        ((_, body),) = (await drive(self.admin, [get(self.admin, "/status.json")], 1)).answers
-        (found,) = [entry for entry in json.loads(body)["models"] if entry["name"] == model]
-        batches: dict[str, Any] = found["batches"]
-        return batches
+        return (await batches_by_model(self.admin))[model]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

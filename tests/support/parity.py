@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.demo.client import post
+from proxy.demo.client import get, post
 from proxy.demo.run import drive
 
-__all__ = ("Call", "Pair", "document")
+__all__ = ("Call", "Pair", "batches_by_model", "document")
 
 Call = tuple[str, bytes]
 """Path and body of a POST."""
@@ -32,6 +32,12 @@ class Pair:
         proxied = [(status, document(body)) for status, body in through.answers]
         assert proxied == [(status, document(body)) for status, body in direct]
         return proxied
+
+
+async def batches_by_model(admin: str) -> dict[str, dict[str, Any]]:
+    """What the proxy whose admin listener is at `admin` tells of each model's batches."""
+    ((_, body),) = (await drive(admin, [get(admin, "/status.json")], 1)).answers
+    return {model["name"]: model["batches"] for model in json.loads(body)["models"]}
 
 
 def document(body: bytes) -> object:

@@ -116,16 +116,16 @@ async def test_a_body_over_the_limit_is_refused_at_its_head(listen: Listen) -> N
     assert not stage.calls
 
 
+async def read_all(call: Call) -> Reply:
+    assert isinstance(call.body, Stream)
+    while await call.body.read():
+        pass
+    return Reply(200, ())
+
+
 async def test_a_body_that_grows_over_the_limit(listen: Listen) -> None:
     stage = await listen(limits={"body": "1KiB"})
-
-    async def read(call: Call) -> Reply:
-        assert isinstance(call.body, Stream)
-        while await call.body.read():
-            pass
-        return Reply(200, ())
-
-    stage.answer = read
+    stage.answer = read_all
     async with stage.connect() as client:
         status, *_ = await client.answer(client.request(b"POST", b"/", (), bytes(2000)))
     assert status == 413
@@ -403,14 +403,7 @@ async def test_a_header_block_has_to_end(listen: Listen) -> None:
 @pytest.mark.parametrize("fields", [(), ((b"content-length", b"9"),)], ids=["streamed", "gathered"])
 async def test_a_plain_body_that_stalls_is_refused(listen: Listen, fields: Headers) -> None:
     stage = await listen(timeouts={"body_stall": "50ms"})
-
-    async def read(call: Call) -> Reply:
-        assert isinstance(call.body, Stream)
-        while await call.body.read():
-            pass
-        return Reply(200, ())
-
-    stage.answer = read
+    stage.answer = read_all
     async with stage.connect() as client:
         stream_id = client.request(b"POST", b"/", fields, None)
         client.session.send_data(stream_id, b"x")
@@ -421,14 +414,7 @@ async def test_a_plain_body_that_stalls_is_refused(listen: Listen, fields: Heade
 
 async def test_a_grpc_stream_may_be_silent(listen: Listen) -> None:
     stage = await listen(timeouts={"body_stall": "10ms", "keepalive": "30ms"})
-
-    async def read(call: Call) -> Reply:
-        assert isinstance(call.body, Stream)
-        while await call.body.read():
-            pass
-        return Reply(200, ())
-
-    stage.answer = read
+    stage.answer = read_all
     async with stage.connect() as client:
         stream_id = client.request(b"POST", b"/", ((b"content-type", b"application/grpc"),), None)
         async with stage.connect() as idle:  # closed after both spans have passed: nobody has to sleep
