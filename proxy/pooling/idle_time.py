@@ -12,8 +12,9 @@ A connection taken just when its backend closes it costs the caller an error, so
    not, connections must rest that long before they are reused; meanwhile calls get new ones. Each breach
    doubles the number of peaceful rests that restore trust. A backend that behaves costs a few extra dials
    once.
-3. `is_safe`, for calls that must not be sent twice: right after an answer if no breach is remembered, else
-   only at an idle age below 0.8 of what other connections have survived and of the earliest close seen.
+3. `is_safe`, for calls that must not be sent twice: never while a breach is remembered, because a backend
+   that the machine has just stalled looks peaceful too; else right after an answer, or at an idle age below
+   0.8 of what other connections have survived and of the earliest close seen.
 
 Many connections closed at once are either a restart (their idle ages differ) or the backend's timer hitting
 connections that became idle together (they agree): `looks_like_restart` tells the two apart, and the ages of
@@ -79,9 +80,9 @@ class IdleTime:
 
     def is_safe(self, age_s: float) -> bool:
         """Whether a connection idle for `age_s` may carry a call that must not be sent twice."""
-        if age_s < REST_S:
-            return self._breached_at == -math.inf
-        return age_s <= self._safe_s and age_s <= _MARGIN * self._survived_s
+        if self._breached_at > -math.inf:
+            return False
+        return age_s < REST_S or (age_s <= self._safe_s and age_s <= _MARGIN * self._survived_s)
 
     def announced(self, timeout_s: float) -> None:
         """The backend said ``Keep-Alive: timeout=timeout_s``."""

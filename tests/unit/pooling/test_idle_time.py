@@ -121,6 +121,18 @@ def test_a_rest_is_safe_once_others_have_survived_it() -> None:
     assert not time.is_safe(2.5)
 
 
+def test_after_a_breach_no_rest_is_safe() -> None:
+    """Whoever was stalled between its answer and its close looks peaceful until it runs again."""
+    time = trusted()
+    time.survived(3.0)
+    time.closed(0.0, 0.001)
+    for _ in range(9):
+        time.survived(3.0)
+    assert not time.is_safe(1.0)
+    time.forget(600.0)
+    assert time.is_safe(1.0)
+
+
 def test_nothing_is_safe_near_the_earliest_close() -> None:
     time = trusted()
     time.survived(10.0)
