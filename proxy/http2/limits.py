@@ -22,12 +22,13 @@ without content draws on `control`."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW
 
 __all__ = ("REFUND", "Budget", "Limits")
 
-REFUND = 4.0
+REFUND: Final = 4.0
 """Tokens that one useful frame pays back to the `control` budget."""
 
 
