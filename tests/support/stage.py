@@ -21,10 +21,11 @@ from proxy.config.presets import routes_of
 from proxy.exchange import Ledger
 from proxy.ingress.rules import HeadRules
 from proxy.ingress.server import HttpServer
-from proxy.pipeline import Pipeline, Service
+from proxy.pipeline import Pipeline
 from proxy.pooling.cluster import Cluster
 from proxy.routing.admission import Admission
 from proxy.routing.table import RouteTable
+from proxy.service import Service
 from proxy.streaming.policy import StreamPolicy
 from proxy.streaming.streams import Streams
 from proxy.telemetry.policy import AccessLogPolicy
