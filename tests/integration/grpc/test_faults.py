@@ -99,7 +99,7 @@ async def test_reset_by_the_backend_carries_its_code(backend: Backend) -> None:
 
 
 async def test_a_refused_stream_is_sent_again(backend: Backend) -> None:
-    refusals = 2
+    refusals = 6
 
     def respond(connection: Connection, stream_id: int) -> None:
         nonlocal refusals
@@ -306,6 +306,19 @@ async def test_the_peers_limit_of_streams_is_kept() -> None:
         assert [(await reply).body for reply in (waiting[0], third)] == [b"0", b"third"]
         backend.connections[0].answer(3)
         await waiting[1]
+
+
+async def test_calls_that_come_together_find_the_limit_of_a_new_backend() -> None:
+    backend = Backend(Limits(streams=1))
+    backend.respond = lambda connection, stream_id: None
+    async with backend.running(), pool_to(backend, {"max": 4}) as pool:
+        calls = [asyncio.create_task(pool.exchange(call(b"%d" % n))) for n in range(8)]  # noqa: TID251  owned here
+        await until(lambda: [len(connection.requests) for connection in backend.connections] == [1] * 4)
+        assert pool.snapshot()["waiting"] == 4
+        backend.respond = Connection.answer
+        for connection in backend.connections:
+            connection.answer(1)
+        assert sorted([(await reply).body for reply in calls]) == [b"%d" % n for n in range(8)]
 
 
 async def test_the_queue_is_bounded() -> None:
