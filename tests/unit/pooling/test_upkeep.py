@@ -314,3 +314,15 @@ def test_the_snapshot_says_what_was_learned() -> None:
         "learned_idle_s": 4.0,
         "is_trusted": False,
     }
+
+
+def test_less_than_a_rest_restores_no_trust() -> None:
+    subject = upkeep()
+    [connection] = idle(subject)
+    for _ in range(3):
+        subject.survived(connection, REST_S / 2)
+    assert subject.core.must_rest
+    connection.looks = LOOKS
+    for _ in range(3):
+        subject.survived(connection, REST_S * 0.999)
+    assert not subject.core.must_rest, "four looks make a rest, however the instants are rounded"
