@@ -98,6 +98,19 @@ async def test_the_peers_limit_of_streams_is_kept(clock: FakeClock) -> None:
         await waiting[1]
 
 
+async def test_calls_that_come_together_find_the_limit_of_a_new_backend() -> None:
+    backend = Backend(Limits(streams=1))
+    backend.respond = lambda connection, stream_id: None
+    async with backend.running(), pool_to(backend, {"max": 4}) as pool:
+        calls = [asyncio.create_task(pool.exchange(call(b"%d" % n))) for n in range(8)]  # noqa: TID251  owned here
+        await until(lambda: [len(connection.requests) for connection in backend.connections] == [1] * 4)
+        assert pool.snapshot()["waiting"] == 4
+        backend.respond = Connection.answer
+        for connection in backend.connections:
+            connection.answer(1)
+        assert {(await reply).body for reply in calls} == {b"%d" % n for n in range(8)}
+
+
 async def test_the_queue_is_bounded() -> None:
     backend = Backend(Limits(streams=1))
     backend.respond = lambda connection, stream_id: None

@@ -70,7 +70,7 @@ async def test_reset_by_the_backend_carries_its_code(backend: Backend) -> None:
 
 
 async def test_a_refused_stream_is_sent_again(backend: Backend) -> None:
-    refusals = 2
+    refusals = 6
 
     def respond(connection: Connection, stream_id: int) -> None:
         nonlocal refusals

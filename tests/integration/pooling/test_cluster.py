@@ -355,6 +355,23 @@ async def test_health_that_returns_ends_an_ejection() -> None:
         assert rig.ejected == [False, False]
 
 
+async def test_a_short_absence_ends_with_the_next_probe() -> None:
+    async with (
+        RawBackend() as backend,
+        ClusterRig(backend, health={"fall": 10}, retry={"attempts": 1}) as rig,
+    ):
+        await rig.up()
+        await backend.stop()
+        while not rig.ejected[0]:
+            await rig.calls(5)
+        await rig.probe(1.0)
+        assert rig.health == ["failing"]
+        await backend.start()
+        await rig.probe(1.0)
+        assert rig.ejected == [False]
+        assert not failures(await rig.calls(10))
+
+
 # ------------------------------------------------------------------ hedging
 async def test_a_slow_call_is_hedged() -> None:
     async with (
