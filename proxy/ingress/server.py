@@ -22,6 +22,7 @@ from proxy.exchange import Call, Ledger
 from proxy.ingress.binding import UnixSocket
 from proxy.ingress.headers import HeadWriter
 from proxy.ingress.http import ClientConnection
+from proxy.ingress.patience import Attention
 from proxy.ingress.presence import PeerProbe
 from proxy.ingress.tls import TlsFront, hop_of
 from proxy.telemetry.error_log import ErrorLog
@@ -107,6 +108,7 @@ class HttpServer(Server):
         self._scan_timer: asyncio.TimerHandle | None = None
         spans = (timeouts.header, timeouts.body_stall, timeouts.keepalive, timeouts.write_stall)
         self._scan_s = min(_LONGEST_SCAN_S, max(_SHORTEST_SCAN_S, min(spans) / 4))
+        self.attention = Attention(self._scan_s, self._loop.time())
 
     def __call__(self) -> RequestHandler:
         """One connection's protocol (the event loop calls this on accept)."""
@@ -218,9 +220,8 @@ class HttpServer(Server):
         self._watch_timer = self._loop.call_later(_WATCH_S, self._look) if self._watched else None
 
     def _scan(self) -> None:
-        now = self._loop.time()
         self.heads.date = formatdate(usegmt=True).encode()
-        self._inspect(tuple(self._connections), now)
+        self._inspect(tuple(self._connections), self.attention.scan(self._loop.time()))
         self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
 

@@ -24,6 +24,7 @@ from proxy.ingress.policy import (
 from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
 from tests.support.http2_events import apart
+from tests.support.waiting import PATIENCE_S
 from tests.unit.http2.peers import WRITER
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Client:
     async def read_until(self, is_enough: Callable[[Event], bool]) -> list[Event]:
         """All events up to the first that is enough; gives windows back on the way."""
         seen: list[Event] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 while self.events:
                     seen.append(event := self.events.pop(0))

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from proxy.exchange import Call, Reply, Stream
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from tests.integration.http2.conftest import Listen
@@ -28,7 +28,7 @@ async def test_a_client_that_gives_no_sign_of_life_loses_its_calls(listen: Liste
     stage.answer = forever
     async with stage.connect() as client:
         client.request(b"GET", b"/")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await cancelled.wait()
 
 

@@ -16,7 +16,7 @@ from proxy.http2.events import GoawayReceived, StreamReset
 from proxy.http2.limits import Limits
 from proxy.ingress.policy import AuthPolicy, LimitPolicy
 from proxy.ingress.rules import HeadRules
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.unit.http2.peers import WRITER
 
 if TYPE_CHECKING:
@@ -303,12 +303,12 @@ async def test_a_client_that_leaves_cancels_its_call(stage: Stage) -> None:
         await until(lambda: bool(stage.calls))
         client.session.reset(stream_id)
         client.flush()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await cancelled.wait()
         cancelled.clear()
         client.request(b"GET", b"/")
         await until(lambda: len(stage.calls) == 2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await cancelled.wait()
 
 
@@ -332,7 +332,7 @@ async def test_a_client_that_takes_nothing_loses_its_stream(listen: Listen) -> N
     stage.answer = large
     async with stage.connect() as client:
         client.request(b"GET", b"/")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not any(isinstance(event, StreamReset) for event in client.events):
                 client.events += client.session.receive(await client.reader.read(65_536), now=0.0)
         client.flush()
@@ -364,7 +364,7 @@ async def test_draining_lets_calls_finish(stage: Stage) -> None:
         release.set()
         assert (await client.answer(stream_id))[2] == b"done"
         assert await client.reader.read() == b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await draining
 
 
