@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -45,7 +45,7 @@ class OwnerOfOne:
         self.authority = b"model"
         self.said: list[str] = []
         self.connection = Connection(self)
-        self.transport = FakeTransport(self.connection)
+        self.transport = FakeTransport(cast("asyncio.Protocol", self.connection))
         self.connection.connection_made(self.transport)
 
     def _expire(self, now: float) -> float:
