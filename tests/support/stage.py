@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 __all__ = ("Stage", "Witness", "stage")
 
 
-class Witness(Telemetry):
-    """Telemetry that remembers each call and how it ended."""
+class Witness:
+    """Remembers each call and how it ended, and passes it on to telemetry."""
 
     def __init__(self, clock: LoopClock) -> None:
-        super().__init__(clock, lambda: 0.0, AccessLogPolicy(format="off"), version="test", models=())
+        self._telemetry = Telemetry(clock, lambda: 0.0, AccessLogPolicy(format="off"), version="test")
+        self.metrics = self._telemetry.metrics
         self.calls: list[Call] = []
         self.ended: list[Ended] = []
 
@@ -53,7 +54,7 @@ class Witness(Telemetry):
         """Remember, then count as usual."""
         self.calls.append(call)
         self.ended.append(ended)
-        super().record(call, ended)
+        self._telemetry.record(call, ended)
 
 
 class Stage:
