@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 ARG PYTHON=3.12
 
-# ---- build: a virtual environment with Pillion in it; compilers and caches stay behind
-FROM python:${PYTHON}-slim AS build
+# ---- build: a virtual environment with the compiled Pillion in it; compilers and caches stay behind
+FROM python:${PYTHON} AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
@@ -12,7 +12,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY proxy/__init__.py proxy/__init__.py
 RUN /opt/pillion/bin/pip install .
 COPY proxy proxy
-RUN /opt/pillion/bin/pip install --no-deps --force-reinstall . \
+RUN HATCH_BUILD_HOOKS_ENABLE=1 /opt/pillion/bin/pip install --no-deps --force-reinstall . \
+ && /opt/pillion/bin/python -Ic 'from proxy.build import BUILD; assert BUILD == "compiled"' \
  && /opt/pillion/bin/pip check \
  && /opt/pillion/bin/python -m compileall -q /opt/pillion/lib
 

@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BUILT  := $(VENV)/.compiled
 
-.PHONY: demo redis node kserve test fuzz lint format bench hostile schema clean
+# What runs the compiled rooms; the property tests above all, since they reach what nobody thought of.
+COMPILED_TESTS := tests/unit tests/property tests/cancellation tests/integration/grpc tests/integration/http2
+
+.PHONY: demo redis node kserve compile interpret test test-compiled fuzz lint format bench hostile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[test,real,bench]'
+	$(BIN)/pip install --quiet --editable '.[test,real,bench,compile]'
+	touch $@
+
+$(BUILT): $(STAMP) $(shell find proxy -name '*.py')
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m hatchling build --target wheel --hooks-only
 	touch $@
 
 demo: $(STAMP)  ## starts the demo model server and Pillion before it, prints a comparison, ends
@@ -24,11 +32,21 @@ node:  ## the tests run clients on Node.js
 kserve: $(STAMP)  ## KServe's server, which the tests run in an environment of its own
 	$(BIN)/python -m tests.support.kserve
 
-test: $(STAMP) redis node kserve  ## every test, with coverage; those against real third-party servers included
+compile: $(BUILT)  ## extension modules beside the sources of the hot rooms: what runs from here on is compiled
+
+interpret:  ## removes them
+	find proxy -name '*.so' -delete
+	rm -f pillion__mypyc.*.so $(BUILT)
+
+test: interpret $(STAMP) redis node kserve  ## every test, with coverage; those against real third-party servers included
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m 'real or not real'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-compiled: compile node  ## the compiled rooms once more, on their extension modules
+	PILLION_BUILD=compiled $(BIN)/pytest -m 'not real and not slow' $(COMPILED_TESTS)
+	$(BIN)/pytest -m real tests/real/test_grpc_peers.py
 
 fuzz: $(STAMP)  ## a minute of random input at HTTP/1.1 and one at HTTP/2; says how to repeat what it finds
 	$(BIN)/python -m tests.fuzz
@@ -44,7 +62,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## measures; results in bench/results/
+bench: compile  ## measures; results in bench/results/
 	$(BIN)/python -m bench passthrough
 	$(BIN)/python -m bench batching
 	$(BIN)/python -m bench caching

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from proxy.build import BUILD
+
 __all__ = ("Cores", "cores", "cpu_s", "describe", "is_busy", "rss_bytes")
 
 PACKAGES = (
@@ -50,6 +52,7 @@ def describe() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "python": sys.version.split()[0],
+        "pillion": BUILD,
         "pinned": f"proxy on core {where.proxy}, backend on {where.backend}, load on {where.load}",
         "commit": _output("git", "rev-parse", "--short=12", "HEAD"),
         "packages": {name: found for name in PACKAGES if (found := _package(name))},

@@ -38,10 +38,11 @@ from proxy.loading.gate import Gate
 from proxy.loading.gauges import samplers
 from proxy.loading.history import History
 from proxy.loading.loader import Loader
-from proxy.pipeline import Pipeline, Service
+from proxy.pipeline import Pipeline
 from proxy.routing.admission import Admission
 from proxy.routing.quotas import Quotas
 from proxy.routing.table import RouteTable
+from proxy.service import Service
 from proxy.streaming.streams import Streams
 from proxy.telemetry.status import StatusReport
 from proxy.telemetry.telemetry import Telemetry

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
+from proxy.build import BUILD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pillion", description="A sidecar that makes a model server faster."
     )
-    parser.add_argument("--version", action="version", version=f"pillion {__version__}")
+    parser.add_argument("--version", action="version", version=f"pillion {__version__} ({BUILD})")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     serve = verbs.add_parser("serve", help="run until SIGTERM or SIGINT")

@@ -144,6 +144,24 @@ class Call:
         """The first value of the field `name` (lower case), or None."""
         return field(self.headers, name)
 
+    def repeated(self) -> Call:
+        """The same request as a call of our own, without a deadline: nobody waits for it, and its spans are
+        nobody's to be told."""
+        call = Call(self.method, self.target, self.shared, self.body)
+        call.own = self.own
+        call.http_version = self.http_version
+        call.scheme = self.scheme
+        call.peer = self.peer
+        call.idempotent = self.idempotent
+        call.is_grpc = self.is_grpc
+        call.identity = self.identity
+        call.certificate = self.certificate
+        call.timeout_wish = self.timeout_wish
+        call.head = self.head
+        call.started_at = self.started_at
+        call.dialect = self.dialect
+        return call
+
     def claim_body(self) -> None:
         """Said by whoever reads the body here instead of passing it on: a client that waits for leave to send
         gets it from us, and the backend is not asked for it any more."""

@@ -10,12 +10,9 @@ from __future__ import annotations
 from asyncio import CancelledError
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from proxy.bridging.bridge import bridge
-from proxy.caching.policy import CachePolicy
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
 from proxy.gathering import gather_body, model_named_in, name_model
@@ -28,24 +25,22 @@ from proxy.streaming.meter import culprit, ended_by
 from proxy.telemetry.ended import Ended, outcome_of_error, outcome_of_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
 
-    from proxy.batching.lane import Batcher
     from proxy.batching.policy import BatchPolicy
-    from proxy.caching.cache import Cache
-    from proxy.exchange import Begun, Headers, PromptUpstream, Rest, Taker, Upstream
-    from proxy.loading.gate import Gate, Visit
+    from proxy.exchange import Begun, Headers, Rest, Taker
+    from proxy.loading.gate import Visit
     from proxy.routing.admission import Admission
     from proxy.routing.table import RouteTable
+    from proxy.service import Service
     from proxy.streaming.streams import Streams
     from proxy.timing import Clock
 
-__all__ = ("NEEDS_MODEL", "Pipeline", "Recorder", "Service", "with_host")
+__all__ = ("NEEDS_MODEL", "Pipeline", "Recorder", "with_host")
 
-_OFF = CachePolicy()
-_MOST_WAYS = 512
-_LONGEST_NAME = 256
-NEEDS_MODEL = frozenset({"infer", "stream"})
+_MOST_WAYS: Final = 512
+_LONGEST_NAME: Final = 256
+NEEDS_MODEL: Final = frozenset({"infer", "stream"})
 """Kinds of calls that wait for their model."""
 
 
@@ -56,44 +51,19 @@ class Recorder(Protocol):
         """`call` ended as `ended` says."""
 
 
-def _nothing_kept(_model: str) -> CachePolicy:
-    return _OFF
-
-
-class Service(NamedTuple):
-    """One upstream as the pipeline sees it: where calls go alone, where to be batched, and by what rule.
-
-    `policy` and `cache_policy` give a model's policies by its name ("" where the path names none). `cache` is
-    None where nothing is kept, `gate` where no models are managed. `host` takes the place of the client's
-    `Host`; None keeps it, an empty one leaves it to the connection, which knows its endpoint's name.
-    `has_bridge` says that REST calls go to this upstream as gRPC ones. `prompt` is the upstream once more,
-    where it can send a call without a task."""
-
-    upstream: Upstream
-    batcher: Batcher
-    policy: Callable[[str], BatchPolicy]
-    cache: Cache | None = None
-    cache_policy: Callable[[str], CachePolicy] = _nothing_kept
-    gate: Gate | None = None
-    host: bytes | None = None
-    has_bridge: bool = False
-    prompt: PromptUpstream | None = None
-
-    def way(self, match: Match) -> _Way:
-        """How a gRPC call goes that its route and its model are known of."""
-        route = match.route
-        waits_for_others = route.codec is not None and self.policy(match.model).mode != "off"
-        is_bare = self.cache is None and self.host is None and not waits_for_others
-        return _Way(match, self.prompt if is_bare else None, self.gate if route.kind in NEEDS_MODEL else None)
-
-
-class _Way(NamedTuple):
+class _Way:
     """The way of gRPC calls of one kind: `upstream` takes them without a task (None: they need one), once
     the `gate` is open to their model, if there is one."""
 
-    match: Match
-    upstream: PromptUpstream | None
-    gate: Gate | None
+    __slots__ = ("gate", "match", "upstream")
+
+    def __init__(self, match: Match, service: Service) -> None:
+        route = match.route
+        waits_for_others = route.codec is not None and service.policy(match.model).mode != "off"
+        is_bare = service.cache is None and service.host is None and not waits_for_others
+        self.match = match
+        self.upstream = service.prompt if is_bare else None
+        self.gate = service.gate if route.kind in NEEDS_MODEL else None
 
 
 class Pipeline:
@@ -161,7 +131,8 @@ class Pipeline:
         except ProxyError:
             return None
         name = model_named_in(body, match.route.model_at) if match.route.model_at else b""
-        match, upstream, gate = self._ways.get((match, name)) or self._find_way(match, name)
+        way = self._ways.get((match, name)) or self._find_way(match, name)
+        match, upstream, gate = way.match, way.upstream, way.gate
         if upstream is None or (gate is not None and not gate.is_open(match.model)):
             return None
         self._enter(call, match)
@@ -184,7 +155,7 @@ class Pipeline:
     def _find_way(self, match: Match, name: bytes) -> _Way:
         route = match.route
         named = Match(route, name.decode(errors="replace")) if route.model_at else match
-        way = self._services[route.upstream].way(named)
+        way = _Way(named, self._services[route.upstream])
         if len(name) <= _LONGEST_NAME:  # clients choose the names
             if len(self._ways) >= _MOST_WAYS:
                 self._ways.clear()
@@ -360,7 +331,7 @@ def with_host(headers: Headers, host: bytes) -> Headers:
     return ((b"Host", host), *others) if host else others
 
 
-class _Ending(Struct, frozen=True, gc=False):
+class _Ending(NamedTuple):
     """How a call ended: what the client was told, and whose words they were."""
 
     status: int

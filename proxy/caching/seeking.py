@@ -24,7 +24,6 @@ from proxy.caching.freshness import Wish
 from proxy.caching.singleflight import SingleFlight
 from proxy.errors import DeadlineExceeded, Draining, SplitMismatch
 from proxy.exchange import Stream
-from proxy.timing import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,9 +121,7 @@ class Seeker:
 
     @staticmethod
     def _background(errand: Errand) -> Errand:
-        own = copy.copy(errand.call)  # its spans are nobody's to be told
-        own.deadline = NEVER
-        return errand._replace(call=own)
+        return errand._replace(call=errand.call.repeated())
 
     async def _recalled(self, errand: Errand, found: dict[bytes, Entry], missing: Sequence[int]) -> Reply:
         """Answer without asking the backend."""

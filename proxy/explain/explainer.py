@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from proxy.exchange import Call
     from proxy.explain.request import Described
     from proxy.ingress.rules import HeadRules
-    from proxy.pipeline import Service
     from proxy.routing.admission import Admission
     from proxy.routing.table import Match, RouteTable
+    from proxy.service import Service
     from proxy.timing import Clock
 
 __all__ = ("Explainer",)

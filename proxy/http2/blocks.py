@@ -32,7 +32,7 @@ A decoding error is a connection error: the two tables can no longer be known to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.grpc import format_timeout
@@ -49,23 +49,25 @@ __all__ = ("TABLE_SIZE_ZERO", "BlockReader", "BlockWriter", "encode_field", "tim
 
 Head = TypeVar("Head")
 
-TABLE_SIZE_ZERO = b"\x20"
+TABLE_SIZE_ZERO: Final = b"\x20"
 """Dynamic table size update to 0 (RFC 7541 §6.3)."""
 
-_MAX_ENTRIES = 512
-_MAX_KEPT_BLOCK = 2048
-_MAX_KEPT_FIELD = 256
-_NEVER_INDEXED = 0x10
+_MAX_ENTRIES: Final = 512
+_MAX_KEPT_BLOCK: Final = 2048
+_MAX_KEPT_FIELD: Final = 256
+_NEVER_INDEXED: Final = 0x10
 # Fields with another value in each call, which the listeners add last and spell so: their encoded names.
-_FRESH_NAMES = {
+_FRESH_NAMES: Final = {
     b"traceparent": b"\x10\x0btraceparent",
     b"X-Request-Id": b"\x10\x0cx-request-id",
 }
-_TIMEOUT_NAME = b"\x10\x0cgrpc-timeout"
-_LENGTHS = tuple(bytes((length,)) for length in range(0x7F))
+_TIMEOUT_NAME: Final = b"\x10\x0cgrpc-timeout"
+_LENGTHS: Final = tuple(bytes((length,)) for length in range(0x7F))
 
-_STATIC_FIELDS = {field: index for index, field in reversed(tuple(enumerate(STATIC_TABLE, 1))) if field[1]}
-_STATIC_NAMES = {field[0]: index for index, field in reversed(tuple(enumerate(STATIC_TABLE, 1)))}
+_STATIC_FIELDS: Final = {
+    field: index for index, field in reversed(tuple(enumerate(STATIC_TABLE, 1))) if field[1]
+}
+_STATIC_NAMES: Final = {field[0]: index for index, field in reversed(tuple(enumerate(STATIC_TABLE, 1)))}
 
 
 class BlockReader(Generic[Head]):
@@ -116,8 +118,8 @@ class BlockReader(Generic[Head]):
         changes = decoder.changes
         try:
             fields = tuple(decoder.decode(block))
-        except OversizedList as error:
-            raise SessionError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from None
+        except OversizedList as excess:
+            raise SessionError(ErrorCode.ENHANCE_YOUR_CALM, str(excess)) from None
         except HpackError as error:
             raise SessionError(ErrorCode.COMPRESSION_ERROR, f"header block: {error}") from error
         if decoder.changes == changes:

@@ -24,8 +24,7 @@ Frames that do no work draw on a budget, and replies to them are counted until t
 
 from __future__ import annotations
 
-from abc import ABC
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Final
 
 from proxy.http2 import frames
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
@@ -47,25 +46,20 @@ from proxy.http2.sending import Sender
 from proxy.http2.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.http2.frames import Piece
     from proxy.http2.limits import Limits
 
 __all__ = ("Connection",)
 
-_PEER_STREAMS = 100  # of a peer that announces no limit: the least that RFC 9113 §6.5.2 recommends
-_BULK = 4096 << 8  # DATA from here on is not copied until its pieces are put together
+_PEER_STREAMS: Final = 100  # of a peer that announces no limit: the least that RFC 9113 §6.5.2 recommends
+_BULK: Final = 4096 << 8  # DATA from here on is not copied until its pieces are put together
 
 
-class Connection(ABC):
+class Connection:
     """One HTTP/2 connection, seen without its streams.
 
     `is_over` is true once it must be closed, `is_draining` once either side has said GOAWAY. `peer_streams`
     is how many streams the peer lets us have open."""
-
-    HANDLERS: ClassVar[tuple[Callable[..., None], ...]]
-    """What to do with a frame, by its type; the streams' half adds its own."""
 
     def __init__(self, limits: Limits, *, is_client: bool) -> None:
         self.limits = limits
@@ -129,13 +123,20 @@ class Connection(ABC):
         reader.keep(data, position)
 
     def _handle(self, kind: int, flags: int, stream_id: int, payload: Piece) -> None:
-        if kind != frames.DATA:
-            payload = bytes(payload)
         if self._gate is not None:
             self._pass_gate(kind, flags, stream_id)
-        handlers = self.HANDLERS
-        if kind < len(handlers):
-            handlers[kind](self, flags, stream_id, payload)
+        self._dispatch(kind, flags, stream_id, payload)
+
+    def _dispatch(self, kind: int, flags: int, stream_id: int, payload: Piece) -> None:
+        """Handle a frame that may come; the streams' half takes those of streams."""
+        if kind == frames.SETTINGS:
+            self._on_settings(flags, stream_id, bytes(payload))
+        elif kind == frames.PING:
+            self._on_ping(flags, stream_id, bytes(payload))
+        elif kind == frames.GOAWAY:
+            self._on_goaway(stream_id, bytes(payload))
+        elif kind == frames.PUSH_PROMISE:
+            raise SessionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody enabled", stream_id)
         else:
             self._charge("frames of unknown types")
 
@@ -156,7 +157,7 @@ class Connection(ABC):
         """
         return 0
 
-    def _on_wasted_stream(self) -> None:  # noqa: B027 - only a server has to count them
+    def _on_wasted_stream(self) -> None:
         """A stream was reset without having been answered, or its peer would not believe it."""
 
     # ------------------------------------------------------------- gate
@@ -199,9 +200,6 @@ class Connection(ABC):
             if increment:
                 self._sender.out.append(frames.window_update_frame(stream.id, increment))
 
-    def _on_push_promise(self, _flags: int, stream_id: int, _payload: bytes) -> None:
-        raise SessionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody enabled", stream_id)
-
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "PING on a stream", stream_id)
@@ -217,7 +215,7 @@ class Connection(ABC):
     def _on_ping_ack(self, payload: bytes) -> None:
         self._events.append(PingAcked(payload))
 
-    def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_goaway(self, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream", stream_id)
         self._charge("GOAWAY frames")
@@ -272,13 +270,6 @@ class Connection(ABC):
             frames.goaway_frame(self._streams.last_peer_id, error.code, str(error).encode(errors="replace"))
         )
         self._events.append(SessionEnded(error))
-
-    CONTROL_HANDLERS: ClassVar[dict[int, Callable[..., None]]] = {
-        frames.SETTINGS: _on_settings,
-        frames.PUSH_PROMISE: _on_push_promise,
-        frames.PING: _on_ping,
-        frames.GOAWAY: _on_goaway,
-    }
 
 
 def _name(kind: int) -> str:

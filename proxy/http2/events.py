@@ -1,4 +1,8 @@
-"""What a session tells its owner: each event is one fact about one stream, or about the connection."""
+"""What a session tells its owner: each event is one fact about one stream, or about the connection.
+
+Those of every call are plain classes, since compiled ones are made by a C call; so are those with a field of
+another module's class, which a compiled dataclass would need at import time.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,6 @@ class MessagePart:
     stream_id: int
 
 
-@dataclass(slots=True)
 class RequestReceived(MessagePart):
     """A client opened a stream; `is_ended` when the request is whole.
 
@@ -43,32 +46,58 @@ class RequestReceived(MessagePart):
     `RequestOpening`.
     """
 
-    head: RequestHead
-    is_ended: bool
-    timeout_s: float | None = None
-    own: Headers = ()
-    data: bytes = b""
+    __slots__ = ("data", "head", "is_ended", "own", "timeout_s")
+
+    def __init__(
+        self,
+        stream_id: int,
+        head: RequestHead,
+        timeout_s: float | None,
+        own: Headers,
+        data: bytes = b"",
+        *,
+        is_ended: bool,
+    ) -> None:
+        self.stream_id = stream_id
+        self.head = head
+        self.timeout_s = timeout_s
+        self.own = own
+        self.data = data
+        self.is_ended = is_ended
 
 
-@dataclass(slots=True)
 class ResponseReceived(MessagePart):
     """The answer began; `is_ended` when it is whole.
 
     `data` is the first piece of the body and `trailers` are what ended it, where they came in the same read.
     """
 
-    head: ResponseHead
-    is_ended: bool
-    data: bytes = b""
-    trailers: Headers = ()
+    __slots__ = ("data", "head", "is_ended", "trailers")
+
+    def __init__(
+        self,
+        stream_id: int,
+        head: ResponseHead,
+        data: bytes = b"",
+        trailers: Headers = (),
+        *,
+        is_ended: bool,
+    ) -> None:
+        self.stream_id = stream_id
+        self.head = head
+        self.data = data
+        self.trailers = trailers
+        self.is_ended = is_ended
 
 
-@dataclass(slots=True)
 class InterimReceived:
     """A 1xx head; the answer is still to come."""
 
-    stream_id: int
-    head: ResponseHead
+    __slots__ = ("head", "stream_id")
+
+    def __init__(self, stream_id: int, head: ResponseHead) -> None:
+        self.stream_id = stream_id
+        self.head = head
 
 
 class DataReceived(MessagePart):
@@ -79,7 +108,7 @@ class DataReceived(MessagePart):
 
     __slots__ = ("is_ended", "pieces")
 
-    def __init__(self, stream_id: int, data: Piece, is_ended: bool) -> None:  # noqa: FBT001 - as the others
+    def __init__(self, stream_id: int, data: Piece, *, is_ended: bool) -> None:
         self.stream_id = stream_id
         self.pieces: list[Piece] = [data]
         self.is_ended = is_ended
@@ -138,11 +167,13 @@ class GoawayReceived:
     debug: bytes
 
 
-@dataclass(slots=True)
 class SessionEnded:
     """The peer broke the connection's rules: write what is left to send (GOAWAY is in it) and close."""
 
-    error: SessionError
+    __slots__ = ("error",)
+
+    def __init__(self, error: SessionError) -> None:
+        self.error = error
 
 
 Event = (

@@ -19,7 +19,7 @@ as RFC 9113 §5.3.2 allows."""
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 
@@ -78,12 +78,19 @@ __all__ = (
     "window_update_frame",
 )
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
-    range(10)
-)
-FRAME_NAMES = (
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+PRIORITY: Final = 0x2
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
+FRAME_NAMES: Final = (
     "DATA",
     "HEADERS",
     "PRIORITY",
@@ -96,26 +103,26 @@ FRAME_NAMES = (
     "CONTINUATION",
 )
 
-END_STREAM = 0x1
-ACK = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-PRIORITY_FLAG = 0x20
-_LAST = END_HEADERS | END_STREAM
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+PRIORITY_FLAG: Final = 0x20
+_LAST: Final = END_HEADERS | END_STREAM
 
-SETTING_HEADER_TABLE_SIZE = 0x1
-SETTING_ENABLE_PUSH = 0x2
-SETTING_MAX_CONCURRENT_STREAMS = 0x3
-SETTING_INITIAL_WINDOW_SIZE = 0x4
-SETTING_MAX_FRAME_SIZE = 0x5
-SETTING_MAX_HEADER_LIST_SIZE = 0x6
+SETTING_HEADER_TABLE_SIZE: Final = 0x1
+SETTING_ENABLE_PUSH: Final = 0x2
+SETTING_MAX_CONCURRENT_STREAMS: Final = 0x3
+SETTING_INITIAL_WINDOW_SIZE: Final = 0x4
+SETTING_MAX_FRAME_SIZE: Final = 0x5
+SETTING_MAX_HEADER_LIST_SIZE: Final = 0x6
 
-HEADER_SIZE = 9
-DEFAULT_FRAME_SIZE = 1 << 14
-MAX_FRAME_SIZE = (1 << 24) - 1
-DEFAULT_WINDOW = (1 << 16) - 1
-MAX_WINDOW = (1 << 31) - 1
-MAX_STREAM_ID = (1 << 31) - 1
+HEADER_SIZE: Final = 9
+DEFAULT_FRAME_SIZE: Final = 1 << 14
+MAX_FRAME_SIZE: Final = (1 << 24) - 1
+DEFAULT_WINDOW: Final = (1 << 16) - 1
+MAX_WINDOW: Final = (1 << 31) - 1
+MAX_STREAM_ID: Final = (1 << 31) - 1
 
 Piece = bytes | memoryview
 """Something to be written; a view is of bytes."""
@@ -123,15 +130,15 @@ Piece = bytes | memoryview
 Frame = tuple[int, int, int, bytes]
 """(type, flags, stream id, payload)."""
 
-_HEADER = Struct(">IBI")  # length and type share the first word
-_WORD = Struct(">I")
-_TWO_WORDS = Struct(">II")
-_SETTING = Struct(">HI")
-_RESET = Struct(">IBII")
-_PRIORITY_SIZE = 5
+_HEADER: Final = Struct(">IBI")  # length and type share the first word
+_WORD: Final = Struct(">I")
+_TWO_WORDS: Final = Struct(">II")
+_SETTING: Final = Struct(">HI")
+_RESET: Final = Struct(">IBII")
+_PRIORITY_SIZE: Final = 5
 
-_pack_header = _HEADER.pack
-unpack_header: Callable[[bytes | bytearray, int], tuple[int, int, int]] = _HEADER.unpack_from
+_pack_header: Final = _HEADER.pack
+unpack_header: Final[Callable[[bytes | bytearray, int], tuple[int, int, int]]] = _HEADER.unpack_from
 """(length and type, flags, stream id with its reserved bit) of the frame header at an offset."""
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_from_bytes
 
 from proxy.exchange import field
@@ -35,22 +35,22 @@ __all__ = (
     "status_headers",
 )
 
-_UNITS = {b"n": 1e-9, b"u": 1e-6, b"m": 1e-3, b"S": 1.0, b"M": 60.0, b"H": 3600.0}
-_MOST = 99_999_999
-_PREFIX = 5
-_FINEST_S = 99.0  # nearly all spans: written in microseconds, without a look at the other units
-_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS: Final = {b"n": 1e-9, b"u": 1e-6, b"m": 1e-3, b"S": 1.0, b"M": 60.0, b"H": 3600.0}
+_MOST: Final = 99_999_999
+_PREFIX: Final = 5
+_FINEST_S: Final = 99.0  # nearly all spans: written in microseconds, without a look at the other units
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 # The mapping that gRPC's HTTP/JSON gateways use, by code in decimal.
-_HTTP_STATUSES = {
+_HTTP_STATUSES: Final = {
     b"%d" % code: status
     for code, status in enumerate(
         (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
     )
 }
-_OK = (b"grpc-status", b"0")
+_OK: Final = (b"grpc-status", b"0")
 # How servers word a RESOURCE_EXHAUSTED that is about one message's size: C core and Go, Java.
-_TOO_LARGE = (b"larger than max", b"exceeds maximum size")
-_MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
+_TOO_LARGE: Final = (b"larger than max", b"exceeds maximum size")
+_MESSAGE_SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 
 class MessageMeter:

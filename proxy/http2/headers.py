@@ -25,7 +25,7 @@ remain. Heads are kept here and by the caches of `blocks`: they are immutable.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.http2.errors import ErrorCode, StreamError
 from proxy.http2.grpc import parse_timeout
@@ -44,24 +44,26 @@ __all__ = (
     "parse_trailers",
 )
 
-_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
-_is_value = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?").fullmatch
-_is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_is_target = re.compile(rb"\*|/[!\"$-~\x80-\xff]*").fullmatch
-_is_authority = re.compile(rb"[!$&'()*+,;=:\[\]%\-._~0-9A-Za-z]*").fullmatch  # no user information
-_is_grpc_type = re.compile(rb"application/grpc(?:[+;].*)?").fullmatch  # and not application/grpc-web
-_is_length = re.compile(rb"[0-9]{1,18}").fullmatch
-_is_status = re.compile(rb"[1-9][0-9]{2}").fullmatch
+_is_name: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+_is_value: Final = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?").fullmatch
+_is_token: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_is_target: Final = re.compile(rb"\*|/[!\"$-~\x80-\xff]*").fullmatch
+_is_authority: Final = re.compile(rb"[!$&'()*+,;=:\[\]%\-._~0-9A-Za-z]*").fullmatch  # no user information
+_is_grpc_type: Final = re.compile(rb"application/grpc(?:[+;].*)?").fullmatch  # and not application/grpc-web
+_is_length: Final = re.compile(rb"[0-9]{1,18}").fullmatch
+_is_status: Final = re.compile(rb"[1-9][0-9]{2}").fullmatch
 
-_CONNECTION_FIELDS = frozenset(
+_CONNECTION_FIELDS: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
-_FRAMING = frozenset({b"content-length", b"te", b"expect"})
-_OWN = frozenset({b"grpc-timeout", b"traceparent", b"tracestate", b"x-request-id"})
-_MOST_HEADS = 256
-_REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
-_RESPONSE_PSEUDO = frozenset({b":status"})
-_NOT_IN_TRAILERS = frozenset({b"content-length", b"host", b"te", b"trailer", b"authorization", b"cookie"})
+_FRAMING: Final = frozenset({b"content-length", b"te", b"expect"})
+_OWN: Final = frozenset({b"grpc-timeout", b"traceparent", b"tracestate", b"x-request-id"})
+_MOST_HEADS: Final = 256
+_REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
+_RESPONSE_PSEUDO: Final = frozenset({b":status"})
+_NOT_IN_TRAILERS: Final = frozenset(
+    {b"content-length", b"host", b"te", b"trailer", b"authorization", b"cookie"}
+)
 
 
 class RequestHead(NamedTuple):

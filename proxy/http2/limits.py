@@ -23,14 +23,15 @@ after it, costs the connection. Each fragment without content draws on `control`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW
 
 __all__ = ("HEADER_SLACK", "REFUND", "Budget", "Limits")
 
-HEADER_SLACK = 4
+HEADER_SLACK: Final = 4
 """How much longer than allowed a header list may be until its peer is taken for hostile."""
-REFUND = 4.0
+REFUND: Final = 4.0
 """Tokens that one useful frame pays back to the `control` budget."""
 
 

@@ -18,9 +18,7 @@ A header block is handled once it is whole. Until then its fragments are bounded
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.http2 import frames
 from proxy.http2.connection import Connection
@@ -30,8 +28,6 @@ from proxy.http2.flow import grown, overrun
 from proxy.http2.limits import HEADER_SLACK, REFUND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.http2.blocks import BlockReader
     from proxy.http2.frames import Piece
     from proxy.http2.limits import Limits
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Receiver", "count_content")
 
-_MAX_FRAGMENTS = 32  # of one header block; encoders cut at 16 KiB
+_MAX_FRAGMENTS: Final = 32  # of one header block; encoders cut at 16 KiB
 
 
 class Receiver(Connection):
@@ -51,9 +47,9 @@ class Receiver(Connection):
         self._fragments: list[bytes] = []
         self._fragments_end = False
 
-    @abstractmethod
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         """A whole header block arrived."""
+        raise NotImplementedError
 
     def credit(self, stream_id: int, count: int) -> None:
         """`count` bytes of the stream's DATA were consumed: the peer may send as many again."""
@@ -76,6 +72,22 @@ class Receiver(Connection):
         self._control.tokens += 2 * REFUND
 
     # ------------------------------------------------------------- handlers
+    def _dispatch(self, kind: int, flags: int, stream_id: int, payload: Piece) -> None:
+        if kind == frames.DATA:
+            self._on_data(flags, stream_id, payload)
+        elif kind == frames.HEADERS:
+            self._on_headers(flags, stream_id, bytes(payload))
+        elif kind == frames.WINDOW_UPDATE:
+            self._on_window_update(stream_id, bytes(payload))
+        elif kind == frames.CONTINUATION:
+            self._on_continuation(flags, stream_id, bytes(payload))
+        elif kind == frames.RST_STREAM:
+            self._on_reset(stream_id, bytes(payload))
+        elif kind == frames.PRIORITY:
+            self._on_priority(stream_id, bytes(payload))
+        else:
+            super()._dispatch(kind, flags, stream_id, payload)
+
     def _on_data(self, flags: int, stream_id: int, payload: Piece) -> None:
         size = len(payload)
         window = self._window
@@ -120,7 +132,7 @@ class Receiver(Connection):
             last.pieces.append(payload)
             last.is_ended = is_ended
         else:
-            events.append(DataReceived(stream_id, payload, is_ended))
+            events.append(DataReceived(stream_id, payload, is_ended=is_ended))
 
     def _without_padding(self, flags: int, stream_id: int, payload: Piece) -> Piece:
         """The data of a padded frame; its padding is consumed at once."""
@@ -162,7 +174,7 @@ class Receiver(Connection):
         if len(self._fragments) > _MAX_FRAGMENTS or sum(map(len, self._fragments)) > most:
             raise SessionError(ErrorCode.ENHANCE_YOUR_CALM, "header block is too large or too finely cut")
 
-    def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_priority(self, stream_id: int, payload: bytes) -> None:
         if stream_id == 0:
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         self._charge("PRIORITY frames")
@@ -170,7 +182,7 @@ class Receiver(Connection):
             error = SessionError if self._streams.is_idle(stream_id) else StreamError
             raise error(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY is not 5 bytes long", stream_id)
 
-    def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_reset(self, stream_id: int, payload: bytes) -> None:
         code = frames.parse_reset(stream_id, payload)
         stream = self._streams.live.get(stream_id)
         if stream is None:
@@ -185,7 +197,7 @@ class Receiver(Connection):
         )
         self._on_wasted_stream()
 
-    def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
         self._charge("WINDOW_UPDATE frames")
         if stream_id and self._streams.is_idle(stream_id):
             raise SessionError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream", stream_id)
@@ -239,21 +251,6 @@ class Receiver(Connection):
         self._charge("HEADERS on streams that were reset")
         self._blocks.skip(block)
         self._on_wasted_stream()
-
-    _STREAM_HANDLERS: ClassVar[dict[int, Callable[..., None]]] = {
-        frames.DATA: _on_data,
-        frames.HEADERS: _on_headers,
-        frames.PRIORITY: _on_priority,
-        frames.RST_STREAM: _on_reset,
-        frames.WINDOW_UPDATE: _on_window_update,
-        frames.CONTINUATION: _on_continuation,
-    }
-    HANDLERS = tuple(
-        handler
-        for _kind, handler in sorted(
-            (_STREAM_HANDLERS | Connection.CONTROL_HANDLERS).items(), key=itemgetter(0)
-        )
-    )
 
 
 def count_content(stream: Stream, count: int, *, is_ended: bool) -> None:

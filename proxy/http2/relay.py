@@ -132,17 +132,15 @@ class BodyRelay:
         self._is_held = True
         self._body.hold(max(queued, 1))
         if self._timer is None and self._stall_s < math.inf:
-            now = self._loop.time()
-            judge = StallJudge(self._stall_s, now)
-            self._timer = self._loop.call_at(judge.next_look(now), self._look, judge)
+            judge = StallJudge(self._stall_s)
+            self._timer = self._loop.call_at(judge.next_look(self._loop.time()), self._look, judge)
 
     def _look(self, judge: StallJudge) -> None:
         self._timer = None
         if not self._is_held or self._done.done():
             return
-        now = self._loop.time()
-        if not judge.has_stalled(now, self._taken()):
-            self._timer = self._loop.call_at(judge.next_look(now), self._look, judge)
+        if not judge.has_stalled(self._taken()):
+            self._timer = self._loop.call_at(judge.next_look(self._loop.time()), self._look, judge)
             return
         self._link.session.reset(self._stream_id, ErrorCode.CANCEL)
         self._link.wake()

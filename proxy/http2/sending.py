@@ -20,7 +20,7 @@ wish."""
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.http2 import frames
 from proxy.http2.blocks import TABLE_SIZE_ZERO
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Sender",)
 
-_LARGEST_FRAME = 64 << 10  # a larger one would keep the other streams waiting
-_CRUMB = 256
-_BULK = 4096  # from here on a copy costs more than a place in a vector of pieces
+_LARGEST_FRAME: Final = 64 << 10  # a larger one would keep the other streams waiting
+_CRUMB: Final = 256
+_BULK: Final = 4096  # from here on a copy costs more than a place in a vector of pieces
 
 
 class Sender:

@@ -19,7 +19,7 @@ are still taken, and the real one when the PING behind it has come back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.http2 import frames
 from proxy.http2.blocks import BlockReader
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ("ClientSession", "ServerSession", "Session")
 
-_DRAIN_PING = b"draining"
-_LAST = frames.END_STREAM | frames.END_HEADERS
+_DRAIN_PING: Final = b"draining"
+_LAST: Final = frames.END_STREAM | frames.END_HEADERS
 
 
 class Session(Receiver):
@@ -220,7 +220,7 @@ class ServerSession(Session):
         self._count_data(size)
         streams.live[stream_id] = stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
         stream.remote_closed = True
-        event = RequestReceived(stream_id, head, True, timeout_s, own, data[begin:stop])  # noqa: FBT003 - is_ended
+        event = RequestReceived(stream_id, head, timeout_s, own, data[begin:stop], is_ended=True)
         self._events.append(event)
         return stop
 
@@ -248,7 +248,7 @@ class ServerSession(Session):
             count_content(stream, 0, is_ended=end)
         stream.remote_closed = end
         self._streams.live[stream_id] = stream
-        self._opening = event = RequestReceived(stream_id, head, end, timeout_s, own)
+        self._opening = event = RequestReceived(stream_id, head, timeout_s, own, is_ended=end)
         self._events.append(event)
 
     def _on_wasted_stream(self) -> None:
@@ -332,7 +332,7 @@ class ClientSession(Session):
             self._refuse(error, stream_id)
             return tail
         self._streams.close_remote(stream)
-        event = ResponseReceived(stream_id, head, True, data[begin:stop], fields)  # noqa: FBT003 - is_ended
+        event = ResponseReceived(stream_id, head, data[begin:stop], fields, is_ended=True)
         self._events.append(event)
         return tail
 
@@ -358,7 +358,7 @@ class ClientSession(Session):
         elif head.content_length is not None:
             stream.content_left = head.content_length
         count_content(stream, 0, is_ended=end)
-        self._opening = event = ResponseReceived(stream.id, head, end)
+        self._opening = event = ResponseReceived(stream.id, head, is_ended=end)
         self._events.append(event)
         if end:
             self._streams.close_remote(stream)

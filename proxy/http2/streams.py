@@ -14,7 +14,7 @@ finished identifiers serve only to tell the peer STREAM_CLOSED from PROTOCOL_ERR
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from proxy.http2.flow import ReceiveWindow
 
@@ -25,8 +25,8 @@ __all__ = ("State", "Stream", "Streams")
 
 State = Literal["idle", "open", "half-closed (local)", "half-closed (remote)", "closed"]
 
-_REMEMBERED_RESETS = 1024
-_REMEMBERED_ENDS = 64
+_REMEMBERED_RESETS: Final = 1024
+_REMEMBERED_ENDS: Final = 64
 
 
 class Stream(ReceiveWindow):

@@ -61,7 +61,12 @@ class HeadWriter:
         request could not be understood. `more` are further field lines, each with its CRLF.
         """
         known = self._remembered.get(id(reply.headers))
-        if known is None or known.headers is not reply.headers or known.status != reply.status:
+        if (
+            known is None
+            or known.headers is not reply.headers
+            or known.status != reply.status
+            or known.reason != reply.reason  # answers without fields share one tuple, whatever they say
+        ):
             known = self._prepare(reply)
         start = known.start
         if not known.has_date:
@@ -94,11 +99,12 @@ class HeadWriter:
 class _Start:
     """What of a head depends on the answer alone."""
 
-    __slots__ = ("has_body", "has_date", "has_id", "headers", "start", "status")
+    __slots__ = ("has_body", "has_date", "has_id", "headers", "reason", "start", "status")
 
     def __init__(self, reply: Reply, via: bytes) -> None:
         self.headers = reply.headers  # keeps the tuple alive, so that its identity stays its own
         self.status = reply.status
+        self.reason = reply.reason
         lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, reply.reason or _PHRASES.get(reply.status, b""))]
         lines += [b"%b: %b\r\n" % pair for pair in reply.headers]
         self.start = b"".join(lines) + via

@@ -59,7 +59,7 @@ class ClientConnection(SupervisedConnection):
         """Remember who it is, then start the request loop."""
         server = self._server
         self._hop = server.hop_of(transport)
-        self._patience = Patience(server.timeouts, server.rules.limits.body_rate, self._loop.time())
+        self._patience = Patience(server.timeouts, server.rules.limits.body_rate, server.attention.instant)
         self._requests = RequestParser(
             server.rules, self._hop, self, ledger=server.ledger, new_ids=server.new_ids
         )

@@ -10,7 +10,7 @@ Nothing is timed while requests are served. One scan of the listener looks at ea
 and tells its `Patience` what it sees: which phase the connection is in, for the how-manieth request, how
 many body bytes have come and how many answer bytes are not yet taken. A phase counts from the scan that
 first sees it, so a limit is kept to within one scan, and a request that comes and goes between two scans
-costs nothing.
+costs nothing. The time is `Attention`'s: what the process spent stopped is not held against its clients.
 
 A body is measured only while it is the client's turn: not while its reading is paused for a slow backend,
 not while it waits for leave to send, not once its answer has begun (a conversation over one request may be
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from proxy.ingress.policy import ServerTimeoutPolicy
 
-__all__ = ("Action", "Patience", "Phase")
+__all__ = ("Action", "Attention", "Patience", "Phase")
 
 Phase = Literal["idle", "head", "body", "busy"]
 """Between requests · in a request's head · in a body that the client should be sending · anything else."""
@@ -35,6 +35,27 @@ through."""
 
 _GRACE_S: Final = 5.0
 """Span after which a body's average counts: a slow start is no attack."""
+
+
+class Attention:
+    """The time in which this process could hear its clients; `instant` is on the clock's axis, or behind it.
+
+    What a client sent while the process or its machine stood still has not been read when the first scan
+    comes, so however late that is, it counts for little more than a scan that comes every `scan_s`.
+    """
+
+    __slots__ = ("_most_s", "_seen_at", "instant")
+
+    def __init__(self, scan_s: float, now: float) -> None:
+        self.instant = now
+        self._seen_at = now
+        self._most_s = 2 * scan_s
+
+    def scan(self, now: float) -> float:
+        """A scan begins; the instant that it is to go by."""
+        self.instant += min(now - self._seen_at, self._most_s)
+        self._seen_at = now
+        return self.instant
 
 
 class Patience:

@@ -22,6 +22,7 @@ from proxy.exchange import Call, Ledger
 from proxy.ingress.binding import UnixSocket
 from proxy.ingress.headers import HeadWriter
 from proxy.ingress.http import ClientConnection
+from proxy.ingress.patience import Attention
 from proxy.ingress.presence import PeerProbe
 from proxy.ingress.tls import TlsFront, hop_of
 from proxy.telemetry.error_log import ErrorLog
@@ -95,7 +96,7 @@ class HttpServer(Server):
         self.is_draining = False
         self.address = ""
         self._place = place
-        self._tls = TlsFront(tls) if tls is not None else None
+        self._tls = TlsFront(tls, room=self._room) if tls is not None else None
         self._most_connections = rules.limits.connections
         self._errors = ErrorLog(log, self._loop.time)
         self._probe = PeerProbe()
@@ -107,6 +108,7 @@ class HttpServer(Server):
         self._scan_timer: asyncio.TimerHandle | None = None
         spans = (timeouts.header, timeouts.body_stall, timeouts.keepalive, timeouts.write_stall)
         self._scan_s = min(_LONGEST_SCAN_S, max(_SHORTEST_SCAN_S, min(spans) / 4))
+        self.attention = Attention(self._scan_s, self._loop.time())
 
     def __call__(self) -> RequestHandler:
         """One connection's protocol (the event loop calls this on accept)."""
@@ -120,15 +122,25 @@ class HttpServer(Server):
         self._limit_descriptors()
         self._scan()
         context = self._tls.context if self._tls is not None else None
+        handshake_s = self.timeouts.header if context is not None else None
         if place.path:
             self._unix = UnixSocket(place.path)
             self._listener = await loop.create_unix_server(
-                self, sock=self._unix.socket, backlog=_BACKLOG, ssl=context
+                self,
+                sock=self._unix.socket,
+                backlog=_BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=handshake_s,
             )
             self.address = str(place)
             return
         self._listener = await loop.create_server(
-            self, place.host or None, place.port, backlog=_BACKLOG, ssl=context
+            self,
+            place.host or None,
+            place.port,
+            backlog=_BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=handshake_s,
         )
         host, port = self._listener.sockets[0].getsockname()[:2]
         self.address = f"{'https' if context else 'http'}://{Address(host, port)}"
@@ -175,7 +187,11 @@ class HttpServer(Server):
     @property
     def is_crowded(self) -> bool:
         """True when one more connection would be one too many."""
-        return len(self._connections) >= self._most_connections
+        return self._room() <= 0
+
+    def _room(self) -> int:
+        """How many more connections there may be."""
+        return self._most_connections - len(self._connections)
 
     def hop_of(self, transport: asyncio.BaseTransport, before: Hop | None = None) -> Hop:
         """What the rules make of a connection; `before` is what other rules made of it."""
@@ -218,9 +234,8 @@ class HttpServer(Server):
         self._watch_timer = self._loop.call_later(_WATCH_S, self._look) if self._watched else None
 
     def _scan(self) -> None:
-        now = self._loop.time()
         self.heads.date = formatdate(usegmt=True).encode()
-        self._inspect(tuple(self._connections), now)
+        self._inspect(tuple(self._connections), self.attention.scan(self._loop.time()))
         self.refresh_tls()
         self._scan_timer = self._loop.call_later(self._scan_s, self._scan)
 

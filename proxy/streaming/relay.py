@@ -138,7 +138,7 @@ class Relay:
             self._sizer = ChunkSizer(body.chunk)
         self._sizer.waits(body.delivered - self._held, now)
         if self._timer is None and self._stall_s < math.inf:
-            self._judge = StallJudge(self._stall_s, now)
+            self._judge = StallJudge(self._stall_s)
             self._timer = self._clock.call_at(self._judge.next_look(now), self._look)
 
     def resume(self) -> None:
@@ -161,9 +161,8 @@ class Relay:
         judge = self._judge
         if not self._held or judge is None:
             return
-        now = self._clock.now()
-        if not judge.has_stalled(now, self._body.delivered - unacknowledged(self._transport)):
-            self._timer = self._clock.call_at(judge.next_look(now), self._look)
+        if not judge.has_stalled(self._body.delivered - unacknowledged(self._transport)):
+            self._timer = self._clock.call_at(judge.next_look(self._clock.now()), self._look)
         elif not self._done.done():
             self._done.set_exception(ReaderStalled())
 

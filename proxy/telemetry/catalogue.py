@@ -339,7 +339,9 @@ CATALOGUE: tuple[Metric, ...] = (
         "access_log_dropped_total", "counter", (), "Access log lines dropped because the reader was slow."
     ),
     Metric("event_loop_lag_seconds", "histogram", (), "How late a timer ran on the event loop.", _LAGS),
-    Metric("build_info", "gauge", ("version", "python"), "Always 1; the labels say what is running."),
+    Metric(
+        "build_info", "gauge", ("version", "python", "build"), "Always 1; the labels say what is running."
+    ),
 )
 
 _BY_NAME = {entry.name: entry for entry in CATALOGUE}

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from proxy.build import BUILD
 from proxy.telemetry.catalogue import metric
 from proxy.telemetry.ended import SHED_REASONS
 from proxy.telemetry.histogram import Histogram
@@ -213,7 +214,7 @@ class Metrics:
         self.stream = StreamRecorder(self.streaming, self.models)
         self.sample("stream_active", lambda: [((), self.streaming.active)])
         self.sample("config_last_reload_successful", lambda: [((), float(self.is_config_current))])
-        self.sample("build_info", lambda: [((version, platform.python_version()), 1.0)])
+        self.sample("build_info", lambda: [((version, platform.python_version(), BUILD), 1.0)])
 
     def record(self, call: Call, ended: Ended) -> None:
         """Count one call's end."""

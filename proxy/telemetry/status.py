@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from proxy.build import BUILD
 from proxy.telemetry.catalogue import metric
 from proxy.telemetry.histogram import Histogram
 
@@ -65,6 +66,7 @@ class Status(msgspec.Struct, frozen=True):
 
     schema: int
     version: str
+    build: str
     state: str
     started_at: str
     now: str
@@ -126,6 +128,7 @@ class StatusReport:
         return Status(
             schema=1,
             version=self._version,
+            build=BUILD,
             state=self._state(),
             started_at=self._started_at,
             now=self._telemetry.stamp(),

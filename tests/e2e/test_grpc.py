@@ -16,6 +16,7 @@ from grpc import aio
 from tests.integration.grpc.service import Service, running
 from tests.support.http2_backend import Backend
 from tests.support.sidecar import Sidecar, pillion
+from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,7 +65,7 @@ async def test_sigterm_lets_a_call_finish(stage: tuple[Service, Sidecar, aio.Cha
     await call.write(b"before")
     assert await call.read() == b"before"
     sidecar.signal(signal.SIGTERM)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await call.write(b"after")
         assert await call.read() == b"after"
         await call.done_writing()

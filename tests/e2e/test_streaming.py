@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tests.support.raw_client import RawClient, request
 from tests.support.sidecar import Sidecar, pillion
+from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,7 +102,7 @@ async def served(path: Path) -> AsyncIterator[tuple[ModelServer, Sidecar]]:
 async def until_shown(client: aiohttp.ClientSession, sidecar: Sidecar, page: str, words: str) -> None:
     """Ask the admin port for `page` until it shows `words`."""
     text = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while words not in text:
             async with client.get(f"{sidecar.admin}/{page}") as answer:
                 text = await answer.text()

@@ -12,6 +12,7 @@ from tests.property.requests import spoilt
 from tests.property.test_request_reader import read_by_h11
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire import RawMessage, response
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ async def _play(sent: bytes) -> tuple[list[RawMessage], list[int]]:
                 statuses.append((await client.receive()).status)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not front.is_at_rest:  # noqa: ASYNC110  there is no event for what is no longer there
                 await asyncio.sleep(0)
         return backend.requests, statuses

@@ -14,7 +14,7 @@ from proxy.demo.options import DemoOptions
 from proxy.demo.server import start
 from tests.support.backend import backend
 from tests.support.stage import stage
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -112,7 +112,7 @@ async def endless(**stream: object) -> AsyncIterator[tuple[Stage, asyncio.Event]
 
 async def backend_is_free(front: Stage, is_over: asyncio.Event) -> None:
     """The backend hears that its client has left, and nobody is taken for the culprit but the client."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await is_over.wait()
     await until(lambda: front.is_at_rest)
     assert [ended.ended_by for ended in front.telemetry.ended] == ["client"]

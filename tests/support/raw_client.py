@@ -17,14 +17,13 @@ import struct
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire import RawMessage, read_message
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ("PATIENCE_S", "RawClient", "request")
-
-PATIENCE_S = 5.0
+__all__ = ("RawClient", "request")
 
 
 def request(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ("redis_server",)
 
-_STARTUP_S = 10.0
+_STARTUP_S = 60.0
 
 
 @asynccontextmanager

@@ -1,18 +1,35 @@
-"""Waiting for something that the code under test does in its own time."""
+"""Waiting for something that the code under test does in its own time.
+
+How long that takes is never what is tested: the bound is there so that what never happens fails at the line that
+waits, and it is far above what a busy machine needs.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-__all__ = ("until",)
+__all__ = ("PATIENCE_S", "until", "until_told")
+
+PATIENCE_S: Final = 30.0
+
+_TURNS = 200  # of the loop, before the machine is left to whoever is waited for
 
 
-async def until(is_so: Callable[[], bool], patience_s: float = 5.0) -> None:
+async def until(is_so: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
     """Let the loop run until `is_so` returns True; `TimeoutError` when it takes longer than `patience_s`."""
+    turns = 0
     async with asyncio.timeout(patience_s):
-        while not is_so():  # noqa: ASYNC110  the code under test has no event for what it counts
-            await asyncio.sleep(0)
+        while not is_so():
+            turns += 1
+            await asyncio.sleep(0 if turns < _TURNS else 0.001)
+
+
+async def until_told(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Ask another process fifty times a second until it says True; `TimeoutError` after a minute."""
+    async with asyncio.timeout(60.0):
+        while not await is_so():  # noqa: ASYNC110  another process has no event
+            await asyncio.sleep(0.02)

@@ -11,11 +11,12 @@ from proxy.errors import BadReply, ClientGone, Overloaded
 from proxy.exchange import Call, Reply, Stream
 from proxy.loading.gate import Gate
 from proxy.loading.slot import State
-from proxy.pipeline import Pipeline, Service
+from proxy.pipeline import Pipeline
 from proxy.protobuf.framing import frame
 from proxy.routing.admission import Admission
 from proxy.routing.policy import Route, Rule
 from proxy.routing.table import RouteTable
+from proxy.service import Service
 from tests.support.fleet import Fleet
 from tests.support.manual_clock import ManualClock
 

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.errors import Reset
 from proxy.exchange import Call, Ledger, Reply, Stream, field
+from proxy.timing import NEVER, Deadline
 
 
 class Source:
@@ -266,3 +267,15 @@ async def test_a_stream_left_before_its_end_or_with_bytes_untaken_is_not_complet
     for stream in (endless, unread):
         stream.abandon()
         assert not stream.is_complete
+
+
+def test_a_repeated_call_asks_for_the_same_and_has_spans_of_its_own() -> None:
+    call = Call(b"POST", b"/v1", ((b"host", b"a"),), b"body", deadline=Deadline(5.0))
+    call.own, call.identity, call.dialect, call.is_grpc = ((b"x-request-id", b"1"),), b"alice", "openai", True
+    call.upstream_s, call.batch = 1.0, b"size=2"
+    call.on_informational = lambda _status, _headers: None
+    again = call.repeated()
+    assert (again.method, again.target, again.headers, again.body) == (b"POST", b"/v1", call.headers, b"body")
+    assert (again.identity, again.dialect, again.is_grpc) == (b"alice", "openai", True)
+    assert (again.upstream_s, again.batch, again.on_informational) == (0.0, b"", None)
+    assert again.deadline == NEVER

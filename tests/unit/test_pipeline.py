@@ -11,10 +11,11 @@ from proxy.batching.lane import Batcher
 from proxy.batching.policy import BatchPolicy
 from proxy.errors import BadRequest, Overloaded, ProxyError, Reset, RouteNotFound
 from proxy.exchange import Call, Ledger, Reply, Stream
-from proxy.pipeline import Pipeline, Service
+from proxy.pipeline import Pipeline
 from proxy.routing.admission import Admission
 from proxy.routing.policy import Route, Rule
 from proxy.routing.table import RouteTable
+from proxy.service import Service
 from proxy.streaming.policy import StreamPolicy
 from proxy.streaming.streams import Streams
 from proxy.telemetry.metrics import Metrics

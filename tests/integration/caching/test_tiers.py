@@ -15,6 +15,7 @@ from proxy.caching.tiers.base import Record
 from proxy.caching.tiers.redis import RedisTier
 from proxy.caching.tiers.sqlite import SqliteTier
 from tests.support.redis_server import redis_server
+from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -126,7 +127,7 @@ async def test_redis_frees_what_is_dead_by_itself(tmp_path: Path) -> None:
         connection = await tier.get_connection()
         assert 59_000 < await connection.pttl(tier._name("alive")) <= 60_000
         await tier.sweep(wall())
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(PATIENCE_S):
             while await tier.contains("dead"):
                 continue  # its millisecond is not over
         assert await tier.size() == 1

@@ -91,6 +91,9 @@ ANSWERS = (
           + response(b"evil"), response(b"two"))),
     Case("19", "backend: obs-text in a reason", GET, "GET / HTTP/1.1", "200 é | {hi} ‖ open",
          (b"HTTP/1.1 200 \xe9\r\nContent-Length: 2\r\n\r\nhi",)),
+    Case("19", "backend: answers that differ in nothing but the reason", GET * 2, "GET / HTTP/1.1 ‖ GET / HTTP/1.1",
+         "200 One | {hi} ‖ 200 Two | {hi} ‖ open",
+         (b"HTTP/1.1 200 One\r\nContent-Length: 2\r\n\r\nhi", b"HTTP/1.1 200 Two\r\nContent-Length: 2\r\n\r\nhi")),
     *(
         Case("30", f"an HTTP/1.0 client and {title}", b"GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1",
              "200 OK | Content-Length: 2 | Connection: close | {hi} ‖ closed", (answer,), show=FRAMING)

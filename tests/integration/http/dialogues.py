@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from tests.support.raw_client import RawClient
 from tests.support.stage import Stage, stage
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire import response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 __all__ = ("DIALOGUES", "Dialogue", "Peer", "Scene", "backend", "dialogue", "field_of", "url_of")
-
-PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)

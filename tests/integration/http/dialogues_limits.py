@@ -9,7 +9,7 @@ from tests.integration.http.conformance import Backend
 from tests.integration.http.dialogues import CHUNKED, GET, backend, dialogue
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire import response
 
 
@@ -97,7 +97,7 @@ async def client_that_does_not_read() -> str:
             while True:
                 peer.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
                 most = max(most, scene.front.ledger.used)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     await peer.writer.drain()
         client.vanish()
         held = "under 2 MiB were held" if most < 2 << 20 else f"{most} bytes were held"

@@ -24,6 +24,7 @@ from tests.integration.http.dialogues import dialogue
 from tests.support.http2_cases import POST, REQUEST, headers
 from tests.support.http2_peer import HANDSHAKE, parse
 from tests.support.raw_client import RawClient, request
+from tests.support.waiting import PATIENCE_S
 from tests.support.whole import serving
 from tests.support.wire import response
 
@@ -183,7 +184,7 @@ async def _flooded(place: str, sent: bytes) -> str:
     received = b""
     try:
         writer.write(HANDSHAKE + sent)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while data := await reader.read(65536):
                 received += data
     except ConnectionError:

@@ -15,6 +15,7 @@ from proxy.exchange import Call, Reply, Stream
 from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
 from proxy.ingress.rules import HeadRules
 from proxy.ingress.server import HttpServer
+from tests.support.waiting import PATIENCE_S
 
 Handler = Callable[[Call], Awaitable[Reply]]
 
@@ -64,14 +65,14 @@ class Client:
 
     async def answer(self) -> tuple[bytes, bytes]:
         """(head, body) of one answer with Content-Length."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             head = await self.reader.readuntil(b"\r\n\r\n")
             lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
             body = await self.reader.readexactly(int(lengths[0].split(b":")[1])) if lengths else b""
         return without_ours(head), body
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return without_ours(await self.reader.read(-1))
 
 
@@ -288,7 +289,7 @@ async def test_a_client_that_leaves_cancels_its_call() -> None:
         client.send(GET)
         await pipeline.called.wait()
         client.writer.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await pipeline.cancelled.wait()
 
 
@@ -305,7 +306,7 @@ async def test_a_client_that_leaves_mid_stream_abandons_the_body() -> None:
         client.send(GET)
         await client.reader.readuntil(b"x")
         client.writer.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await closed.wait()
 
 
@@ -343,7 +344,7 @@ async def test_a_slow_reader_pauses_the_source() -> None:
 
 async def _read_all(client: Client) -> bytes:
     data = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not data.endswith(b"\r\n0\r\n\r\n"):
             data += await client.reader.read(1 << 20)
     return data
@@ -391,7 +392,7 @@ async def test_an_idle_connection_is_closed_after_keepalive() -> None:
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(GET)
     await reader.readuntil(b"GET ")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await reader.read() == b""
     writer.close()
     await server.stop()

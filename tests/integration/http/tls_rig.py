@@ -13,6 +13,7 @@ from tests.integration.http.conformance import Backend
 from tests.support.client_certificates import issue_client
 from tests.support.raw_client import request
 from tests.support.stage import Stage, stage
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire import RawMessage, read_message, response
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def ask(
     target: bytes = b"/",
 ) -> RawMessage:
     port = int(front.url.rpartition(":")[2])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
         try:
             writer.write(request(b"GET", target, b"", *lines, host=host))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from proxy.config.addresses import Address
-from proxy.exchange import Call, Ledger, Reply
+from proxy.exchange import Call, Ledger, Reply, Stream
 from proxy.http2.events import DataReceived, InterimReceived, ResponseReceived, TrailersReceived
 from proxy.http2.limits import Limits
 from proxy.http2.session import ClientSession
@@ -24,6 +24,7 @@ from proxy.ingress.policy import (
 from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
 from tests.support.http2_events import apart
+from tests.support.waiting import PATIENCE_S
 from tests.unit.http2.peers import WRITER
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from proxy.errors import ProxyError
     from proxy.exchange import Headers
     from proxy.http2.events import Event
+    from proxy.timing import Clock
 
     Listen = Callable[..., Awaitable["Stage"]]
 
@@ -100,7 +102,7 @@ class Client:
     async def read_until(self, is_enough: Callable[[Event], bool]) -> list[Event]:
         """All events up to the first that is enough; gives windows back on the way."""
         seen: list[Event] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 while self.events:
                     seen.append(event := self.events.pop(0))
@@ -134,6 +136,14 @@ class Client:
         return status, fields, body, trailers
 
 
+async def read_all(call: Call) -> Reply:
+    """Takes the whole body, says 200."""
+    assert isinstance(call.body, Stream)
+    while await call.body.read():
+        pass
+    return Reply(200, ())
+
+
 def _ends(event: Event, stream_id: int) -> bool:
     if isinstance(event, TrailersReceived):
         return event.stream_id == stream_id
@@ -153,6 +163,7 @@ async def listen() -> AsyncIterator[Listen]:
         auth: dict[str, object] | None = None,
         forwarding: dict[str, object] | None = None,
         tls: dict[str, object] | None = None,
+        clock: Clock | None = None,
     ) -> Stage:
         stage = Stage()
         policy = LimitPolicy.model_validate(limits or {})
@@ -165,7 +176,7 @@ async def listen() -> AsyncIterator[Listen]:
                 forwarding=ForwardingPolicy.model_validate(forwarding or {}),
             ),
             ServerTimeoutPolicy.model_validate(timeouts or {}),
-            LoopClock(),
+            clock or LoopClock(),
             ledger=Ledger(policy.buffered),
             tls=ServerTlsPolicy.model_validate(tls) if tls else None,
         )

@@ -13,7 +13,7 @@ from proxy.exchange import Call, Ledger, Reply, Stream
 from proxy.http2 import frames
 from proxy.http2.errors import ErrorCode
 from proxy.http2.events import DataReceived, ResponseReceived, StreamReset
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from tests.integration.http2.conftest import Client, Listen, Stage
@@ -58,7 +58,7 @@ class Source:
 
 async def take(client: Client) -> int:
     """One read of the client's; how much of the answer it brought. Opens no window."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         data = await client.reader.read(1 << 20)
     client.events += (events := client.session.receive(data, now=0.0))
     client.flush()

@@ -12,6 +12,7 @@ from proxy.exchange import Call, Reply
 from proxy.http2 import frames as f
 from tests.support.http2_cases import BODY, CASES, Case
 from tests.support.http2_peer import client_bytes, is_answered, is_met, parse
+from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,7 +40,7 @@ async def test_one_stream_more_than_allowed(listen: Listen) -> None:
 async def _judge(case: Case, stage: Stage) -> None:
     stage.answer = _answer
     first, then = client_bytes(case)
-    async with asyncio.timeout(10), _wire(stage) as (reader, writer):
+    async with asyncio.timeout(PATIENCE_S), _wire(stage) as (reader, writer):
         writer.write(first)
         received = b""
         if then:

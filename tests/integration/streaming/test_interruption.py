@@ -16,7 +16,7 @@ from proxy.errors import ReaderStalled
 from tests.support.backend import backend
 from tests.support.raw_client import RawClient, request
 from tests.support.stage import stage
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from tests.support.stage import Stage
@@ -115,7 +115,7 @@ async def test_a_client_that_leaves_stops_the_model(how: str) -> None:
                 pass
             if how == "rst":
                 client.reset()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await gone.wait()
         await until(lambda: front.is_at_rest)
         (ended,) = front.telemetry.ended
@@ -147,11 +147,11 @@ async def test_the_last_client_of_a_batch_stops_the_model() -> None:
                 await first.send(request(b"POST", PREDICT, b'{"instances": [[2]]}'))
                 await until(lambda: front.admission.in_flight == 1)
                 await last.send(request(b"POST", PREDICT, b'{"instances": [[3]]}'))
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     await asked.wait()
             await until(lambda: len(front.telemetry.ended) == 1)
             assert not gone.is_set(), "the other one still waits for its part"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await gone.wait()
         await until(lambda: front.is_at_rest)
         assert [ended.reason for ended in front.telemetry.ended] == ["client_gone"] * 2
@@ -268,7 +268,9 @@ async def test_a_slow_reader_that_goes_on_is_not_given_up() -> None:
         host, port = front.url.removeprefix("http://").split(":")
         with socket.socket() as peer:
             peer.setblocking(False)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            # Of a larger buffer, and of loopback's large segments, the kernel would tell after several reads.
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 10)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
             await loop.sock_connect(peer, (host, int(port)))
             await loop.sock_sendall(peer, GET)
             for _ in range(30):  # three times as long as a stalled reader would get

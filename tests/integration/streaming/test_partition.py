@@ -15,7 +15,7 @@ from tests.support.backend import backend
 from tests.support.partition import Elsewhere
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ async def test_a_client_behind_a_dead_line_is_given_up(there: Elsewhere, offset:
         (ended,) = front.telemetry.ended
         assert (ended.reason, ended.ended_by) == (ReaderStalled.reason, "proxy")
         assert offset <= ended.bytes_out < SIZE
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await model.is_over.wait()
         await until(lambda: front.is_at_rest)
 

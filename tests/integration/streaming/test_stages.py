@@ -14,7 +14,7 @@ import zstandard
 from tests.support.backend import backend
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -208,7 +208,7 @@ async def test_a_client_that_leaves_a_stage_frees_the_backend() -> None:
             await client.send(GET)
             while b"w0" not in await client.read_some():
                 pass
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await left.wait()
         await until(lambda: front.is_at_rest)
         assert front.telemetry.ended[0].ended_by == "client"

@@ -80,6 +80,8 @@ def test_what_is_remembered_belongs_to_one_head() -> None:
     for _ in range(2):
         assert b"HTTP/1.1 200 OK\r\nA: b\r\n" in subject.head(call(), Reply(200, fields), 1, keep_alive=True)
         assert b"HTTP/1.1 500 Int" in subject.head(call(), Reply(500, fields), 1, keep_alive=True)
+        fine = Reply(200, fields, reason=b"Fine")
+        assert b"HTTP/1.1 200 Fine\r\n" in subject.head(call(), fine, 1, keep_alive=True)
     for number in range(1000):
         fields = ((b"N", b"%d" % number),)
         assert b"N: %d\r\n" % number in subject.head(call(), Reply(200, fields), 1, keep_alive=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.ingress.patience import Action, Patience, Phase
+from proxy.ingress.patience import Action, Attention, Patience, Phase
 from proxy.ingress.policy import ServerTimeoutPolicy
 
 POLICY = ServerTimeoutPolicy.model_construct(header=10.0, body_stall=30.0, keepalive=75.0, write_stall=60.0)
@@ -92,3 +92,11 @@ def test_an_answer_that_was_taken_is_no_stall() -> None:
             (170, "busy", 1, 0, 100, ""),
         ]
     )
+
+
+def test_while_the_process_stands_still_no_clients_time_passes() -> None:
+    attention = Attention(1.0, 100.0)
+    assert attention.scan(101.0) == 101.0
+    assert attention.scan(102.5) == 102.5, "a scan may come somewhat late"
+    assert attention.scan(3600.0) == 104.5
+    assert attention.scan(3601.0) == attention.instant == 105.5

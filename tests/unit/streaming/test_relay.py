@@ -13,6 +13,7 @@ from proxy.exchange import Stream
 from proxy.kernel_buffers import FOR_ALL, FOR_THE_FAST
 from proxy.streaming.relay import Relay
 from tests.support.clock import FakeClock
+from tests.support.waiting import PATIENCE_S
 
 
 class Socket:
@@ -107,7 +108,7 @@ class Bench:
 
     async def end(self) -> None:
         assert self.running is not None
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await self.running
 
     @property

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from proxy.build import BUILD
 from proxy.telemetry.policy import AccessLogPolicy
 from proxy.telemetry.status import StatusReport
 from proxy.telemetry.telemetry import Telemetry
@@ -54,6 +55,7 @@ def test_the_layout_is_a_promise(telemetry: Telemetry, clock: ManualClock) -> No
     assert msgspec.json.decode(report.as_json()) == {
         "schema": 1,
         "version": "1.2.3",
+        "build": BUILD,
         "state": "ready",
         "started_at": "1970-01-01T00:00:00.000Z",
         "now": "1970-01-01T00:01:30.500Z",
