@@ -29,7 +29,7 @@ IDENTITY: Final = b"\0"
 """The place of a field that only a trusted proxy may send."""
 
 _AMBIGUOUS: Final = re.compile(
-    rb"/\.{1,2}(?:/|$)|//|[;\\]|%(?:2[Ff]|5[Cc]|00|2[Ee]|[Cc][01]|[Ee]0%[89])|/[^/]*\.(?:/|$)"
+    rb"/\.{1,2}(?:/|$)|//|[;\\]|%(?:2[Ff]|5[Cc]|00|2[Ee]|[Cc][01]|[Ee]0%[89]|[Ff]0%8)|/[^/]*\.(?:/|$)"
 )
 
 

@@ -78,6 +78,11 @@ class ClusterRig:
         while set(self.health) != {"up"}:
             await self.probe(1.0)
 
+    async def told(self, words: str) -> None:
+        """Probe until `words` are why the cluster is not ready: the first probes of all have little time."""
+        while words not in self.cluster.readiness()[1]:
+            await self.probe(1.0)
+
     async def up_except_delay(self, slow: RawBackend) -> None:
         """`up`, although `slow` takes its time with calls."""
         delay_s, slow.manners.delay_s = slow.manners.delay_s, 0.0

@@ -293,8 +293,9 @@ async def test_the_latest_deadline_of_the_members_is_sent_and_each_is_cut_off_at
 ) -> None:
     first = await blocked(stage)
     infer = stage.channel.unary_unary(INFER)
-    hasty = begin(infer(asked(1.0), timeout=0.3))
     patient = begin(infer(asked(2.0), timeout=60))
+    await waiting(stage, 1)
+    hasty = begin(infer(asked(1.0), timeout=1.0))
     await waiting(stage, 2)
     with pytest.raises(aio.AioRpcError) as caught:
         await hasty

@@ -42,7 +42,7 @@ async def test_readiness_follows_the_probes() -> None:
     backend = RawBackend(Manners(health=503))
     async with backend, ClusterRig(backend) as rig:
         assert rig.cluster.readiness() == (False, f"{backend.url}: not probed yet")
-        await rig.probe()
+        await rig.told("status")
         assert rig.cluster.readiness() == (False, f"{backend.url}: status 503")
         backend.manners.health = 200
         await rig.up()
@@ -148,7 +148,7 @@ async def test_a_down_endpoint_gets_one_call_at_a_time() -> None:
 async def test_a_down_endpoint_that_is_vouched_for_takes_all_calls_and_is_probed_at_once() -> None:
     backend = RawBackend(Manners(health=503))
     async with backend, ClusterRig(backend, health={"fall": 1}) as rig:
-        await rig.probe()
+        await rig.told("status 503")
         backend.manners.health = 200
         rig.cluster.vouch()
         assert rig.health == ["failing"]
@@ -353,6 +353,23 @@ async def test_health_that_returns_ends_an_ejection() -> None:
         await one.start()
         await rig.up()
         assert rig.ejected == [False, False]
+
+
+async def test_a_short_absence_ends_with_the_next_probe() -> None:
+    async with (
+        RawBackend() as backend,
+        ClusterRig(backend, health={"fall": 10}, retry={"attempts": 1}) as rig,
+    ):
+        await rig.up()
+        await backend.stop()
+        while not rig.ejected[0]:
+            await rig.calls(5)
+        await rig.probe(1.0)
+        assert rig.health == ["failing"]
+        await backend.start()
+        await rig.probe(1.0)
+        assert rig.ejected == [False]
+        assert not failures(await rig.calls(10))
 
 
 # ------------------------------------------------------------------ hedging

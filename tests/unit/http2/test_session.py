@@ -381,6 +381,15 @@ def test_a_server_may_leave_push_alone() -> None:
     assert only(session.receive(f.settings_frame(((f.SETTING_ENABLE_PUSH, 0),)), now=0.0), e.SettingsChanged)
 
 
+def test_one_call_may_precede_what_the_server_announces() -> None:
+    session = ClientSession(Limits())
+    assert session.capacity == 1
+    session.open(GET, end=True)
+    assert session.capacity == 0
+    session.receive(f.settings_frame(()), now=0.0)
+    assert session.capacity == 99
+
+
 def test_capacity_follows_the_server() -> None:
     session = client()
     session.receive(f.settings_frame(((f.SETTING_MAX_CONCURRENT_STREAMS, 2),)), now=0.0)

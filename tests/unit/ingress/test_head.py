@@ -208,6 +208,7 @@ def test_the_name_in_via_can_be_chosen_or_left_out() -> None:
         b"/%00",
         b"/%C0%AE",
         b"/%e0%80%af",
+        b"/%f0%80%80%af",
         b"/a.",
     ],
 )
