@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from proxy.exchange import Call, Reply, Stream
 from proxy.pooling.alarm import Alarm
@@ -37,7 +37,7 @@ class OwnerOfOne:
         self.authority = b"model"
         self.said: list[str] = []
         self.connection = Connection(self)
-        self.transport = FakeTransport(self.connection)
+        self.transport = FakeTransport(cast("asyncio.Protocol", self.connection))
         self.connection.connection_made(self.transport)
 
     def _expire(self, now: float) -> float:

@@ -9,12 +9,7 @@ from proxy.pooling.policy import HttpPoolPolicy
 from proxy.pooling.pool_core import PoolCore
 from proxy.pooling.upkeep import Aged, Chores, Upkeep
 
-
-class Conn(Aged):
-    pass
-
-
-Subject = Upkeep[Conn, str]
+Subject = Upkeep[Aged, str]
 
 
 def upkeep(**policy: object) -> Subject:
@@ -23,16 +18,16 @@ def upkeep(**policy: object) -> Subject:
 
 
 def trust(subject: Subject) -> None:
-    rested = Conn()
+    rested = Aged()
     rested.uses = 1
     for _ in range(3):
         subject.survived(rested, REST_S)
 
 
-def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Conn]:
+def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Aged]:
     made = []
     for _ in range(count):
-        connection = Conn()
+        connection = Aged()
         connection.uses = uses
         subject.dialed(connection, now, 0.5)
         subject.core.idle.append(connection)
@@ -40,27 +35,27 @@ def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -
     return made
 
 
-def closed(chores: Chores[Conn]) -> list[str]:
+def closed(chores: Chores[Aged]) -> list[str]:
     return [why for _, why in chores.close]
 
 
 # ------------------------------------------------------------------ ends of a connection's life
 @pytest.mark.parametrize(("jitter", "age_s"), [(0.0, 540.0), (0.5, 600.0), (1.0, 660.0)])
 def test_ages_are_spread(jitter: float, age_s: float) -> None:
-    subject, connection = upkeep(), Conn()
+    subject, connection = upkeep(), Aged()
     subject.dialed(connection, 100.0, jitter)
     assert connection.retire_at == pytest.approx(100.0 + age_s)
 
 
 def test_zero_turns_the_bounds_off() -> None:
-    subject, connection = upkeep(max_age="0s", max_requests=0), Conn()
+    subject, connection = upkeep(max_age="0s", max_requests=0), Aged()
     subject.dialed(connection, 0.0, 0.5)
     connection.uses = 10**9
     assert subject.is_spent(connection, 1e9) is None
 
 
 def test_a_connection_is_spent_by_age_or_by_requests() -> None:
-    subject, connection = upkeep(max_requests=3), Conn()
+    subject, connection = upkeep(max_requests=3), Aged()
     subject.dialed(connection, 0.0, 0.5)
     assert subject.is_spent(connection, 599.0) is None
     assert subject.is_spent(connection, 600.0) == "age"
@@ -132,7 +127,7 @@ def test_unused_connections_teach_their_own_limit() -> None:
 def test_a_restart_empties_the_pool_and_teaches_nothing() -> None:
     subject = upkeep()
     subject.keep_warm()
-    leased = Conn()
+    leased = Aged()
     subject.core.leased.add(leased)
     survivors = idle(subject, 1)
     gone = [idle(subject, 1, now=now)[0] for now in (0.0, 4.0, 8.0)]
@@ -196,7 +191,7 @@ def test_idle_surplus_is_closed_in_halves_from_the_cold_end() -> None:
     subject = upkeep(min=2, idle="10m")
     connections = idle(subject, 10)
     trust(subject)
-    chores = Chores[Conn]([], 0)
+    chores = Chores[Aged]([], 0)
     now = 0.0
     while not chores.close:
         now += 1.0
@@ -211,7 +206,7 @@ def test_use_is_what_was_touched_since_the_last_second() -> None:
     subject.chores(1.0, 0.5)
     for connection in untouched[3:]:
         subject.rests(connection, 1.5)
-    subject.core.leased.update([Conn(), Conn()])
+    subject.core.leased.update([Aged(), Aged()])
     subject.chores(2.0, 0.5)
     assert subject.snapshot()["target"] == 7, "five in use: 1.05 x 5 and twice the square root of 0.5"
 
@@ -265,7 +260,7 @@ def test_traffic_is_looked_at_every_second() -> None:
     subject.chores(1.0, 0.5)
     subject.chores(1.1, 0.5)
     assert subject.next_at(1.0) == 30.0, "no traffic: not before the connection has aged out"
-    subject.core.leased.add(Conn())
+    subject.core.leased.add(Aged())
     assert subject.next_at(1.0) == 2.0
 
 
