@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from proxy.batching.former import Former
 from proxy.batching.queueing import Ticket
 from tests.support.formers import WINDOW, eager, leave, make_lane, patient, put, teach
 
