@@ -181,6 +181,18 @@ def test_no_more_than_limit_plus_one_slots_are_lent() -> None:
     assert former.next_wakeup(now) == math.inf
 
 
+def test_a_limit_that_is_set_lends_nothing() -> None:
+    former, lane = Former(is_eager=True, limit=1, lends=False), make_lane()
+    put(former, lane, 0.0)
+    first = leave(former, 0.0)
+    waiting = put(former, lane, 0.020)
+    assert former.next_wakeup(0.020) == pytest.approx(0.070)
+    assert former.next_batch(9.0) is None
+    assert former.next_wakeup(9.0) == math.inf
+    former.finished(first)
+    assert leave(former, 9.5).members == [waiting]
+
+
 def test_a_punctual_backend_lends_nothing() -> None:
     former, lane = eager(), make_lane()
     teach(lane, 1.0)
