@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ("FakeDialer", "FakeTransport", "PendingDial")
 
-P = TypeVar("P")
+P = TypeVar("P", bound=asyncio.Protocol)
 
 _REQUEST = re.compile(rb"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1\r\n.*?\r\n\r\n", re.DOTALL)
 
