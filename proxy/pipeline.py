@@ -171,7 +171,7 @@ class Pipeline:
             # 1 route
             match = match or self._routes.match(call.method, call.target)
             route = match.route
-            call.dialect = route.protocol
+            call.dialect = route.dialect
             call.idempotent = route.idempotent
             # 2 deadline
             call.deadline = tightest(call, now, route.timeout_s)
@@ -224,7 +224,7 @@ class Pipeline:
         then says in whose words."""
         call.started_at = self._now()
         with suppress(ProxyError):
-            call.dialect = self._routes.match(call.method, call.target).route.protocol
+            call.dialect = self._routes.match(call.method, call.target).route.dialect
         self._account(call, None, _failure(error))
 
     def _open(self, call: Call, match: Match, reply: Reply) -> None:
