@@ -37,8 +37,10 @@ _WRITE_BUFFER = 256 << 10
 _ALIVE = b"alive?  "
 
 
-class Link(asyncio.Protocol, Generic[S]):
+class Link(Generic[S]):
     """What a listener's connection and a channel have in common; `now` is the clock's.
+
+    An `asyncio.Protocol`, though not by name: a compiled class has no interpreted base.
 
     `is_open` is true from `connection_made` until the transport is gone or told to close; `is_writing` while
     a flush is booked; `heard_at` is when the peer last sent anything.
@@ -79,6 +81,9 @@ class Link(asyncio.Protocol, Generic[S]):
             self.hang_up()
         elif self.session.wants_to_send:
             self.wake()
+
+    def eof_received(self) -> None:
+        """The peer sends nothing more: the transport closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone: nobody waits for room any more."""

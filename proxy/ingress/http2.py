@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from proxy.config.addresses import Address
 from proxy.exchange import Call
@@ -175,8 +175,8 @@ class Http2Server:
         for link in self._links:
             link.renew()
 
-    def _accept(self) -> ClientLink:
-        return ClientLink(self)
+    def _accept(self) -> asyncio.Protocol:
+        return cast("asyncio.Protocol", ClientLink(self))  # it is one, though not by name
 
     def _refresh(self) -> None:
         if self._tls is not None:

@@ -217,10 +217,10 @@ class ClientCall:
         try:
             try:
                 reply = await answer()
-            except StreamReset as error:
+            except StreamReset as reset:
                 if call.is_grpc:
                     raise  # the client's own library knows what the code means
-                reply = _own_reply(error, call)
+                reply = _own_reply(reset, call)
             except ProxyError as error:
                 reply = _own_reply(error, call)
             except Exception:
@@ -231,8 +231,8 @@ class ClientCall:
             elif writer.send_whole(reply, reply.body):
                 self._hold(len(reply.body))
                 await link.room(self.stream_id)
-        except StreamReset as error:
-            link.session.reset(self.stream_id, error.code)
+        except StreamReset as reset:
+            link.session.reset(self.stream_id, reset.code)
         finally:
             self.close()
 

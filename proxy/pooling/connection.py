@@ -13,25 +13,17 @@ It ends in `close` or by the backend's doing; its owner hears `lost` exactly onc
 from __future__ import annotations
 
 import asyncio
-import math
 import select
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
-from proxy.errors import (
-    BadReply,
-    DeadlineExceeded,
-    ProxyError,
-    ReaderStalled,
-    ReadTimeout,
-    RequestTimeout,
-    Reset,
-)
+from proxy.errors import BadReply, ProxyError, ReaderStalled, RequestTimeout, Reset
 from proxy.exchange import Body, Call, Reply, Stream
 from proxy.pooling.download import Download
+from proxy.pooling.pace import Paced
 from proxy.pooling.reply_reader import ReplyReader
 from proxy.pooling.tunnel import Tunnel
-from proxy.pooling.upkeep import Aged, Retired
-from proxy.pooling.upload import Upload, Uploading
+from proxy.pooling.upkeep import Retired
+from proxy.pooling.upload import Upload
 from proxy.pooling.wire import request_head, was_offered
 
 if TYPE_CHECKING:
@@ -94,23 +86,15 @@ class Owner(Protocol):
         """The connection is closed; called once."""
 
 
-class Connection(Aged, Uploading):
+class Connection(Paced):
     """See the module's text. `address` is where it goes, `ended` why it is not open any more."""
 
     __slots__ = (
-        "_alarm",
-        "_call",
-        "_download",
-        "_heard_at",
         "_loop",
-        "_now",
         "_owner",
         "_poll",
-        "_reader",
         "_reads",
         "_transport",
-        "_tunnel",
-        "_upload",
         "_waiter",
         "address",
         "ended",
@@ -120,19 +104,11 @@ class Connection(Aged, Uploading):
     _transport: asyncio.Transport
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__()
+        super().__init__(ReplyReader(owner.heads), owner.timeouts, owner.alarm, owner.clock.now)
         self._owner = owner
-        self._alarm = owner.alarm
-        self._now = owner.clock.now
-        self._reader = ReplyReader(owner.heads)
         self._loop = asyncio.get_running_loop()
         self._poll = select.poll()
-        self._call: Call | None = None
         self._waiter: asyncio.Future[Reply] | None = None
-        self._upload: Upload | None = None
-        self._download: Download | None = None
-        self._tunnel: Tunnel | None = None
-        self._heard_at = 0.0
         self._reads = 0
         self.address = ""
         self.ended: Ended = ""
@@ -170,7 +146,7 @@ class Connection(Aged, Uploading):
         else:
             self._transport.writelines((head, body))
         armed_for = self._alarm.armed_for
-        if call.deadline < armed_for or now + self._owner.timeouts.first_byte < armed_for:
+        if call.deadline < armed_for or now + self._timeouts.first_byte < armed_for:
             self._alarm.arm(self.overdue_at())
         return waiter
 
@@ -179,31 +155,9 @@ class Connection(Aged, Uploading):
         if self._waiter is waiter:
             self.close("abandoned")
 
-    def overdue_at(self) -> float:
-        """The instant at which the exchange in hand has lasted too long; inf when there is none."""
-        call, download, upload = self._call, self._download, self._upload
-        timeouts = self._owner.timeouts
-        if call is None:
-            return math.inf
-        if self._tunnel is not None:
-            return self._tunnel.overdue_at(timeouts.idle)
-        leave_at = math.inf if download is None else download.leave_at
-        if (download is not None and download.is_paused) or (upload is not None and upload.is_starved):
-            return min(call.deadline, leave_at)  # not the backend is slow
-        patience_s = timeouts.first_byte if self._reader.head is None else timeouts.idle
-        return min(call.deadline, leave_at, self._heard_at + patience_s)
-
     def expire(self, now: float) -> None:
         """End the overdue exchange."""
-        self._break(_overdue(self._call, now), "timeout")
-
-    @property
-    def held_up_since(self) -> float:
-        """Since when the client has not taken of its answer, or sent of its request; inf when it keeps up."""
-        download, upload = self._download, self._upload
-        if download is not None:
-            return download.paused_at
-        return upload.fed_at if upload is not None and upload.is_starved else math.inf
+        self._break(self._lateness(now), "timeout")
 
     def make_way(self) -> None:
         """End the exchange in hand, whose client holds others up."""
@@ -328,11 +282,6 @@ class Connection(Aged, Uploading):
             tunnel.data_received(data)
 
     # ------------------------------------------------------------- ends
-    def heard(self) -> None:
-        """The backend's silence counts from now."""
-        self._heard_at = self._now()
-        self._alarm.arm(self.overdue_at())
-
     def held_up(self) -> None:
         """The reader of the answer takes nothing more for the time being."""
         self._owner.held_up(self)
@@ -373,9 +322,3 @@ class Connection(Aged, Uploading):
             waiter.set_exception(error)
         self._transport.abort()
         self._owner.lost(self)
-
-
-def _overdue(call: Call | None, now: float) -> ProxyError:
-    if call is not None and now >= call.deadline:
-        return DeadlineExceeded("the deadline passed while the backend was answering")
-    return ReadTimeout("the backend was silent for too long")

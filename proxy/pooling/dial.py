@@ -13,21 +13,22 @@ import contextlib
 import ipaddress
 import math
 import socket
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from proxy.errors import ConnectFailed, ConnectTimeout
 from proxy.pooling.addresses import AddressBook
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
     from proxy.pooling.endpoint import Endpoint
     from proxy.timing import Clock
 
 __all__ = ("Dialer",)
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P")
+_Make = Callable[[], asyncio.Protocol]
 
 _RESOLVE_EVERY_S: Final = 30.0
 _TCP_OPTIONS: Final = (
@@ -62,13 +63,14 @@ class Dialer:
     async def dial(self, protocol: Callable[[], P], timeout_s: float) -> tuple[P, str]:
         """A connected protocol and the address that it goes to (empty for a unix socket).
 
+        `protocol` makes an `asyncio.Protocol`, though perhaps not by name: compiled ones have no such base.
         Raises `ConnectFailed` or, after `timeout_s`, `ConnectTimeout`.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 if self._endpoint.path:
-                    loop = asyncio.get_running_loop()
-                    return (await loop.create_unix_connection(protocol, self._endpoint.path))[1], ""
+                    loop, make = asyncio.get_running_loop(), cast("_Make", protocol)
+                    return cast("P", (await loop.create_unix_connection(make, self._endpoint.path))[1]), ""
                 if self._is_name and self._clock.now() >= self._resolve_at:
                     await self._resolve()
                 return await self._dial_any(protocol, timeout_s)
@@ -93,13 +95,17 @@ class Dialer:
         is_open = False
         try:
             transport, connected = await asyncio.get_running_loop().create_connection(
-                protocol, address, self._endpoint.port, ssl=self._tls, server_hostname=self._server_name
+                cast("_Make", protocol),
+                address,
+                self._endpoint.port,
+                ssl=self._tls,
+                server_hostname=self._server_name,
             )
             is_open = True
         finally:
             self._book.dialed(address, is_open=is_open)
         _set_options(transport.get_extra_info("socket"))
-        return connected, address
+        return cast("P", connected), address
 
     async def _resolve(self) -> None:
         found = await asyncio.get_running_loop().getaddrinfo(

@@ -11,7 +11,8 @@ A connection taken just when its backend closes it costs the caller an error, so
    used connections have been seen to rest silently for `REST_S` three times, and again after any that did
    not, connections must rest that long before they are reused; meanwhile calls get new ones. Each breach
    doubles the number of peaceful rests that restore trust. A backend that behaves costs a few extra dials
-   once.
+   once. A rest is made of `LOOKS` looks, `LOOK_S` apart, not of seconds: while the machine stands still,
+   no backend can show itself.
 3. `is_safe`, for calls that must not be sent twice: never while a breach is remembered, because a backend
    that the machine has just stalled looks peaceful too; else right after an answer, or at an idle age below
    0.8 of what other connections have survived and of the earliest close seen.
@@ -30,10 +31,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("REST_S", "IdleTime", "looks_like_restart")
+__all__ = ("LOOKS", "LOOK_S", "REST_S", "IdleTime", "looks_like_restart")
 
 REST_S: Final = 0.02
 """Span after an answer in which a misbehaving backend shows itself, even a busy one."""
+
+LOOKS: Final = 4
+LOOK_S: Final = REST_S / LOOKS
 
 _FLOOR_S: Final = 0.5
 _MARGIN: Final = 0.8

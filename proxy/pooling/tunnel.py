@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.errors import ProxyError, Reset
 from proxy.exchange import Stream
-from proxy.pooling.upload import Upload, Uploading
+from proxy.pooling.upload import Upload
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ("Tunnel",)
 
 
-class Tunnel(Uploading):
+class Tunnel:
     """Carries raw bytes both ways."""
 
     __slots__ = ("_heard_at", "_is_over", "_now", "_on_end", "_sent", "_transport", "_upload", "stream")
@@ -38,7 +38,7 @@ class Tunnel(Uploading):
         self._sent = 0
         self.stream = Stream(self)
         self._upload: Upload | None = Upload(body, transport, self._client_ended, is_raw=True)
-        transport.set_protocol(self)
+        transport.set_protocol(self)  # type: ignore[arg-type]  # it has the methods, if not the base class
         self._upload.start()
 
     def overdue_at(self, idle_s: float) -> float:
@@ -48,12 +48,8 @@ class Tunnel(Uploading):
         """
         if self._upload is not None and self._upload.sent != self._sent:
             self._sent = self._upload.sent
-            self.heard()
+            self._heard()
         return self._heard_at + idle_s
-
-    def heard(self) -> None:
-        """Something passed."""
-        self._heard_at = self._now()
 
     def break_off(self, error: ProxyError) -> None:
         """End both directions now."""
@@ -70,7 +66,7 @@ class Tunnel(Uploading):
     # ------------------------------------------------------------- the backend's half
     def data_received(self, data: bytes) -> None:
         """Bytes for the client."""
-        self.heard()
+        self._heard()
         self.stream.feed(data)
 
     def eof_received(self) -> bool:
@@ -85,6 +81,18 @@ class Tunnel(Uploading):
         self.break_off(Reset(f"the backend closed the tunnel{f': {exc}' if exc else ''}"))
 
     # ------------------------------------------------------------- the client's half
+    def pause_writing(self) -> None:
+        """The backend reads slowly: hold what the client sends."""
+        if self._upload is not None:
+            self._upload.pause()
+            self._heard()
+
+    def resume_writing(self) -> None:
+        """The backend has caught up."""
+        if self._upload is not None:
+            self._upload.resume()
+            self._heard()
+
     def _client_ended(self, error: ProxyError | None) -> None:
         self._upload = None
         if error is not None or self.stream.is_ended:
@@ -101,9 +109,12 @@ class Tunnel(Uploading):
 
     def resume(self) -> None:
         """The client has caught up."""
-        self.heard()
+        self._heard()
         self._transport.resume_reading()
 
     def abandon(self) -> None:
         """The client left."""
         self.break_off(Reset())
+
+    def _heard(self) -> None:
+        self._heard_at = self._now()

@@ -9,7 +9,6 @@ everything.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,13 @@ from proxy.kernel_buffers import bound_sending
 from proxy.pooling.wire import encode_chunk, last_chunk
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from proxy.errors import ProxyError
     from proxy.exchange import Stream
 
-__all__ = ("Upload", "Uploading")
+__all__ = ("Upload",)
 
 
 def _never() -> float:
@@ -102,26 +102,3 @@ class Upload:
         if error is None:
             body.complete()
         self._on_end(error)
-
-
-class Uploading(asyncio.Protocol):
-    """A protocol whose transport may be carrying an `Upload`."""
-
-    __slots__ = ()
-    _upload: Upload | None
-
-    def heard(self) -> None:
-        """The backend's silence counts from now."""
-        raise NotImplementedError
-
-    def pause_writing(self) -> None:
-        """The backend reads slowly: hold the upload."""
-        if self._upload is not None:
-            self._upload.pause()
-            self.heard()
-
-    def resume_writing(self) -> None:
-        """The backend has caught up: go on."""
-        if self._upload is not None:
-            self._upload.resume()
-            self.heard()

@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import socket
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from proxy.errors import ConnectFailed
 
@@ -110,8 +110,7 @@ class FakeTransport(asyncio.Transport):
         self.abort()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)
-        self.protocol = protocol
+        self.protocol = cast("asyncio.Protocol", protocol)
 
     def can_write_eof(self) -> bool:
         return self.can_half_close

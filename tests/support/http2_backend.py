@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from proxy.http2.blocks import BlockWriter
 from proxy.http2.events import DataReceived, RequestReceived, StreamReset, TrailersReceived
 from proxy.http2.limits import Limits
-from proxy.http2.link import Link
 from proxy.http2.session import ServerSession
 from tests.support.http2_events import apart
 
@@ -27,16 +26,36 @@ HEAD = WRITER.response(200, ((b"content-type", b"application/grpc"),))
 OK = WRITER.trailers(((b"grpc-status", b"0"),))
 
 
-class Connection(Link[ServerSession]):
+class Connection(asyncio.Protocol):
     """One connection; `requests` are the heads it has seen, `resets` the codes of streams that were reset."""
 
+    transport: asyncio.Transport
+
     def __init__(self, backend: Backend) -> None:
-        super().__init__(ServerSession(backend.limits), WRITER, time.monotonic, write_stall_s=60)
+        self.session = ServerSession(backend.limits)
         self.backend = backend
         self.requests: dict[int, RequestHead] = {}
         self.bodies: dict[int, bytes] = {}
         self.resets: dict[int, int] = {}
         backend.connections.append(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.wake()
+
+    def data_received(self, data: bytes) -> None:
+        self._handle(self.session.receive(data, time.monotonic()))
+        if self.session.is_over:
+            self.transport.close()
+
+    def wake(self) -> None:
+        """Write what there is."""
+        if self.session.wants_to_send:
+            self.transport.write(self.session.data_to_send())
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abort()
 
     def _handle(self, events: list[Event]) -> None:
         for event in apart(events):

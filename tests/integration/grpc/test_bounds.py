@@ -192,7 +192,7 @@ async def test_an_unread_request_stops_the_client(backend: Backend) -> None:
 
 async def test_a_backend_that_gives_no_sign_of_life(backend: Backend, clock: FakeClock) -> None:
     """Its kernel still takes what is sent; the process does nothing."""
-    backend.respond = lambda connection, stream_id: connection._transport.pause_reading()
+    backend.respond = lambda connection, stream_id: connection.transport.pause_reading()
     async with pool_to(backend, {"ping": "5s"}, clock=clock) as pool:
         waiting = await begun(pool, backend, call())
         clock.advance(5.0)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from grpc import aio
 
-from proxy.ingress import http2_call
+from tests.integration.grpc.conftest import Relay
 from tests.integration.grpc.service import SPECIAL
 from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from proxy.exchange import Begun, Call, Reply, Taker
     from tests.integration.grpc.conftest import Stage
 
 METADATA = (("x-text", "value"), ("x-twice", "1"), ("x-twice", "2"), ("x-data-bin", bytes(range(256))))
@@ -193,20 +194,31 @@ async def test_a_slow_reader_does_not_hold_up_others(stage: Stage) -> None:
     assert sum([len(message) async for message in slow]) == 1_800_000
 
 
-async def test_a_fault_in_sending_one_answer_costs_no_other_call(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Spoiler:
+    """Gives answers that cannot be sent: the value of a field is a number."""
+
+    def __init__(self, taker: Taker) -> None:
+        self.fail, self.go_on, self._take = taker.fail, taker.go_on, taker.take
+
+    def take(self, reply: Reply) -> None:
+        number: Any = 7
+        reply.headers = ((b"x-number", number),)
+        self._take(reply)
+
+
+class SpoilingRelay(Relay):
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        return super().begin(call, Spoiler(taker))
+
+
+async def test_a_fault_in_sending_one_answer_costs_no_other_call(stage: Stage) -> None:
     unary = stage.proxied.unary_unary("/t.T/Unary")
     assert await unary(b"before") == b"before"
-    channels = dict(stage.pool.connections)
-
-    def faulty(*_: object) -> bool:
-        raise RuntimeError("a fault")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(http2_call, "send_grpc", faulty)
-        # An answer of trailers only comes whole, and is passed on within the channel's own turn.
-        code, *_ = await outcome(stage.proxied.unary_unary("/t.T/Nothing")(b"lost"))
+    channels, sound = dict(stage.pool.connections), stage.listener.pipeline
+    stage.listener.pipeline = SpoilingRelay(stage.pool)
+    # An answer of trailers only comes whole, and is passed on within the channel's own turn.
+    code, *_ = await outcome(stage.proxied.unary_unary("/t.T/Nothing")(b"lost"))
+    stage.listener.pipeline = sound
     assert code is grpc.StatusCode.INTERNAL
     assert await unary(b"after") == b"after"
     assert dict(stage.pool.connections) == channels

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from proxy.batching.policy import BatchPolicy
-from proxy.ingress.headers import HeadWriter
 from proxy.ingress.http import ClientConnection
 from proxy.pooling.connection import Connection
 from tests.support.raw_backend import RawBackend
@@ -18,7 +18,7 @@ from tests.support.stage import stage
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 BODY = b'{"instances":[[1.5]]}'
 
@@ -35,25 +35,46 @@ class Turns(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-@pytest.fixture
-def marks(monkeypatch: pytest.MonkeyPatch) -> tuple[Turns, dict[str, int]]:
-    """The loop's turns, and in which of them the last call was read, sent, answered, and its answer written."""
-    turns, seen = Turns(), dict[str, int]()
+class Watched:
+    """Passes everything on to `inner`, and tells `note` the names of the methods asked for."""
 
-    def watch(owner: type, method: str, mark: str) -> None:
-        original = getattr(owner, method)
+    def __init__(self, inner: Any, note: Callable[[str], None]) -> None:  # noqa: ANN401  a protocol or transport
+        self._inner = inner
+        self._note = note
 
-        def watched(*args: Any, **more: Any) -> Any:  # noqa: ANN401  whatever the original takes and gives
-            seen[mark] = turns.count
-            return original(*args, **more)
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  whatever `inner` has
+        self._note(name)
+        return getattr(self._inner, name)
 
-        monkeypatch.setattr(owner, method, watched)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._inner.connection_made(Watched(transport, self._note))
 
-    watch(ClientConnection, "data_received", "read")
-    watch(Connection, "send", "sent")
-    watch(Connection, "data_received", "answered")
-    watch(HeadWriter, "head", "written")
-    return turns, seen
+
+class WatchedLoop(asyncio.SelectorEventLoop):
+    """Notes in which of its turns the proxy's connections read and wrote last."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.client: dict[str, int] = {}
+        self.backend: dict[str, int] = {}
+        super().__init__(self.turns)
+
+    async def create_server(self, factory: Any, *args: Any, **more: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+        return await super().create_server(lambda: self._watched(factory()), *args, **more)
+
+    async def create_connection(self, factory: Any, *args: Any, **more: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+        made = factory()
+        transport, _ = await super().create_connection(lambda: self._watched(made), *args, **more)
+        return transport, made
+
+    def _watched(self, protocol: Any) -> Any:  # noqa: ANN401
+        for kind, marks in ((ClientConnection, self.client), (Connection, self.backend)):
+            if isinstance(protocol, kind):
+                return Watched(protocol, partial(self._note, marks))
+        return protocol
+
+    def _note(self, marks: dict[str, int], name: str) -> None:
+        marks[name] = self.turns.count
 
 
 async def ask(batch: BatchPolicy) -> None:
@@ -74,9 +95,10 @@ async def ask(batch: BatchPolicy) -> None:
     "batch", [{"mode": "off"}, {"mode": "adaptive"}], ids=["passed on", "through a lane"]
 )
 def test_a_lone_call_and_its_answer_leave_in_the_turn_after_they_were_read(
-    marks: tuple[Turns, dict[str, int]], batch: Mapping[str, object]
+    batch: Mapping[str, object],
 ) -> None:
-    turns, seen = marks
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
+    loop = WatchedLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(ask(BatchPolicy.model_validate(batch)))
-    assert (seen["sent"] - seen["read"], seen["written"] - seen["answered"]) == (1, 1)
+    client, backend = loop.client, loop.backend
+    assert (backend["write"] - client["data_received"], client["write"] - backend["data_received"]) == (1, 1)

@@ -67,6 +67,25 @@ async def test_a_small_body_of_known_length_arrives_whole(stage: Stage) -> None:
     assert stage.calls[0].body == b"abcdef"
 
 
+async def test_trailers_say_no_more_than_a_head_may(stage: Stage) -> None:
+    """A stranger's identity, and what would describe the message anew, come in by no other door."""
+
+    async def echo(call: Call) -> Reply:
+        assert isinstance(call.body, Stream)
+        return Reply(200, (), call.body)
+
+    stage.answer = echo
+    dropped = (b"x-forwarded-for", b"forwarded", b"content_length", b"content-type", b"via", b"expect")
+    async with stage.connect() as client:
+        stream_id = client.request(b"POST", b"/", (), None)
+        await until(lambda: bool(stage.calls))
+        fields = (*((name, b"1") for name in dropped), (b"x-sum", b"1"))
+        client.session.send_trailers(stream_id, WRITER.trailers(fields))
+        client.flush()
+        *_, trailers = await client.answer(stream_id)
+    assert trailers == ((b"x-sum", b"1"),)
+
+
 async def test_a_body_of_unknown_length_is_streamed_with_its_trailers(stage: Stage) -> None:
     async def echo(call: Call) -> Reply:
         assert isinstance(call.body, Stream)

@@ -46,9 +46,8 @@ def told(found: Head | Pattern) -> dict[str, object]:
     """All that a head says."""
     head = found.head if isinstance(found, Pattern) else found
     differing = ("target", "headers", "length", "request_id", "trace")
-    return {name: getattr(head, name) for name in Head.__slots__} | {
-        name: getattr(found, name) for name in differing
-    }
+    names = [name for name in dir(head) if not name.startswith("_") and name != "has_body"]  # from the length
+    return {name: getattr(head, name) for name in names} | {name: getattr(found, name) for name in differing}
 
 
 def varied(

@@ -4,17 +4,12 @@ import math
 
 import pytest
 
-from proxy.pooling.idle_time import REST_S
+from proxy.pooling.idle_time import LOOK_S, LOOKS, REST_S
 from proxy.pooling.policy import HttpPoolPolicy
-from proxy.pooling.pool_core import PoolCore, Ticket
+from proxy.pooling.pool_core import PoolCore
 from proxy.pooling.upkeep import Aged, Chores, Upkeep
 
-
-class Conn(Aged):
-    pass
-
-
-Subject = Upkeep[Conn, str]
+Subject = Upkeep[Aged, str]
 
 
 def upkeep(**policy: object) -> Subject:
@@ -23,16 +18,16 @@ def upkeep(**policy: object) -> Subject:
 
 
 def trust(subject: Subject) -> None:
-    rested = Conn()
+    rested = Aged()
     rested.uses = 1
     for _ in range(3):
         subject.survived(rested, REST_S)
 
 
-def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Conn]:
+def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Aged]:
     made = []
     for _ in range(count):
-        connection = Conn()
+        connection = Aged()
         connection.uses = uses
         subject.dialed(connection, now, 0.5)
         subject.core.idle.append(connection)
@@ -40,27 +35,27 @@ def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -
     return made
 
 
-def closed(chores: Chores[Conn]) -> list[str]:
+def closed(chores: Chores[Aged]) -> list[str]:
     return [why for _, why in chores.close]
 
 
 # ------------------------------------------------------------------ ends of a connection's life
 @pytest.mark.parametrize(("jitter", "age_s"), [(0.0, 540.0), (0.5, 600.0), (1.0, 660.0)])
 def test_ages_are_spread(jitter: float, age_s: float) -> None:
-    subject, connection = upkeep(), Conn()
+    subject, connection = upkeep(), Aged()
     subject.dialed(connection, 100.0, jitter)
     assert connection.retire_at == pytest.approx(100.0 + age_s)
 
 
 def test_zero_turns_the_bounds_off() -> None:
-    subject, connection = upkeep(max_age="0s", max_requests=0), Conn()
+    subject, connection = upkeep(max_age="0s", max_requests=0), Aged()
     subject.dialed(connection, 0.0, 0.5)
     connection.uses = 10**9
     assert subject.is_spent(connection, 1e9) is None
 
 
 def test_a_connection_is_spent_by_age_or_by_requests() -> None:
-    subject, connection = upkeep(max_requests=3), Conn()
+    subject, connection = upkeep(max_requests=3), Aged()
     subject.dialed(connection, 0.0, 0.5)
     assert subject.is_spent(connection, 599.0) is None
     assert subject.is_spent(connection, 600.0) == "age"
@@ -132,7 +127,7 @@ def test_unused_connections_teach_their_own_limit() -> None:
 def test_a_restart_empties_the_pool_and_teaches_nothing() -> None:
     subject = upkeep()
     subject.keep_warm()
-    leased = Conn()
+    leased = Aged()
     subject.core.leased.add(leased)
     survivors = idle(subject, 1)
     gone = [idle(subject, 1, now=now)[0] for now in (0.0, 4.0, 8.0)]
@@ -155,14 +150,34 @@ def test_surviving_a_second_makes_longer_rests_safe() -> None:
     new.idle_since = 3.0
     assert not subject.is_safe(old, 2.0)
     subject.chores(3.0, 0.5)
+    assert not subject.is_safe(old, 2.0), "it may be the machine that stands still"
+    assert subject.next_at(3.0) == 3.0 + REST_S
+    subject.chores(3.0 + REST_S, 0.5)
     assert subject.is_safe(old, 2.0)
     assert not subject.is_safe(old, 3.0)
+
+
+def test_one_that_ends_behind_a_sighting_or_works_again_proves_nothing() -> None:
+    subject = upkeep()
+    trust(subject)
+    [ended] = idle(subject)
+    subject.sighted(ended, 3.0)
+    subject.core.idle.remove(ended)
+    subject.chores(3.0 + REST_S, 0.5)
+    assert not subject.is_safe(ended, 2.0)
+    [busy] = idle(subject)
+    subject.sighted(busy, 5.0)
+    subject.sighted(ended, 5.0)
+    subject.rests(busy, 5.01)
+    subject.chores(5.1, 0.5)
+    assert not subject.is_safe(busy, 7.0)
 
 
 def test_nothing_is_safe_while_closings_wait_to_be_judged() -> None:
     subject = upkeep()
     closed_one, other = idle(subject, 2)
     subject.chores(5.0, 0.5)
+    subject.chores(5.0 + REST_S, 0.5)
     assert subject.is_safe(other, 1.0)
     subject.core.idle.remove(closed_one)
     subject.ended(closed_one, 5.0)
@@ -176,7 +191,7 @@ def test_idle_surplus_is_closed_in_halves_from_the_cold_end() -> None:
     subject = upkeep(min=2, idle="10m")
     connections = idle(subject, 10)
     trust(subject)
-    chores = Chores[Conn]([], 0)
+    chores = Chores[Aged]([], 0)
     now = 0.0
     while not chores.close:
         now += 1.0
@@ -191,7 +206,7 @@ def test_use_is_what_was_touched_since_the_last_second() -> None:
     subject.chores(1.0, 0.5)
     for connection in untouched[3:]:
         subject.rests(connection, 1.5)
-    subject.core.leased.update([Conn(), Conn()])
+    subject.core.leased.update([Aged(), Aged()])
     subject.chores(2.0, 0.5)
     assert subject.snapshot()["target"] == 7, "five in use: 1.05 x 5 and twice the square root of 0.5"
 
@@ -239,27 +254,49 @@ def test_an_impatient_backend_that_nobody_asks_gets_one_spare() -> None:
 # ------------------------------------------------------------------ when to look
 def test_traffic_is_looked_at_every_second() -> None:
     subject = upkeep()
+    trust(subject)
     idle(subject)
     assert subject.next_at(0.0) == 1.0
     subject.chores(1.0, 0.5)
+    subject.chores(1.1, 0.5)
     assert subject.next_at(1.0) == 30.0, "no traffic: not before the connection has aged out"
-    subject.core.leased.add(Conn())
+    subject.core.leased.add(Aged())
     assert subject.next_at(1.0) == 2.0
 
 
 def test_more_idle_connections_than_wanted_are_looked_at_too() -> None:
     subject = upkeep(min=2)
+    trust(subject)
     idle(subject, 3)
     subject.chores(1.0, 0.5)
-    assert subject.next_at(1.0) == 2.0
+    subject.chores(1.1, 0.5)
+    assert subject.next_at(1.1) == 2.0
 
 
-def test_a_waiting_call_is_served_when_a_connection_has_rested() -> None:
+def test_what_must_rest_is_looked_at_until_it_has() -> None:
     subject = upkeep()
-    idle(subject)
-    subject.core.enqueue(Ticket("a", 9.0))
-    assert subject.next_at(0.0) == REST_S
+    [connection] = idle(subject)
+    instants = []
+    while connection.looks < LOOKS:
+        instants.append(subject.next_at(0.0))
+        subject.chores(instants[-1], 0.5)
+    assert instants == pytest.approx([LOOK_S * number for number in range(1, LOOKS + 1)])
     assert subject.next_at(REST_S) == 1.0, "it is rested: not a matter of time any more"
+
+
+def test_while_the_machine_stands_still_nothing_rests() -> None:
+    subject = upkeep()
+    [early] = idle(subject)
+    subject.chores(LOOK_S, 0.5)
+    subject.chores(9.0, 0.5)
+    assert early.looks == 2
+    assert subject.next_at(9.0) == 9.0 + LOOK_S
+    subject.chores(9.0 + LOOK_S / 2, 0.5)
+    [late] = idle(subject, now=9.0 + LOOK_S / 2)
+    subject.chores(9.0 + LOOK_S, 0.5)
+    assert (early.looks, late.looks) == (3, 0)
+    subject.rests(early, 10.0)
+    assert early.looks == 0
 
 
 def test_the_snapshot_says_what_was_learned() -> None:
@@ -272,3 +309,15 @@ def test_the_snapshot_says_what_was_learned() -> None:
         "learned_idle_s": 4.0,
         "is_trusted": False,
     }
+
+
+def test_less_than_a_rest_restores_no_trust() -> None:
+    subject = upkeep()
+    [connection] = idle(subject)
+    for _ in range(3):
+        subject.survived(connection, REST_S / 2)
+    assert subject.core.must_rest
+    connection.looks = LOOKS
+    for _ in range(3):
+        subject.survived(connection, REST_S * 0.999)
+    assert not subject.core.must_rest, "four looks make a rest, however the instants are rounded"
