@@ -11,10 +11,11 @@ a larger batch is read whole, because it can only be cut whole. A batch that fai
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from proxy.batching.isolation import MISMATCH, Failure, Isolation
 from proxy.batching.keys import shared_fields
+from proxy.batching.outcome import Answer, Outcome
 from proxy.batching.tickets import discard
 from proxy.errors import BadReply, ProxyError, SplitMismatch
 from proxy.exchange import Call, Reply, Stream, field
@@ -29,28 +30,13 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Upstream
     from proxy.timing import Clock
 
-__all__ = ("Answer", "Carrier", "Outcome", "resemble", "whole")
+__all__ = ("Carrier", "resemble", "whole")
 
 _MOST_ANSWER_BYTES = 256 << 20
 """An answer larger than this is not collected in memory."""
 
 _AT_ONCE = 4
 """Calls of a batch that is being taken apart, at once, though it has one slot."""
-
-
-class Outcome(NamedTuple):
-    """What became of a batch's first exchange, and what taking it apart taught.
-
-    `status` is 0 without an answer. `seconds` is the backend's time for it, 0 when that says nothing about
-    the model. `failure` is an answer that was no success; `parts` are those that the members got.
-    """
-
-    status: int = 0
-    seconds: float = 0.0
-    failure: Failure | None = None
-    parts: Sequence[Part] = ()
-    sets_cookies: bool = False
-    lesson: Lesson | None = None
 
 
 class Carrier:
@@ -157,26 +143,6 @@ def resemble(call: Call, original: Call) -> None:
     call.identity = original.identity
     call.idempotent = original.idempotent
     call.is_grpc = original.is_grpc
-
-
-class Answer(NamedTuple):
-    """A whole answer; `status` is what it means in HTTP's terms."""
-
-    status: int
-    reply: Reply
-    body: bytes
-    trailers: Headers
-
-    @property
-    def is_success(self) -> bool:
-        """Whether it is what was asked for."""
-        return 200 <= self.status < 300
-
-    @property
-    def failure(self) -> Failure:
-        """The same, for whoever looks for the culprit."""
-        reply = self.reply
-        return Failure(self.status, reply.headers, self.body, reply.reason, self.trailers)
 
 
 def _status(call: Call, reply: Reply, trailers: Headers) -> int:

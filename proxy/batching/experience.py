@@ -34,8 +34,8 @@ from proxy.batching.quarantine import Quarantine
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from proxy.batching.carrier import Outcome
     from proxy.batching.isolation import Failure, Lesson
+    from proxy.batching.outcome import Outcome
     from proxy.batching.plan import Plan, Slots
     from proxy.batching.tickets import CallLane, Journey
 

@@ -15,7 +15,8 @@ from proxy.errors import MergeRefused
 from proxy.telemetry.disclosure import shown_fields
 
 if TYPE_CHECKING:
-    from proxy.batching.intake import Examined, Intake
+    from proxy.batching.examined import Examined
+    from proxy.batching.intake import Intake
     from proxy.batching.policy import BatchPolicy
     from proxy.batching.profile import Profile
     from proxy.batching.tickets import Subject

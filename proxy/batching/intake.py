@@ -25,64 +25,27 @@ no more than one.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from msgspec import Struct
-
-from proxy.batching.codecs.base import Rememberer
+from proxy.batching.examined import Examined, Origin, Stem
 from proxy.batching.experience import Experience
-from proxy.batching.plan import Plan, Plans
+from proxy.batching.plan import Plans
 from proxy.batching.tickets import CallLane
 from proxy.errors import MergeRefused, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from proxy.batching.codecs.base import Codec, Prepared
-    from proxy.batching.keys import Wishes
+    from proxy.batching.codecs.base import Codec
     from proxy.batching.policy import BatchPolicy
     from proxy.batching.tickets import Subject
-    from proxy.exchange import Call, Headers
+    from proxy.exchange import Call
 
-__all__ = ("Examined", "Intake", "Stem")
+__all__ = ("Intake",)
 
 _MOST_IDLE_LANES = 1024
 _MOST_HEADS = 4096
-
-
-class Stem:
-    """The part of a batch key that does not depend on the body, and the rules that come with it.
-
-    There is one for each such part, so its identity stands for it. `prepare` reads the bodies that come with
-    it.
-    """
-
-    __slots__ = ("__weakref__", "codec", "headers", "plan", "prepare")
-
-    def __init__(self, plan: Plan, codec: Codec, headers: Headers) -> None:
-        self.plan = plan
-        self.codec = codec
-        self.headers = headers
-        self.prepare = codec.remembering() if isinstance(codec, Rememberer) else codec.prepare
-
-
-class _Origin(NamedTuple):
-    """What was found out about a head, and by what rules: it holds while they are the same."""
-
-    subject: Subject
-    policy: BatchPolicy
-    stem: Stem
-    wishes: Wishes
-
-
-class Examined(Struct, frozen=True, gc=False):
-    """A call that may be merged: by what rules, and what it was understood as."""
-
-    stem: Stem
-    wishes: Wishes
-    prepared: Prepared
-    key: Hashable
 
 
 class Intake:
@@ -94,7 +57,7 @@ class Intake:
         self.lanes: dict[Hashable, CallLane] = {}
         self._codecs = codecs
         self._stems: WeakValueDictionary[Hashable, Stem] = WeakValueDictionary()
-        self._origins: dict[object, _Origin] = {}
+        self._origins: dict[object, Origin] = {}
         self._most_lanes = _MOST_IDLE_LANES
 
     def examine(self, call: Call, subject: Subject, policy: BatchPolicy) -> Examined:
@@ -112,7 +75,7 @@ class Intake:
             raise MergeRefused(why)
         return Examined(stem, origin.wishes, prepared, (stem, prepared.key))
 
-    def _read_head(self, call: Call, subject: Subject, policy: BatchPolicy) -> _Origin:
+    def _read_head(self, call: Call, subject: Subject, policy: BatchPolicy) -> Origin:
         """What the head says about merging; kept if the connection repeats it."""
         if policy.mode == "off":
             raise MergeRefused("off")
@@ -127,7 +90,7 @@ class Intake:
         stem = self._stems.get(key)
         if stem is None:
             stem = self._stems[key] = Stem(plan, codec, headers)
-        origin = _Origin(subject, policy, stem, wishes)
+        origin = Origin(subject, policy, stem, wishes)
         if call.head is not None:
             if len(self._origins) >= _MOST_HEADS:
                 self._origins.clear()

@@ -20,12 +20,13 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from proxy.batching.carrier import Carrier, Outcome
+from proxy.batching.carrier import Carrier
 from proxy.batching.codecs import CODECS
 from proxy.batching.expiry import Expiry
 from proxy.batching.explain import describe, explain
 from proxy.batching.intake import Intake
 from proxy.batching.keys import NO_WISHES
+from proxy.batching.outcome import Outcome
 from proxy.batching.tickets import BatchEvents, CallLane, Journey, Member, Subject, discard
 from proxy.batching.verification import Verification
 from proxy.errors import DeadlineExceeded, Draining, MergeRefused, ProxyError
@@ -92,7 +93,7 @@ class Batcher:
         except MergeRefused as refusal:
             self._events.refused(subject.model, refusal.why)
             return await self._forward(call)
-        former = member.lane.plan.former
+        former = member.home.plan.former
         may_leave = former.add(member)
         if may_leave and call.is_newest:
             self._pump("idle", member)
@@ -294,4 +295,4 @@ class Batcher:
         if member.journey is not None:
             member.journey.leave()
         elif not member.is_gone:
-            member.lane.plan.former.withdraw(member)
+            member.home.plan.former.withdraw(member)

@@ -7,7 +7,7 @@ settles it, settles it once; settling one whose caller left is a no-op.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from proxy.batching.queueing import Lane, Ticket
 from proxy.errors import Draining, ProxyError
@@ -101,8 +101,6 @@ class Member(Ticket):
 
     __slots__ = ("call", "future", "journey", "prepared")
 
-    lane: CallLane
-
     def __init__(
         self, lane: CallLane, call: Call, prepared: Prepared, arrived_at: float, future: asyncio.Future[Reply]
     ) -> None:
@@ -111,6 +109,11 @@ class Member(Ticket):
         self.prepared = prepared
         self.future = future
         self.journey: Journey | None = None
+
+    @property
+    def home(self) -> CallLane:
+        """The lane, with what it knows of calls."""
+        return cast("CallLane", self.lane)
 
     @property
     def is_done(self) -> bool:
@@ -153,7 +156,7 @@ class Journey:
     def __init__(self, batch: Batch, members: list[Member], others: int) -> None:
         self.batch = batch
         self.members = members
-        self.lane = members[0].lane
+        self.lane = members[0].home
         self.others = others
         self.about = b"size=%d; trigger=%b" % (batch.items, batch.trigger.encode())
         self.task: asyncio.Task[Any] | None = None

@@ -18,8 +18,8 @@ from proxy.exchange import Call
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from proxy.batching.carrier import Outcome
     from proxy.batching.experience import Experience
+    from proxy.batching.outcome import Outcome
     from proxy.batching.tickets import Journey, Member
     from proxy.exchange import Upstream
 
@@ -50,7 +50,7 @@ class Verification:
         finally:
             company.leave()
         if is_confirmed is False:
-            model = member.lane.model
+            model = member.home.model
             self._experience.bar(model, "answers_differ")
             _log.error(
                 "model %r answers differently in a batch than alone: it is not batched any more", model
@@ -61,7 +61,7 @@ class Verification:
 
         None when that cannot be told: the call fails now, or two answers to it differ among themselves.
         """
-        codec = member.lane.codec
+        codec = member.home.codec
         read = codec.read if isinstance(codec, Reader) else read_json
         first = await self._ask_again(member.call)
         if first is None:

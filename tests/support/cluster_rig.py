@@ -16,9 +16,11 @@ from tests.support.pool_rig import settle
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.support.raw_backend import RawBackend
 
-__all__ = ("ClusterRig",)
+__all__ = ("ClusterRig", "failures")
 
 
 class ClusterRig:
@@ -115,3 +117,8 @@ class ClusterRig:
             *(self.call(b"/%d" % index, **how) for index in range(count)),  # type: ignore[arg-type]  # see `call`
             return_exceptions=True,
         )
+
+
+def failures(outcomes: Sequence[Reply | BaseException]) -> list[Reply | BaseException]:
+    """The outcomes other than 200."""
+    return [one for one in outcomes if isinstance(one, BaseException) or one.status != 200]

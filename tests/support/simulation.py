@@ -11,20 +11,23 @@ import math
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from proxy.batching.carrier import Outcome
 from proxy.batching.codecs import CODECS
+from proxy.batching.codecs.base import Prepared
 from proxy.batching.experience import Experience
+from proxy.batching.outcome import Outcome
 from proxy.batching.plan import Plans
-from proxy.batching.queueing import Ticket
-from proxy.batching.tickets import CallLane, Journey
+from proxy.batching.tickets import CallLane, Journey, Member
 from tests.support.batching import predict_call
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
+    import asyncio
+
     from proxy.batching.former import Batch, Trigger
     from proxy.batching.policy import BatchPolicy
+    from proxy.exchange import Reply
 
 __all__ = ("Backend", "Traffic", "simulate", "simulate_crowd")
 
@@ -72,7 +75,7 @@ class _World:
         self.plan = Plans().of(policy)
         self.former = self.plan.former
         profile = self.experience.profile("path", "m", b"/", self.plan)
-        call = predict_call(1.0)
+        self.call = call = predict_call(1.0)
         self.lane = CallLane("key", self.plan, profile, call=call, codec=CODECS["kserve_v1"], headers=())
         self.free = backend.parallelism
         self.queue: deque[Journey] = deque()
@@ -92,7 +95,9 @@ class _World:
 
     def ask(self) -> None:
         """One call comes."""
-        self.former.add(Ticket(self.lane, 1, 100, self.clock.now()))
+        nobody = cast("asyncio.Future[Reply]", None)  # waits for the answer
+        prepared = Prepared("key", 1, (bytes(100),))
+        self.former.add(Member(self.lane, self.call, prepared, self.clock.now(), nobody))
         self.pump("idle")
 
     def pump(self, cause: Trigger) -> None:
@@ -109,7 +114,8 @@ class _World:
         self.pump("idle")
 
     def send(self, batch: Batch, now: float) -> None:
-        journey = Journey(batch, batch.members, self.experience.company.enter(batch))  # type: ignore[arg-type]
+        members = cast("list[Member]", batch.members)
+        journey = Journey(batch, members, self.experience.company.enter(batch))
         if self.plan.slots.learner is not None:
             self.plan.slots.learner.started(now)
         self.clock.call_at(now + self.backend.network_s, lambda: self.reach(journey))

@@ -224,10 +224,13 @@ def pieces(
     """The elements of each member joined by commas: `stride` of them for each of its items."""
     if len(rows) == len(members):
         return list(rows)
-    parts = []
+    parts: list[bytes | msgspec.Raw] = []
     start = 0
     for member in members:
         count = member.items * stride
-        parts.append(rows[start] if count == 1 else b",".join(rows[start : start + count]))
+        if count == 1:
+            parts.append(rows[start])
+        else:
+            parts.append(b",".join(rows[start : start + count]))
         start += count
     return parts

@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from proxy.batching.codecs.base import Part, Prepared
 from proxy.batching.codecs.infer_answers import AnswerWriter, OutputFrame, read_frame
+from proxy.batching.codecs.infer_requests import InferRequest, Input, Request
 from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, join_text, quotes, split_text
 from proxy.batching.codecs.tensors import (
     check_parameters,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Headers
 
-__all__ = ("BINARY_LENGTH", "OpenInferenceJson", "Request", "own_fields")
+__all__ = ("BINARY_LENGTH", "OpenInferenceJson", "own_fields")
 
 BINARY_LENGTH = b"inference-header-content-length"
 """The field that says how long the JSON before binary tensors is."""
@@ -47,27 +48,7 @@ _Kind = tuple[str, str, tuple[int, ...], bytes, bool]
 """What members' inputs have in common: name, datatype, shape of a row, parameters, whether data is nested."""
 
 
-class _Input(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: Raw
-    parameters: Raw | UnsetType = UNSET
-
-
-class Request(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """The fields of a request beside its inputs."""
-
-    id: Raw | UnsetType = UNSET
-    parameters: Raw | UnsetType = UNSET
-    outputs: Raw | UnsetType = UNSET
-
-
-class _Request(Request, forbid_unknown_fields=True, gc=False, kw_only=True):
-    inputs: list[_Input]
-
-
-_request = msgspec.json.Decoder(_Request).decode
+_request = msgspec.json.Decoder(InferRequest).decode
 _ONE_ROW = Prepared((), 1, (b"",))
 
 
@@ -135,7 +116,7 @@ def _why(error: Exception, headers: Headers) -> str:
     return "form" if isinstance(error, msgspec.ValidationError) else "not_json"
 
 
-def _rows_of(tensor: _Input, items: int) -> tuple[bytes, _Kind, int]:
+def _rows_of(tensor: Input, items: int) -> tuple[bytes, _Kind, int]:
     """The bytes of all rows, what their kind is, and how many quotation marks the tensor has."""
     shape = tensor.shape
     check_shape(shape, items)

@@ -26,8 +26,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from proxy.batching.codecs.base import Part, Prepared
 from proxy.batching.codecs.infer_answers import AnswerWriter, OutputFrame, read_frame
+from proxy.batching.codecs.infer_requests import Request
 from proxy.batching.codecs.json_bytes import NOT_JSON, check_text, quotes, unveil, veil
-from proxy.batching.codecs.open_inference import BINARY_LENGTH, Request, own_fields
+from proxy.batching.codecs.open_inference import BINARY_LENGTH, own_fields
 from proxy.batching.codecs.tensors import (
     check_parameters,
     check_shape,

@@ -6,33 +6,28 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from proxy.batching.carrier import Outcome
 from proxy.batching.codecs import CODECS
+from proxy.batching.codecs.base import Prepared
 from proxy.batching.experience import Experience
 from proxy.batching.former import Batch
 from proxy.batching.isolation import MISMATCH, Failure, Lesson
+from proxy.batching.outcome import Outcome
 from proxy.batching.plan import Plan, Plans
 from proxy.batching.policy import BatchPolicy
-from proxy.batching.queueing import Ticket
-from proxy.batching.tickets import CallLane, Journey
+from proxy.batching.tickets import CallLane, Journey, Member
 from tests.support.batching import policy, predict_call
 
 if TYPE_CHECKING:
+    import asyncio
+
     from proxy.batching.former import Trigger
-    from proxy.batching.tickets import Member
-
-
-class Rider(Ticket):
-    """A ticket that knows its call."""
-
-    def __init__(self, lane: CallLane, items: int, now: float) -> None:
-        super().__init__(lane, items, 100, now)
-        self.call = predict_call(float(items))
+    from proxy.exchange import Reply
 
 
 def journey_of(lane: CallLane, items: int, trigger: Trigger, now: float) -> Journey:
-    rider = Rider(lane, items, now)
-    return Journey(Batch(lane, [rider], trigger, now), cast("list[Member]", [rider]), 0)
+    nobody = cast("asyncio.Future[Reply]", None)  # waits for the answer
+    rider = Member(lane, predict_call(float(items)), Prepared("key", items, (bytes(100),)), now, nobody)
+    return Journey(Batch(lane, [rider], trigger, now), [rider], 0)
 
 
 class School:

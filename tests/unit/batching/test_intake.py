@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.batching import intake as room
 from proxy.batching.codecs import CODECS
-from proxy.batching.intake import Intake
+from proxy.batching.intake import _MOST_HEADS, Intake
 from proxy.errors import MergeRefused
 from tests.support.batching import ADAPTIVE, JSON_FIELDS, Subject, policy, predict_call
 
@@ -56,9 +55,9 @@ def test_another_policy_or_route_reads_the_head_again() -> None:
         intake.examine(repeated("head", 1.5), Subject(codec=None), ADAPTIVE)
 
 
-def test_what_was_found_about_heads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_MOST_HEADS", 3)
+def test_what_was_found_about_heads_is_bounded() -> None:
     intake = Intake(CODECS)
-    for number in range(10):
+    for number in range(_MOST_HEADS + 2):
         intake.examine(repeated(number, 1.5), SUBJECT, ADAPTIVE)
-        assert len(intake._origins) <= 3
+        assert len(intake._origins) <= _MOST_HEADS
+    assert len(intake._origins) == 2

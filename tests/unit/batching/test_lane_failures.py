@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pytest
 
     from proxy.batching.codecs.base import Part, Prepared
+    from proxy.exchange import Headers
 
 
 # ---------------------------------------------------------------------- errors
@@ -321,9 +322,19 @@ async def test_an_answer_that_breaks_off_is_everybodys_error(stage: Stage) -> No
 
 # --------------------------------------------------------------------------- bugs
 async def test_a_bug_in_a_codec_fails_its_batch_and_nothing_else(stage: Stage) -> None:
-    class Broken(KServeV1):
+    usual = KServeV1()
+
+    class Broken:
+        name = usual.name
+
+        def prepare(self, body: bytes, headers: Headers) -> Prepared:
+            return usual.prepare(body, headers)
+
         def merge(self, members: Sequence[Prepared]) -> Part:
             raise ZeroDivisionError
+
+        def split(self, answer: Part, members: Sequence[Prepared]) -> list[Part]:
+            return usual.split(answer, members)
 
     reports: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
