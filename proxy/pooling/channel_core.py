@@ -67,6 +67,7 @@ class ChannelCore(Generic[C, W]):
         "_retire_at",
         "channels",
         "dialing",
+        "draining",
         "is_started",
         "pause_s",
         "paused_until",
@@ -80,6 +81,7 @@ class ChannelCore(Generic[C, W]):
         self._recent_most = 0
         self._retire_at: dict[C, float] = {}
         self.channels: list[C] = []
+        self.draining: set[C] = set()  # take no new calls, and close behind their last one
         self.dialing = 0
         self.waiting: deque[Ticket[W]] = deque()
         self.is_started = False
@@ -138,14 +140,20 @@ class ChannelCore(Generic[C, W]):
         self.paused_until = now + self.pause_s
         return self.waiting.popleft() if self.waiting and not self.channels else None
 
+    def drains(self, channel: C) -> None:
+        """The channel takes no new calls."""
+        self.forget(channel)
+        self.draining.add(channel)
+
     def forget(self, channel: C) -> None:
-        """The channel is closed or takes no new calls."""
+        """The channel is closed."""
+        self.draining.discard(channel)
         if self._retire_at.pop(channel, None) is not None:
             self.channels.remove(channel)
             self._recent = None
 
     def due_to_retire(self, now: float) -> list[C]:
-        """Channels that are too old, or idle for too long and not needed for the minimum; forgotten here."""
+        """Channels that are too old, or idle for too long and not needed for the minimum; they drain now."""
         due = [channel for channel, retire_at in self._retire_at.items() if retire_at <= now]
         idle = [
             channel
@@ -156,7 +164,7 @@ class ChannelCore(Generic[C, W]):
         spare = max(len(self.channels) - len(due) - self._policy.min, 0)
         due += idle[:spare]
         for channel in due:
-            self.forget(channel)
+            self.drains(channel)
         return due
 
     def next_due(self) -> float | None:
@@ -165,6 +173,30 @@ class ChannelCore(Generic[C, W]):
         if len(self.channels) > self._policy.min:
             due += [channel.idle_since + self._policy.idle for channel in self.channels if not channel.load]
         return min(due, default=None)
+
+    # ------------------------------------------------------------- for operators
+    @property
+    def calls(self) -> int:
+        """Calls in flight."""
+        return sum(channel.load for channel in (*self.channels, *self.draining))
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """Channels by state."""
+        idle = sum(not channel.load for channel in self.channels)
+        active = len(self.channels) - idle + len(self.draining)
+        return {"active": active, "idle": idle, "connecting": self.dialing}
+
+    def snapshot(self) -> dict[str, object]:
+        """The pool's state for the status page."""
+        return {
+            "channels": len(self.channels),
+            "draining": len(self.draining),
+            "dialing": self.dialing,
+            "calls": self.calls,
+            "waiting": len(self.waiting),
+            "max": self._policy.max,
+        }
 
     # ------------------------------------------------------------- tickets
     def enqueue(self, ticket: Ticket[W]) -> bool:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from proxy.pooling.dial import Dialer
     from proxy.pooling.endpoint import Endpoint
     from proxy.pooling.events import PoolEvents
-    from proxy.pooling.policy import UpstreamPolicy
+    from proxy.pooling.policy import RetryPolicy, UpstreamPolicy
     from proxy.timing import Clock
 
 __all__ = ("ChannelPool",)
@@ -75,7 +75,6 @@ class ChannelPool:
         self._now = clock.now
         self._random = random
         self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, random)
-        self._draining: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -95,8 +94,8 @@ class ChannelPool:
         """Send `call` again where that is harmless after `error`; raises as `exchange` does."""
         repeats = 0
         while True:
-            if repeats == _REPEATS or not self._may_repeat(call, error, is_first=not repeats):
-                self._raise(call, error)
+            if repeats == _REPEATS or not _may_repeat(call, error, self._retry, is_first=not repeats):
+                _raise(call, error)
             if repeats:  # a rolling restart may refuse a call on more than one channel
                 pause_s = backoff_s(repeats, _FIRST_PAUSE_S, _LONGEST_PAUSE_S) * self._random()
                 await sleep(self.clock, min(pause_s, call.deadline - self._now()))
@@ -142,7 +141,7 @@ class ChannelPool:
     @property
     def load(self) -> int:
         """Calls in flight or waiting for a channel."""
-        return self._calls + len(self._core.waiting)
+        return self._core.calls + len(self._core.waiting)
 
     @property
     def waiting(self) -> int:
@@ -162,10 +161,7 @@ class ChannelPool:
     @property
     def connections(self) -> dict[str, int]:
         """Channels by state."""
-        core = self._core
-        active = sum(channel.load > 0 for channel in core.channels) + len(self._draining)
-        idle = sum(not channel.load for channel in core.channels)
-        return {"active": active, "idle": idle, "connecting": core.dialing}
+        return self._core.connections
 
     def keep_warm(self) -> None:
         """The endpoint is healthy: have the minimum of channels open."""
@@ -182,24 +178,12 @@ class ChannelPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for channel in (*self._core.channels, *self._draining):
+        for channel in (*self._core.channels, *self._core.draining):
             channel.close()
 
     def snapshot(self) -> dict[str, object]:
         """The pool's state for the status page."""
-        core = self._core
-        return {
-            "channels": len(core.channels),
-            "draining": len(self._draining),
-            "dialing": core.dialing,
-            "calls": self._calls,
-            "waiting": len(core.waiting),
-            "max": self._policy.max,
-        }
-
-    @property
-    def _calls(self) -> int:
-        return sum(channel.load for channel in (*self._core.channels, *self._draining))
+        return self._core.snapshot()
 
     # ------------------------------------------------------------- Owner of channels
     def has_room(self, channel: Channel) -> None:
@@ -217,15 +201,13 @@ class ChannelPool:
     def drains(self, channel: Channel) -> None:
         """The backend takes no new calls on this channel: fill its place."""
         if not self._is_closed:
-            self._core.forget(channel)
-            self._draining.add(channel)
+            self._core.drains(channel)
             self._dial_as_needed()
 
     def lost(self, channel: Channel) -> None:
         """The channel is gone; its place is filled when the next call needs it."""
-        is_sudden = channel not in self._draining
+        is_sudden = channel not in self._core.draining
         self._core.forget(channel)
-        self._draining.discard(channel)
         self._events.closed("local" if self._is_closed or not is_sudden else "error", channel.uses)
         if is_sudden and not self._is_closed:
             self._on_trouble()
@@ -288,19 +270,6 @@ class ChannelPool:
             self.alarm.arm(self._core.next_due() or math.inf)
             self.has_room(channel)
 
-    def _may_repeat(self, call: Call, error: UpstreamError, *, is_first: bool) -> bool:
-        """Whether nothing was done with the call yet, or doing it again does no harm."""
-        if isinstance(error, StreamRefused):
-            return _is_untouched(call)
-        return is_first and is_idempotent(call, self._retry)
-
-    @staticmethod
-    def _raise(call: Call, error: UpstreamError) -> NoReturn:
-        """Raise `error` as whoever may try another endpoint must see it."""
-        if isinstance(error, StreamRefused) and not _is_untouched(call):
-            raise Reset(str(error)) from error  # part of the body is gone: it cannot be sent again
-        raise error
-
     # ------------------------------------------------------------- the alarm
     def _look_after(self, now: float) -> float:
         """Expire what is due; the instant at which something will be due next."""
@@ -309,7 +278,6 @@ class ChannelPool:
             _fail(ticket, LeaseTimeout("no channel became free in time", retry_after_s=1))
         retired = core.due_to_retire(now)
         for channel in retired:
-            self._draining.add(channel)
             channel.retire()
         if retired:
             self._dial_as_needed()
@@ -317,8 +285,22 @@ class ChannelPool:
         return min(
             math.inf if next_due is None else next_due,
             min((ticket.give_up_at for ticket in core.waiting), default=math.inf),
-            min((channel.expire(now) for channel in (*core.channels, *self._draining)), default=math.inf),
+            min((channel.expire(now) for channel in (*core.channels, *core.draining)), default=math.inf),
         )
+
+
+def _may_repeat(call: Call, error: UpstreamError, retry: RetryPolicy, *, is_first: bool) -> bool:
+    """Whether nothing was done with the call yet, or doing it again does no harm."""
+    if isinstance(error, StreamRefused):
+        return _is_untouched(call)
+    return is_first and is_idempotent(call, retry)
+
+
+def _raise(call: Call, error: UpstreamError) -> NoReturn:
+    """Raise `error` as whoever may try another endpoint must see it."""
+    if isinstance(error, StreamRefused) and not _is_untouched(call):
+        raise Reset(str(error)) from error  # part of the body is gone: it cannot be sent again
+    raise error
 
 
 def _is_untouched(call: Call) -> bool:

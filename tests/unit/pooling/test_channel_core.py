@@ -180,3 +180,30 @@ def test_the_queue_is_bounded_and_gives_up() -> None:
     made.withdraw(tickets[1])
     made.withdraw(tickets[1])
     assert not made.waiting
+
+
+def test_what_drains_takes_no_calls_and_still_counts_its_own() -> None:
+    old, busy, idle = FakeChannel(3), FakeChannel(2), FakeChannel(idle_since=1.0)
+    made = core(old, busy, idle, max=7)
+    made.drains(old)
+    assert made.draining == {old}
+    assert old not in made.channels
+    assert made.calls == 5
+    assert made.connections == {"active": 2, "idle": 1, "connecting": 0}
+    assert made.snapshot() == {
+        "channels": 2,
+        "draining": 1,
+        "dialing": 0,
+        "calls": 5,
+        "waiting": 0,
+        "max": 7,
+    }
+    made.forget(old)
+    assert not made.draining
+
+
+def test_what_is_due_to_retire_drains() -> None:
+    channel = FakeChannel(1)
+    made = core(channel)
+    assert made.due_to_retire(math.inf) == [channel]
+    assert made.draining == {channel}
