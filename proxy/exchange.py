@@ -56,8 +56,8 @@ class Call:
     `target` is the origin-form target exactly as it was received. `scheme`, `peer` (client address) and
     `http_version` (1.0 as 10, 1.1 as 11, HTTP/2 as 20) describe how it came in. The spans ``queue_s`` (in a
     lane), ``pool_s`` (waiting for a connection) and ``upstream_s`` are filled in on the way and feed
-    telemetry; ``batch`` says in what company the call travelled, for people. ``dialect`` is the protocol in
-    whose words Pillion reports its own errors, known once the call has its route.
+    telemetry; ``batch`` says in what company the call travelled, for people. ``dialect`` is how Pillion
+    words its own errors, known once the call has its route.
 
     `is_grpc` says that the client speaks gRPC: errors must reach it as gRPC statuses.
 
@@ -128,7 +128,7 @@ class Call:
         self.pool_s = 0.0
         self.upstream_s = 0.0
         self.batch = b""
-        self.dialect = "generic"
+        self.dialect = "kserve"
 
     @property
     def headers(self) -> Headers:

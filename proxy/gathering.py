@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Call
 
-__all__ = ("gather_body", "model_named_in", "name_model")
+__all__ = ("gather_body", "name_model")
 
 
 async def name_model(call: Call, match: Match) -> Match:
@@ -34,18 +34,13 @@ async def name_model(call: Call, match: Match) -> Match:
     body = call.body
     if call.is_grpc:
         start = await _start(call, body) if isinstance(body, Stream) else body
-        return Match(match.route, model_named_in(start, match.route.model_at).decode(errors="replace"))
+        return Match(match.route, peek(start, PREFIX, match.route.model_at).decode(errors="replace"))
     if isinstance(body, Stream):
         whole = await _whole(call, body, MOST) if is_worth_waiting_for(call, body.length) else None
         if whole is None:
             return match
         call.body = body = whole
     return named(match, body)
-
-
-def model_named_in(start: bytes, at: tuple[int, ...]) -> bytes:
-    """The name that a gRPC message beginning with `start` has `at` this place."""
-    return peek(start, PREFIX, at)
 
 
 async def gather_body(call: Call, most: int) -> None:

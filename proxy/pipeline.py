@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from proxy.bridging.bridge import bridge
 from proxy.errors import ClientGone, ProxyError
 from proxy.exchange import Call, Reply, Stream
-from proxy.gathering import gather_body, model_named_in, name_model
+from proxy.gathering import gather_body, name_model
 from proxy.http2.grpc import http_status
 from proxy.passage import Passage
+from proxy.protobuf.framing import PREFIX
+from proxy.protobuf.message import peek
 from proxy.routing.deadline import tightest
 from proxy.routing.naming import is_named_in_body
 from proxy.routing.table import Match
@@ -130,7 +132,7 @@ class Pipeline:
             match = self._routes.match(call.method, call.target)
         except ProxyError:
             return None
-        name = model_named_in(body, match.route.model_at) if match.route.model_at else b""
+        name = peek(body, PREFIX, match.route.model_at) if match.route.model_at else b""
         way = self._ways.get((match, name)) or self._find_way(match, name)
         match, upstream, gate = way.match, way.upstream, way.gate
         if upstream is None or (gate is not None and not gate.is_open(match.model)):
@@ -148,7 +150,7 @@ class Pipeline:
     async def _named(self, call: Call, match: Match) -> Match:
         """`match` with the model that the body names: one object for calls of one kind, where it can be."""
         if call.is_grpc and isinstance(call.body, bytes):
-            name = model_named_in(call.body, match.route.model_at)
+            name = peek(call.body, PREFIX, match.route.model_at)
             return (self._ways.get((match, name)) or self._find_way(match, name)).match
         return await name_model(call, match)
 
@@ -169,7 +171,7 @@ class Pipeline:
             # 1 route
             match = match or self._routes.match(call.method, call.target)
             route = match.route
-            call.dialect = route.protocol
+            call.dialect = route.dialect
             call.idempotent = route.idempotent
             # 2 deadline
             call.deadline = tightest(call, now, route.timeout_s)
@@ -222,7 +224,7 @@ class Pipeline:
         then says in whose words."""
         call.started_at = self._now()
         with suppress(ProxyError):
-            call.dialect = self._routes.match(call.method, call.target).route.protocol
+            call.dialect = self._routes.match(call.method, call.target).route.dialect
         self._account(call, None, _failure(error))
 
     def _open(self, call: Call, match: Match, reply: Reply) -> None:

@@ -33,9 +33,17 @@ __all__ = (
 
 
 def managed_upstream(config: Config) -> str:
-    """The upstream whose models are loaded and unloaded; empty when none takes calls."""
-    named = config.loading.control.upstream
-    return named or next((name for name, upstream in config.upstreams.items() if upstream.takes_calls), "")
+    """The upstream whose models are loaded and unloaded; empty when there is none.
+
+    A generic one, of whose paths nothing is known, is asked about its models only where that is wanted.
+    """
+    loading = config.loading
+    if loading.control.upstream:
+        return loading.control.upstream
+    is_wanted = loading.mode != "observe" or loading.control.protocol != "auto"
+    candidates = [name for name, upstream in config.upstreams.items() if upstream.takes_calls]
+    known = [name for name in candidates if config.upstreams[name].protocol != "generic"]
+    return next(iter(candidates if is_wanted else known), "")
 
 
 def head_rules(config: Config) -> HeadRules:

@@ -24,7 +24,8 @@ whose window has ended may send in its place (``window``). Before anything is kn
 makes the window a bound on waiting; afterwards a slow but punctual backend is not flooded with small
 batches. At most `limit` + 1 slots are lent, so a dead backend is not buried either. A caller who asked for
 a shorter window gets a lent slot when it ends. A ticket whose deadline would be missed by waiting longer
-takes one slot more than the limit (``deadline``).
+takes one slot more than the limit (``deadline``). A limit that the operator has set is kept whatever comes:
+with `lends` false no slot is lent, and a stuck call holds its slot until its own time is over.
 
 *Time.* One heap holds the next instant at which each waiting lane wants attention; `next_wakeup` is its head.
 Entries are withdrawn lazily: an entry is valid only while its lane still expects exactly that instant. All
@@ -76,8 +77,9 @@ class Former:
     other, as far as is known.
     """
 
-    def __init__(self, *, is_eager: bool, limit: float = 1) -> None:
+    def __init__(self, *, is_eager: bool, limit: float = 1, lends: bool = True) -> None:
         self.limit = limit
+        self._lends = lends
         self.expired: list[Ticket] = []
         self.in_flight: dict[Batch, None] = {}
         self.waiting = 0
@@ -207,7 +209,7 @@ class Former:
                 self._schedule(lane)
             elif not self._is_eager:
                 self._ready.add(lane)
-            elif not lane.is_overdue:
+            elif self._lends and not lane.is_overdue:
                 lane.is_overdue = True
                 self._overdue.append(lane)
 

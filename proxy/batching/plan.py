@@ -39,7 +39,9 @@ class Slots:
 
     def __init__(self, *, is_eager: bool, limit: float | None) -> None:
         self.learner = InflightLimit() if limit is None else None
-        self.former = Former(is_eager=is_eager, limit=1 if limit is None else limit)
+        self.former = Former(
+            is_eager=is_eager, limit=1 if limit is None else limit, lends=self.learner is not None
+        )
 
     @property
     def work_rate(self) -> float:

@@ -43,15 +43,17 @@ class BatchPolicy(Policy):
     longer."""
     items: ItemBounds = ItemBounds()
     inflight: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
-    """Batches in flight at once, per upstream; `auto` starts at 1 and learns (no limit in `window` mode)."""
+    """Batches in flight at once, per upstream; `auto` starts at 1 and learns (no limit in `window` mode). A
+    number is never exceeded: where all are in flight, a batch leaves when one comes back, after `max_wait` if
+    need be."""
     objective: Duration | None = None
     """Span per batch, from leaving to its answer, that the learned size aims below; none: the size at which
     an item costs nearly the least."""
     max_bytes: Size = 8 << 20
     """Request body bytes per batch."""
     verify: Share = 0.0
-    """Share of batched calls that are sent again alone, to compare the answers. A model whose answers differ
-    is not batched any more."""
+    """Share of batched calls that are sent again alone, to compare the answers; at most one of each batch. A
+    model whose answers differ is not batched any more."""
     isolate: tuple[str, ...] = ("authorization",)
     """Request header fields whose values must be equal within a batch and that tell tenants apart.
     Without `authorization` a merged call carries no credentials."""

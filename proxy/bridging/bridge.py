@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from proxy.bridging.encodings import MOST
 from proxy.bridging.translation import metadata, rest_answer, translate
 from proxy.errors import BadReply, BodyTooLarge
 from proxy.exchange import Call, Reply, Stream
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ("as_grpc", "bridge")
 
-_MOST_BODY: Final = 64 << 20
 _MOST_ANSWER: Final = 256 << 20
 
 
@@ -54,7 +54,7 @@ async def _body_of(call: Call) -> bytes:
     if not isinstance(body, Stream):
         return body
     call.claim_body()
-    whole = await body.gather(_MOST_BODY)
+    whole = await body.gather(MOST)
     if whole is None:
         raise BodyTooLarge("the request is too large to be translated to gRPC")
     return whole

@@ -5,7 +5,8 @@ Theory of operation
 Every input goes into ``raw_input_contents``: its bytes as they came where the request has them behind its
 JSON (``Inference-Header-Content-Length`` says where that ends, ``binary_data_size`` how many belong to an
 input), else its JSON elements, flat or nested, written as the datatype demands. Each input must have exactly
-the elements of its shape, and each element must fit.
+the elements of its shape, and each element must fit. What need not be there may as well be null: clients that
+are made from the protocol's schema write it so.
 
 Whether outputs are wanted as JSON or as bytes is the REST form's own affair (``binary_data_output`` of a
 request, ``binary_data`` of an output); it is taken out of the parameters and remembered for the answer.
@@ -50,19 +51,19 @@ class _Tensor(msgspec.Struct, gc=False):
     shape: list[int]
     datatype: str
     data: Any = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _Output(msgspec.Struct, gc=False):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _Request(msgspec.Struct, gc=False):
     inputs: list[_Tensor]
-    id: str = ""
-    parameters: dict[str, Any] = {}
-    outputs: list[_Output] = []
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Request).decode
@@ -72,7 +73,7 @@ def infer_request(model: str, version: str, body: bytes, headers: Headers) -> tu
     """The message for this request, and how its outputs are wanted; raises ValueError."""
     size = _head_length(body, headers)
     request = _decode(body[:size])
-    rest, parameters = body[size:], dict(request.parameters)
+    rest, parameters = body[size:], dict(request.parameters or {})
     is_binary = parameters.pop("binary_data_output", False) is True
     wishes = Wishes({}, is_binary)
     parts = [encode_field(pb.MODEL_NAME, model.encode())]
@@ -83,12 +84,12 @@ def infer_request(model: str, version: str, body: bytes, headers: Headers) -> tu
     parts.append(encode_parameters(pb.PARAMETERS, parameters))
     raw = []
     for tensor in request.inputs:
-        own = dict(tensor.parameters)
+        own = dict(tensor.parameters or {})
         contents, rest = _contents(tensor, own.pop("binary_data_size", None), rest)
         raw.append(encode_field(pb.RAW_INPUT, contents))
         parts.append(encode_field(pb.TENSOR, _input(tensor, own)))
-    for output in request.outputs:
-        own = dict(output.parameters)
+    for output in request.outputs or ():
+        own = dict(output.parameters or {})
         wishes.by_name[output.name] = own.pop("binary_data", is_binary) is True
         name = encode_field(_REQUESTED_NAME, output.name.encode())
         parts.append(encode_field(pb.REQUESTED, name + encode_parameters(_REQUESTED_PARAMETERS, own)))

@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 A JSON value is a truth value, a whole number, a number or a text, and ``InferParameter`` has a field for each
-(whole numbers above 2^63 go to its unsigned one). Other values, such as lists, have no place there and are
-refused.
+(whole numbers above 2^63 go to its unsigned one). One that is null is not there. Other values, such as lists,
+have no place there and are refused.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def encode_parameters(tag: int, parameters: Mapping[str, object]) -> bytes:
             encode_field(pb.ENTRY_KEY, name.encode()) + encode_field(pb.ENTRY_VALUE, _encode(name, value)),
         )
         for name, value in parameters.items()
+        if value is not None
     ])  # fmt: skip
 
 

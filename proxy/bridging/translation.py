@@ -25,6 +25,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import msgspec
 
 from proxy.bridging import answers, control
+from proxy.bridging.encodings import decoded
 from proxy.bridging.infer import HEAD_LENGTH, infer_request
 from proxy.errors import BadReply, BadRequest, RouteNotFound
 from proxy.exchange import field
@@ -77,11 +78,11 @@ class Translation(NamedTuple):
 def translate(method: bytes, target: bytes, body: bytes, headers: Headers) -> Translation:
     """The gRPC call for a REST one.
 
-    Raises `RouteNotFound` when there is none, `BadRequest` for a body that cannot be translated.
+    Raises `RouteNotFound` when there is none, `BadRequest` or `BodyTooLarge` for a body that cannot be
+    translated.
     """
     path = target.partition(b"?")[0]
-    if field(headers, b"content-encoding") not in {None, b"identity"}:
-        raise BadRequest("an encoded body cannot be translated to gRPC")
+    body = decoded(body, field(headers, b"content-encoding"))
     verb = b"GET" if method == b"HEAD" else method
     simple = _SIMPLE.get((verb, path))
     if simple is not None:

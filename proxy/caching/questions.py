@@ -101,6 +101,7 @@ class Prepared(Protocol):
     items: int
     payload: tuple[bytes, ...]
     ident: bytes
+    manner: bytes
 
 
 class Codec(Protocol):
@@ -333,7 +334,8 @@ class Interpreter:
             except MergeRefused:
                 pass
             else:
-                packed = _packed(question, call, stem.fields, prepared.key)
+                form = (prepared.key, prepared.manner) if prepared.manner else prepared.key
+                packed = _packed(question, call, stem.fields, form)
                 inquiry = self._proved(packed, prepared, stem)
                 inquiry.takes_id = not prepared.ident and _MORE_IDS.search(body) is None
                 return inquiry

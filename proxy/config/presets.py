@@ -24,7 +24,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from proxy.routing.policy import Kind, Route, Rule
+from proxy.routing.policy import Dialect, Kind, Route, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from proxy.config.model import Config, UpstreamConfig
     from proxy.routing.policy import RoutePolicy
 
-__all__ = ("PROTOCOLS", "Dialect", "Protocol", "ProtocolName", "is_bridged", "protocol_routes", "routes_of")
+__all__ = ("PROTOCOLS", "Protocol", "ProtocolName", "is_bridged", "protocol_routes", "routes_of")
 
 ProtocolName = Literal[
     "kserve-v1",
@@ -45,13 +45,11 @@ ProtocolName = Literal[
     "ollama",
     "generic",
 ]
-Dialect = Literal["kserve", "openai"]
-"""How a protocol spells an error: ``{"error": "…"}`` or ``{"error": {"message": "…", …}}``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One path of a protocol."""
+    """One path of a protocol; `dialect` where it spells errors otherwise than the rest."""
 
     name: str
     method: str
@@ -60,6 +58,7 @@ class Preset:
     codec: str | None = None
     idempotent: bool = True
     model_at: tuple[int, ...] = ()
+    dialect: Dialect | None = None
 
     @property
     def rule(self) -> Rule:
@@ -196,7 +195,7 @@ _OLLAMA = (
     Preset("model_list", "GET", "/api/tags", "metadata"),
     Preset("running", "GET", "/api/ps", "other"),
     Preset("version", "GET", "/api/version", "health"),
-    *_OPENAI,
+    *(replace(preset, dialect="openai") for preset in _OPENAI),
 )
 
 _TORCHSERVE = (
@@ -257,6 +256,7 @@ def protocol_routes(name: str, upstream: UpstreamConfig) -> tuple[Route, ...]:
             codec=merged_as.get(preset.codec or "", preset.codec),
             model_at=preset.model_at,
             idempotent=preset.idempotent,
+            dialect=preset.dialect or known.dialect,
         )
         for preset in (*known.routes, *(known.methods if upstream.grpc else ()))
     )
@@ -270,7 +270,7 @@ def routes_of(config: Config) -> tuple[Route, ...]:
 def _operator_routes(config: Config) -> Iterator[Route]:
     for policy in config.routes:
         upstream = config.upstreams[policy.upstream]
-        protocol = upstream.protocol
+        protocol, dialect = upstream.protocol, PROTOCOLS[upstream.protocol].dialect
         rule = Rule(() if policy.match.method is None else (policy.match.method,), policy.match.path)
         timeout_s = math.inf if policy.timeout is None else policy.timeout
         for route in protocol_routes(policy.upstream, upstream):
@@ -279,10 +279,9 @@ def _operator_routes(config: Config) -> Iterator[Route]:
         if policy.codec not in {"auto", "off"}:
             rules = (rule, Rule(("POST",), "*"))
             route = Route(rule.path, policy.upstream, protocol, "infer", rules, codec=policy.codec)
-            yield replace(route, idempotent=True, timeout_s=timeout_s)
-        yield from _by_method(
-            Route(rule.path, policy.upstream, protocol, "other", (rule,), timeout_s=timeout_s)
-        )
+            yield replace(route, idempotent=True, timeout_s=timeout_s, dialect=dialect)
+        route = Route(rule.path, policy.upstream, protocol, "other", (rule,))
+        yield from _by_method(replace(route, timeout_s=timeout_s, dialect=dialect))
 
 
 def _codec(policy: RoutePolicy, route: Route) -> str | None:
@@ -305,7 +304,8 @@ def _catch_all(config: Config) -> Iterator[Route]:
     generic = [name for name in names if config.upstreams[name].protocol == "generic"]
     upstream = (generic or names)[0]
     protocol = config.upstreams[upstream].protocol
-    yield from _by_method(Route(f"{protocol}/other", upstream, protocol, "other", (Rule((), "*"),)))
+    route = Route(f"{protocol}/other", upstream, protocol, "other", (Rule((), "*"),))
+    yield from _by_method(replace(route, dialect=PROTOCOLS[protocol].dialect))
 
 
 def _by_method(route: Route) -> tuple[Route, Route]:

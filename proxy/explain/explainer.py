@@ -99,7 +99,7 @@ class Explainer:
             match = named(match, call.body)
         route = match.route
         found["route"] = self._route(match)
-        call.dialect, call.idempotent = route.protocol, route.idempotent
+        call.dialect, call.idempotent = route.dialect, route.idempotent
         call.deadline = tightest(call, now, route.timeout_s)
         found["deadline"] = self._deadline(call, match, now)
         self._admission.enter()

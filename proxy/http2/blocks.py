@@ -34,10 +34,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from proxy.http2.errors import ErrorCode, SessionError
+from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.grpc import format_timeout
 from proxy.http2.headers import parse_trailers
-from proxy.http2.hpack import STATIC_TABLE, Decoder, HpackError, OversizedList
+from proxy.http2.hpack import STATIC_TABLE, Decoder, HpackError, OversizedList, is_over
+from proxy.http2.limits import HEADER_SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,15 +73,17 @@ _STATIC_NAMES: Final = {field[0]: index for index, field in reversed(tuple(enume
 class BlockReader(Generic[Head]):
     """The decoding half of one connection; `parse` turns a decoded field list into a head.
 
-    `max_list_size` bounds a header list after decoding, in bytes as RFC 9113 §6.5.2 counts them.
-    Raises `SessionError` for a block that cannot be decoded, and whatever `parse` raises for one that can.
+    `max_list_size` bounds a header list after decoding, in bytes as RFC 9113 §6.5.2 counts them. A longer one
+    costs its stream, one that is `HEADER_SLACK` times as long the connection. Raises `SessionError` for a
+    block that cannot be decoded, and whatever `parse` raises for one that can.
     """
 
-    __slots__ = ("_decoder", "_heads", "_parse", "_trailers")
+    __slots__ = ("_decoder", "_heads", "_most", "_parse", "_trailers")
 
     def __init__(self, parse: Callable[[Headers], Head], max_list_size: int) -> None:
         self._parse = parse
-        self._decoder = Decoder(max_list_size)
+        self._most = max_list_size
+        self._decoder = Decoder(HEADER_SLACK * max_list_size)
         self._heads: dict[bytes, Head] = {}
         self._trailers: dict[bytes, Headers] = {}
 
@@ -100,6 +103,8 @@ class BlockReader(Generic[Head]):
 
     def _read(self, block: bytes, parse: Callable[[Headers], Kept], cache: dict[bytes, Kept]) -> Kept:
         fields, is_stable = self._decode(block)
+        if is_over(self._most, fields, len(block)):
+            raise StreamError(ErrorCode.ENHANCE_YOUR_CALM, f"header list is over {self._most} bytes")
         parsed = parse(fields)
         if is_stable and len(block) <= _MAX_KEPT_BLOCK:
             if len(cache) >= _MAX_ENTRIES:

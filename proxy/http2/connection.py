@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Connection",)
 
+_PEER_STREAMS: Final = 100  # of a peer that announces no limit: the least that RFC 9113 §6.5.2 recommends
 _BULK: Final = 4096 << 8  # DATA from here on is not copied until its pieces are put together
 
 
@@ -64,7 +65,7 @@ class Connection:
         self.limits = limits
         self.is_over = False
         self.is_draining = False
-        self.peer_streams = 100  # until the peer says otherwise: the least that RFC 9113 §6.5.2 recommends
+        self.peer_streams = 1  # what every peer takes; servers refuse what exceeds a limit not yet announced
         self._streams = Streams(is_client=is_client)
         self._control = Budget(limits.control_burst, limits.control_rate)
         self._sender = Sender(self._streams, self._control)
@@ -169,6 +170,7 @@ class Connection:
             if flags & frames.ACK:
                 raise SessionError(ErrorCode.PROTOCOL_ERROR, "the first SETTINGS is an acknowledgement")
             self._gate = None
+            self.peer_streams = _PEER_STREAMS
 
     # ------------------------------------------------------------- handlers
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:

@@ -10,7 +10,8 @@ span from which the remaining time is computed again).
 
 The checks are stricter than the RFC where HTTP/1.1 stands behind us: a field name must be a token and a value
 free of control characters, and a target must not hold spaces or a fragment. What HTTP/2 carries as an opaque
-string would otherwise be a second request in the text of the first.
+string would otherwise be a second request in the text of the first. In one thing they are less strict: spaces
+around a value, which gRPC's metadata may have, are removed where gRPC is spoken.
 
 ``:authority`` leads the fields as ``host``, its HTTP/1.1 name; a ``host`` beside it must agree, and one of
 the two must be there, since HTTP/1.1 cannot do without. Cookie crumbs are joined again (§8.2.3). Trailers
@@ -30,6 +31,8 @@ from proxy.http2.errors import ErrorCode, StreamError
 from proxy.http2.grpc import parse_timeout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy.exchange import Headers
 
 __all__ = (
@@ -209,10 +212,11 @@ def _split(
     regular: list[tuple[bytes, bytes]] = []
     for field in fields:
         name, value = field
-        _check_value(name, value)
+        if not _is_value(value):
+            value = _trimmed(name, value, fields)
         if name[:1] != b":":
             _check_regular(name, value)
-            regular.append(field)
+            regular.append((name, value))
         elif regular:
             raise _malformed(f"pseudo-header {name!r} after a regular field")
         elif name not in allowed or name in pseudo:
@@ -225,6 +229,15 @@ def _split(
 def _check_value(name: bytes, value: bytes) -> None:
     if not _is_value(value):
         raise _malformed(f"field {name!r} holds a control character or outer white space")
+
+
+def _trimmed(name: bytes, value: bytes, fields: Headers) -> bytes:
+    """The value without the spaces around it, which gRPC allows in metadata and lets anybody remove."""
+    trimmed = value.strip(b" ")
+    if name[:1] == b":" or not (_is_grpc(fields) or any(key == b"grpc-status" for key, _ in fields)):
+        trimmed = value
+    _check_value(name, trimmed)
+    return trimmed
 
 
 def _check_regular(name: bytes, value: bytes) -> None:
@@ -301,7 +314,7 @@ def _timeout(value: bytes) -> float:
     return span
 
 
-def _is_grpc(regular: list[tuple[bytes, bytes]]) -> bool:
+def _is_grpc(regular: Sequence[tuple[bytes, bytes]]) -> bool:
     return any(name == b"content-type" and _is_grpc_type(value) is not None for name, value in regular)
 
 

@@ -23,12 +23,15 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 from hpack.table import HeaderTable
 
-__all__ = ("STATIC_TABLE", "Decoder", "Field", "HpackError", "OversizedList")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("STATIC_TABLE", "Decoder", "Field", "HpackError", "OversizedList", "is_over")
 
 Field = tuple[bytes, bytes]
 
@@ -53,6 +56,14 @@ class HpackError(Exception):
 
 class OversizedList(HpackError):
     """The block says more than is allowed."""
+
+
+def is_over(most: int, fields: Sequence[Field], block_size: int) -> bool:
+    """Whether a list that stood in a block of `block_size` bytes has over `most` bytes, overhead included."""
+    # An upper bound spares most blocks the sum: an entry is at most a table, a literal 8/5 of its code.
+    if len(fields) * (_TABLE_SIZE + _OVERHEAD) + 2 * block_size <= most:
+        return False
+    return sum(len(name) + len(value) + _OVERHEAD for name, value in fields) > most
 
 
 class Decoder:
@@ -96,15 +107,9 @@ class Decoder:
                 fields.append(field)
         except IndexError:
             raise HpackError("the block is cut short or names an entry that is not there") from None
-        self._check_size(fields, end)
+        if is_over(self.max_list_size, fields, end):
+            raise OversizedList(f"header list is over {self.max_list_size} bytes")
         return fields
-
-    def _check_size(self, fields: list[Field], block_size: int) -> None:
-        # An upper bound spares most blocks the sum: an entry is at most a table, a literal 8/5 of its code.
-        if len(fields) * (_TABLE_SIZE + _OVERHEAD) + 2 * block_size > self.max_list_size:
-            size = sum(len(name) + len(value) + _OVERHEAD for name, value in fields)
-            if size > self.max_list_size:
-                raise OversizedList(f"header list is over {self.max_list_size} bytes")
 
     def _literal(self, block: bytes, position: int, octet: int) -> tuple[Field, int]:
         if octet == 0x80:

@@ -16,8 +16,9 @@ budgets, token buckets on the connection's own clock:
   dry, while one that does nothing else does within `control_burst` frames.
 
 An empty budget ends the connection with ENHANCE_YOUR_CALM. CONTINUATION floods and HPACK bombs need no
-budget: a header block may have at most `header_list` bytes before decoding and after it, and each fragment
-without content draws on `control`."""
+budget: a header list of over `header_list` bytes costs its stream, since others on the connection (a gateway
+may have multiplexed them) are not to blame; a block that has `HEADER_SLACK` times as many, before decoding or
+after it, costs the connection. Each fragment without content draws on `control`."""
 
 from __future__ import annotations
 
@@ -26,8 +27,10 @@ from typing import Final
 
 from proxy.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW
 
-__all__ = ("REFUND", "Budget", "Limits")
+__all__ = ("HEADER_SLACK", "REFUND", "Budget", "Limits")
 
+HEADER_SLACK: Final = 4
+"""How much longer than allowed a header list may be until its peer is taken for hostile."""
 REFUND: Final = 4.0
 """Tokens that one useful frame pays back to the `control` budget."""
 
@@ -41,7 +44,7 @@ class Limits:
     frame_size: int = DEFAULT_FRAME_SIZE
     """Bytes of payload in one frame from the peer."""
     header_list: int = 64 << 10
-    """Bytes of one header list, before and after decoding."""
+    """Bytes of one header list, as the peer is told."""
     stream_window: int = DEFAULT_WINDOW
     """Bytes a stream may send before its consumer has taken any."""
     connection_window: int = DEFAULT_WINDOW

@@ -25,7 +25,7 @@ from proxy.http2.connection import Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
 from proxy.http2.events import DataReceived, ResponseReceived, StreamReset, TrailersReceived
 from proxy.http2.flow import grown, overrun
-from proxy.http2.limits import REFUND
+from proxy.http2.limits import HEADER_SLACK, REFUND
 
 if TYPE_CHECKING:
     from proxy.http2.blocks import BlockReader
@@ -170,7 +170,8 @@ class Receiver(Connection):
         if not payload:
             self._charge("empty header fragments")
         self._fragments.append(payload)
-        if len(self._fragments) > _MAX_FRAGMENTS or sum(map(len, self._fragments)) > self.limits.header_list:
+        most = HEADER_SLACK * self.limits.header_list
+        if len(self._fragments) > _MAX_FRAGMENTS or sum(map(len, self._fragments)) > most:
             raise SessionError(ErrorCode.ENHANCE_YOUR_CALM, "header block is too large or too finely cut")
 
     def _on_priority(self, stream_id: int, payload: bytes) -> None:

@@ -8,8 +8,8 @@ feed is a size, and a size has at most 16 digits, because every reading of such 
 accepted was an attack on the next server.
 
 Extensions mean something to the connection they came on and nothing behind it: they are dropped, and bounded,
-because they cost the sender one byte and the reader a look at each. Trailer fields that would change how the
-message is framed, routed or who it is from (RFC 9110 §6.5.1) are dropped too; the rest are kept.
+because they cost the sender one byte and the reader a look at each. Which trailer fields go on is not decided
+here.
 
 Data is handed out in the pieces in which it came. The work for each chunk is constant, so a body of chunks
 of one byte costs what its bytes on the wire cost.
@@ -27,21 +27,11 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.ingress.policy import LimitPolicy
 
-__all__ = ("ChunkDecoder", "may_trail")
+__all__ = ("ChunkDecoder",)
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(;[\t -~\x80-\xff]*+)?+\r\n")
 _SIZE_LINE_BEGUN: Final = re.compile(rb"[0-9A-Fa-f]{0,16}+(;[\t -~\x80-\xff]*+)?+\r?")
 _MOST_EXTENSION_BYTES: Final = 4096  # in one body
-_NOT_IN_TRAILERS: Final = frozenset(
-    b"""authorization cache-control connection content-encoding content-length content-range content-type
-    cookie expect forwarded host keep-alive max-forwards proxy-authorization proxy-connection range te
-    trailer transfer-encoding upgrade via x-request-id traceparent tracestate""".split()
-)
-
-
-def may_trail(name: bytes) -> bool:
-    """True when the field `name` changes nothing about its message by coming after the body."""
-    return name.lower().replace(b"_", b"-") not in _NOT_IN_TRAILERS
 
 
 class ChunkDecoder:
@@ -132,6 +122,5 @@ class ChunkDecoder:
             if self._carried.count(b"\n") != self._carried.count(b"\r\n"):
                 raise BadRequest("malformed trailers")
             return -1
-        fields = read_fields(whole[at : end + 2], self._limits)
-        self.trailers = tuple([pair for pair in fields if may_trail(pair[0])])
+        self.trailers = tuple(read_fields(whole[at : end + 2], self._limits))
         return end + 4

@@ -27,7 +27,7 @@ from proxy.errors import BadRequest, HeadersTooLarge, MethodTooLong, TargetTooLo
 if TYPE_CHECKING:
     from proxy.ingress.policy import LimitPolicy
 
-__all__ = ("Fields", "check_beginning", "read_fields", "read_request_line")
+__all__ = ("Fields", "check_beginning", "read_fields", "read_request_line", "twin_of")
 
 Fields = list[tuple[bytes, bytes]]
 """(name, value) pairs as they were written, without the white space around a value."""
@@ -40,6 +40,13 @@ _NEVER_IN_A_HEAD: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|\x00")
 _AROUND_A_TARGET: Final = 64  # bytes: a method and a version fit
 _OVERLONG_METHOD: Final = re.compile(rb"%b{49}" % _TOKEN)
 _FIRST_BYTE: Final = re.compile(_TOKEN)
+# CGI-style servers know a field as HTTP_NAME: all of them take `-` for `_`, some take any sign for it.
+_SIGNS: Final = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
+
+
+def twin_of(name: bytes) -> bytes:
+    """The usual name, in lower case, of the field for which a CGI-style server may take `name`."""
+    return name.lower().translate(_SIGNS)
 
 
 def read_request_line(line: bytes, limits: LimitPolicy) -> tuple[bytes, bytes, int]:

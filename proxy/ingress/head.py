@@ -34,10 +34,9 @@ from proxy.errors import (
     MethodNotAllowed,
     TargetTooLong,
 )
-from proxy.ingress.chunks import may_trail
 from proxy.ingress.forwarding import FORWARDED, check_loop, forwarded_fields, read_request_id, read_trace
-from proxy.ingress.grammar import Fields, read_fields, read_request_line
-from proxy.ingress.rules import IDENTITY, ORDINARY
+from proxy.ingress.grammar import Fields, read_fields, read_request_line, twin_of
+from proxy.ingress.rules import IDENTITY, ORDINARY, may_trail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -243,7 +242,7 @@ def _place(name: bytes, rules: HeadRules) -> bytes:
     """What is to be done with the field `name` under `rules`; remembered by the name as it is spelt."""
     place = lower = name.lower()
     if lower not in _NOTED:
-        lower = lower.replace(b"_", b"-")  # as a CGI-style server reads it
+        lower = twin_of(name)
         if lower in _FRAMING_TWINS:
             raise BadRequest("a field name could be taken for a framing field")
         place = IDENTITY if rules.strangers.may_not_say(lower) else ORDINARY

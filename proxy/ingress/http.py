@@ -227,11 +227,11 @@ class ClientConnection(SupervisedConnection):
                 self._handler_waiter.set_result(None)
 
     def _may_go_on(self, call: Call) -> bool:
-        """True when another request may follow `call` on this connection."""
+        """True when another request, or the refusal of one, may follow `call` on this connection."""
         return (
             not self._server.is_draining
             and _is_consumed(call)
-            and (not self._has_eof or bool(self._arrivals))
+            and (not self._has_eof or bool(self._arrivals) or self._requests.fault is not None)
         )
 
     def _may_get_more(self, call: Call) -> bool:

@@ -76,7 +76,7 @@ class Http2Server:
         self.newest = Call(b"", b"", ())
         self.address = ""
         self._place = place
-        self._tls = TlsFront(tls, alpn="h2") if tls is not None else None
+        self._tls = TlsFront(tls, alpn="h2", room=self._room) if tls is not None else None
         self._links: set[ClientLink] = set()
         self._empty = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -104,7 +104,11 @@ class Http2Server:
     @property
     def is_crowded(self) -> bool:
         """True when there are more connections than are allowed."""
-        return len(self._links) > self.rules.limits.connections
+        return self._room() < 0
+
+    def _room(self) -> int:
+        """How many more connections there may be."""
+        return self.rules.limits.connections - len(self._links)
 
     @property
     def date(self) -> bytes:
@@ -121,15 +125,25 @@ class Http2Server:
         self._empty.set()
         self._refresh()
         context = self._tls.context if self._tls is not None else None
+        handshake_s = self.timeouts.header if context is not None else None
         if place.path:
             self._unix = UnixSocket(place.path)
             self._listener = await loop.create_unix_server(
-                self._accept, sock=self._unix.socket, backlog=_BACKLOG, ssl=context
+                self._accept,
+                sock=self._unix.socket,
+                backlog=_BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=handshake_s,
             )
             self.address = str(place)
             return
         self._listener = await loop.create_server(
-            self._accept, place.host or None, place.port, backlog=_BACKLOG, ssl=context
+            self._accept,
+            place.host or None,
+            place.port,
+            backlog=_BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=handshake_s,
         )
         host, port = self._listener.sockets[0].getsockname()[:2]
         self.address = str(Address(host, port))

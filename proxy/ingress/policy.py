@@ -54,8 +54,8 @@ class ServerTimeoutPolicy(Policy):
     """How long a client may keep its connection without progress."""
 
     header: Duration = 10.0
-    """Span from a connection's opening to its first byte, and from the first byte of a request head to its
-    last, however the bytes are spread."""
+    """Span from a connection's opening to the end of its TLS handshake, or else to its first byte, and from
+    the first byte of a request head to its last, however the bytes are spread."""
     body_stall: Duration = 30.0
     """Longest silence within one request body."""
     keepalive: Duration = 75.0

@@ -54,10 +54,10 @@ _REQUIRED = {
 }
 
 
-def error_reply(error: ProxyError, dialect: str = "generic") -> Reply:
-    """The answer for `error` as the protocol `dialect` (a preset's name) words its own errors.
+def error_reply(error: ProxyError, dialect: str = "kserve") -> Reply:
+    """The answer for `error`, worded in `dialect`.
 
-    KServe V1 and Open Inference: ``{"error": text}``; OpenAI: ``{"error": {message, type, param, code}}``.
+    OpenAI says ``{"error": {message, type, param, code}}``; KServe and the rest say ``{"error": text}``.
     """
     text = str(error)
     if dialect == "openai":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import BadRequest, Forbidden, Misdirected
 from proxy.ingress.auth import KeyRing
 from proxy.ingress.forwarding import Hop, Strangers
+from proxy.ingress.grammar import twin_of
 from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.ingress.certificates import ClientCertificate
 
-__all__ = ("IDENTITY", "ORDINARY", "HeadRules")
+__all__ = ("IDENTITY", "ORDINARY", "HeadRules", "may_trail")
 
 ORDINARY: Final = b""
 """The place of a field that goes on as it came."""
@@ -29,8 +30,20 @@ IDENTITY: Final = b"\0"
 """The place of a field that only a trusted proxy may send."""
 
 _AMBIGUOUS: Final = re.compile(
-    rb"/\.{1,2}(?:/|$)|//|[;\\]|%(?:2[Ff]|5[Cc]|00|2[Ee]|[Cc][01]|[Ee]0%[89])|/[^/]*\.(?:/|$)"
+    rb"/\.{1,2}(?:/|$)|//|[;\\]|%(?:2[Ff]|5[Cc]|00|2[Ee]|[Cc][01]|[Ee]0%[89]|[Ff]0%8)|/[^/]*\.(?:/|$)"
 )
+
+# RFC 9110 §6.5.1: they frame, route, authorise or describe their message, or belong to one hop.
+_NOT_IN_TRAILERS: Final = frozenset(
+    b"""authorization cache-control connection content-encoding content-length content-range content-type
+    cookie expect forwarded host keep-alive max-forwards proxy-authorization proxy-connection range te
+    trailer transfer-encoding upgrade via x-request-id traceparent tracestate""".split()
+)
+
+
+def may_trail(name: bytes) -> bool:
+    """True when the field `name` changes nothing about its message by coming after the body."""
+    return twin_of(name) not in _NOT_IN_TRAILERS
 
 
 class HeadRules:
@@ -91,12 +104,12 @@ class HeadRules:
             raise BadRequest("the request target is ambiguous")
 
     def trailers_of(self, hop: Hop, trailers: Headers) -> Headers:
-        """`trailers` less what their sender may not say: a field that is refused in a head comes in by no
-        other door."""
-        if hop.is_trusted or not trailers:
-            return trailers
-        may_not_say = self.strangers.may_not_say
-        return tuple([pair for pair in trailers if not may_not_say(pair[0].lower().replace(b"_", b"-"))])
+        """`trailers` less those that would change how their message is framed, routed or who it is from, and
+        less what their sender may not say: a field that is refused in a head comes in by no other door."""
+        kept = [pair for pair in trailers if may_trail(pair[0])]
+        if not hop.is_trusted:
+            kept = [pair for pair in kept if not self.strangers.may_not_say(twin_of(pair[0]))]
+        return tuple(kept)
 
     def check_server_name(self, hop: Hop, host: bytes) -> None:
         """Refuse a host other than the one whose certificate was shown (RFC 9110 §7.4)."""

@@ -96,7 +96,7 @@ class HttpServer(Server):
         self.is_draining = False
         self.address = ""
         self._place = place
-        self._tls = TlsFront(tls) if tls is not None else None
+        self._tls = TlsFront(tls, room=self._room) if tls is not None else None
         self._most_connections = rules.limits.connections
         self._errors = ErrorLog(log, self._loop.time)
         self._probe = PeerProbe()
@@ -122,15 +122,25 @@ class HttpServer(Server):
         self._limit_descriptors()
         self._scan()
         context = self._tls.context if self._tls is not None else None
+        handshake_s = self.timeouts.header if context is not None else None
         if place.path:
             self._unix = UnixSocket(place.path)
             self._listener = await loop.create_unix_server(
-                self, sock=self._unix.socket, backlog=_BACKLOG, ssl=context
+                self,
+                sock=self._unix.socket,
+                backlog=_BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=handshake_s,
             )
             self.address = str(place)
             return
         self._listener = await loop.create_server(
-            self, place.host or None, place.port, backlog=_BACKLOG, ssl=context
+            self,
+            place.host or None,
+            place.port,
+            backlog=_BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=handshake_s,
         )
         host, port = self._listener.sockets[0].getsockname()[:2]
         self.address = f"{'https' if context else 'http'}://{Address(host, port)}"
@@ -177,7 +187,11 @@ class HttpServer(Server):
     @property
     def is_crowded(self) -> bool:
         """True when one more connection would be one too many."""
-        return len(self._connections) >= self._most_connections
+        return self._room() <= 0
+
+    def _room(self) -> int:
+        """How many more connections there may be."""
+        return self._most_connections - len(self._connections)
 
     def hop_of(self, transport: asyncio.BaseTransport, before: Hop | None = None) -> Hop:
         """What the rules make of a connection; `before` is what other rules made of it."""

@@ -80,7 +80,8 @@ class ControlPolicy(Policy):
     protocol: ControlProtocol = "auto"
     """Dialect of the control interface; `auto` asks the backend, `none` never controls it."""
     upstream: str = ""
-    """Name of the upstream whose models are managed; empty means the first one."""
+    """Name of the upstream whose models are managed; empty means the first one, and while `mode` only
+    observes the first that is not `generic`."""
     url: str = ""
     """Base URL of the control interface where it is not the upstream's own (TorchServe's management port)."""
     every: Duration = 10.0

@@ -4,7 +4,8 @@ A channel carries many calls, so there is no leasing: a call goes to the least l
 that has a write booked in this turn of the loop and carries at most `_COMPANY` calls more: calls that come in
 one turn leave in few writes, and writes are what a small call costs most. How many
 it may take is the lesser of what the peer announced and what is left of stream identifiers; a peer's limit
-that is hidden in a client's own queue is how gRPC clients come to stall.
+that is hidden in a client's own queue is how gRPC clients come to stall. Before the peer has announced
+anything it takes one call: there are servers that refuse more than they are going to announce.
 
 The pool starts with the first call and then keeps `least` channels. One more is opened, one at a time, as
 soon as even the least loaded channel carries `streams` calls, or a call has to wait. A channel older than

@@ -5,8 +5,9 @@ and the one alarm that looks after deadlines, tickets, ages and idleness, and en
 it holds no task, timer or socket. One event loop owns one pool; nothing here needs a lock.
 
 A call that the backend says it has not looked at (REFUSED_STREAM, GOAWAY) is sent again on another channel:
-that is how a backend restarts without a failed call. One whose connection broke is sent again once if it may
-be repeated and nothing of its answer had come.
+that is how a backend restarts without a failed call. It is sent at once, and then after short pauses: there
+are servers that still count a stream for a moment when we have its last byte. One whose connection broke is
+sent again once if it may be repeated and nothing of its answer had come.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from proxy.errors import DeadlineExceeded, LeaseTimeout, ProxyError, QueueFull, Reset, StreamRefused
 from proxy.http2.blocks import BlockWriter
-from proxy.pooling.alarm import Alarm
+from proxy.pooling.alarm import Alarm, sleep
+from proxy.pooling.backoff import backoff_s
 from proxy.pooling.channel import Channel
 from proxy.pooling.channel_core import ChannelCore
 from proxy.pooling.pool_core import Ticket
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ("ChannelPool",)
 
-_REPEATS: Final = 3  # a rolling restart may refuse a call on more than one channel
+_REPEATS: Final = 10  # the pauses between them come to a fifth of a second
+_FIRST_PAUSE_S: Final = 0.002
+_LONGEST_PAUSE_S: Final = 0.1
 
 _Claim = asyncio.Future[Channel]
 
@@ -69,6 +73,7 @@ class ChannelPool:
         self._events = events
         self._on_trouble = on_trouble
         self._now = clock.now
+        self._random = random
         self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, random)
         self._draining: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,6 +97,9 @@ class ChannelPool:
         while True:
             if repeats == _REPEATS or not self._may_repeat(call, error, is_first=not repeats):
                 self._raise(call, error)
+            if repeats:  # a rolling restart may refuse a call on more than one channel
+                pause_s = backoff_s(repeats, _FIRST_PAUSE_S, _LONGEST_PAUSE_S) * self._random()
+                await sleep(self.clock, min(pause_s, call.deadline - self._now()))
             repeats += 1
             self._events.stale()
             try:
@@ -203,6 +211,8 @@ class ChannelPool:
             claim = waiting.popleft().claim
             if not claim.done():
                 claim.set_result(channel)
+        if waiting:
+            self._dial_as_needed()
 
     def drains(self, channel: Channel) -> None:
         """The backend takes no new calls on this channel: fill its place."""

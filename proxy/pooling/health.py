@@ -8,7 +8,9 @@ within a second of being ready instead of after `every`. Probes of a healthy end
 either way, so that many proxies do not ask in step.
 
 A starting or fallen endpoint also gets less time to answer (100 ms, doubling to `timeout`): a port that
-swallows packets must not slow the search down. A failing one gets all of `timeout`, because busy is not dead.
+swallows packets must not slow the search down. A failing one gets all of `timeout`, because busy is not
+dead; a starting one that had less than that and ran out of it (`is_hasty`) may be busy too, and does not
+fall by it.
 
 Whoever sees other evidence of trouble (a refused dial, many connections closed at once) says `suspect`, and
 the next probe is due at once. Whoever has just had an answer by another way (a model was loaded) says
@@ -87,6 +89,11 @@ class Health:
             return self.policy.timeout
         return float(min(self.policy.timeout, _FAST_TIMEOUT_S * 2 ** min(self._failures, 16)))
 
+    @property
+    def is_hasty(self) -> bool:
+        """True when the next probe has so little time that running out of it tells nothing."""
+        return self.state == "starting" and self.timeout_s < self.policy.timeout
+
     def suspect(self, now: float) -> None:
         """Something else looks wrong: probe at once, unless that was just done."""
         self.next_probe_at = min(self.next_probe_at, max(now, self._probed_at + _FAST_S))
@@ -96,13 +103,13 @@ class Health:
         if not self.is_usable:
             self.state = "failing"
 
-    def probed(self, now: float, *, is_healthy: bool, jitter: float) -> None:
-        """Take a probe's outcome, with a `jitter` in [0, 1)."""
+    def probed(self, now: float, *, is_healthy: bool, jitter: float, ran_out: bool = False) -> None:
+        """Take a probe's outcome, with a `jitter` in [0, 1); `ran_out` says that its time did."""
         self._probed_at = now
         if is_healthy:
             self._succeeded()
         else:
-            self._failed()
+            self._failed(may_fall=not (ran_out and self.is_hasty))
         self.next_probe_at = now + self._interval_s(jitter)
 
     def _succeeded(self) -> None:
@@ -111,12 +118,12 @@ class Health:
         if self.state != "down" or self._successes >= self.policy.rise:
             self.state = "up"
 
-    def _failed(self) -> None:
+    def _failed(self, *, may_fall: bool) -> None:
         self._successes = 0
         self._failures += 1
         if self.state == "up":
             self.state = "failing"
-        if self._failures >= self.policy.fall:
+        if may_fall and self._failures >= self.policy.fall:
             self.state = "down"
 
     def _interval_s(self, jitter: float) -> float:

@@ -11,10 +11,12 @@ A connection taken just when its backend closes it costs the caller an error, so
    used connections have been seen to rest silently for `REST_S` three times, and again after any that did
    not, connections must rest that long before they are reused; meanwhile calls get new ones. Each breach
    doubles the number of peaceful rests that restore trust. A backend that behaves costs a few extra dials
-   once.
-3. `is_safe`, for calls that must not be sent twice: never while a breach is remembered, because a backend
-   that the machine has just stalled looks peaceful too; else right after an answer, or at an idle age below
-   0.8 of what other connections have survived and of the earliest close seen.
+   once. A rest is made of `LOOKS` looks, `LOOK_S` apart, not of seconds: while the machine stands still,
+   no backend can show itself.
+3. `is_safe`, for calls that must not be sent twice: never while a breach or a close within half a second is
+   remembered, because a machine that stalls for a moment hides as much between an answer and its reading;
+   else right after an answer, or at an idle age below 0.8 of what other connections have survived and of
+   the earliest close seen.
 
 Many connections closed at once are either a restart (their idle ages differ) or the backend's timer hitting
 connections that became idle together (they agree): `looks_like_restart` tells the two apart, and the ages of
@@ -30,10 +32,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("REST_S", "IdleTime", "looks_like_restart")
+__all__ = ("LOOKS", "LOOK_S", "REST_S", "IdleTime", "looks_like_restart")
 
 REST_S: Final = 0.02
 """Span after an answer in which a misbehaving backend shows itself, even a busy one."""
+
+LOOKS: Final = 4
+LOOK_S: Final = REST_S / LOOKS
 
 _FLOOR_S: Final = 0.5
 _MARGIN: Final = 0.8
@@ -50,6 +55,7 @@ class IdleTime:
         "_breached_at",
         "_closings",
         "_configured_s",
+        "_is_hasty",
         "_rests",
         "_rests_needed",
         "_safe_s",
@@ -62,6 +68,7 @@ class IdleTime:
         self._announced_s: float | None = None
         self._closings: deque[tuple[float, float]] = deque(maxlen=64)
         self._breached_at = -math.inf
+        self._is_hasty = False
         self._rests = 0
         self._rests_needed = _FIRST_RESTS
         self._survived_s = 0.0
@@ -80,7 +87,7 @@ class IdleTime:
 
     def is_safe(self, age_s: float) -> bool:
         """Whether a connection idle for `age_s` may carry a call that must not be sent twice."""
-        if self._breached_at > -math.inf:
+        if self._breached_at > -math.inf or self._is_hasty:
             return False
         return age_s < REST_S or (age_s <= self._safe_s and age_s <= _MARGIN * self._survived_s)
 
@@ -123,6 +130,7 @@ class IdleTime:
         ages = sorted(age for _, age in self._closings)
         if ages:
             spans.append(max(_FLOOR_S, _MARGIN * ages[len(ages) // 20]))
+        self._is_hasty = bool(ages) and ages[0] < _FLOOR_S
         self.limit_s = min(spans)
         self._safe_s = min(self.limit_s, _MARGIN * ages[0]) if ages else self.limit_s
 

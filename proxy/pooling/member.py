@@ -90,6 +90,7 @@ class Member:
         self._on_change = on_change
         self.seen: Sightings = unobserved
         self._was_away = False
+        self._was_up = False
         self._was_usable = True
         self._was_busy = False
         self._recovered_at = -math.inf
@@ -203,8 +204,12 @@ class Member:
     def _probed(self) -> None:
         if not self.prober.is_late:
             self.seen(self.endpoint.url, is_alive=not self.prober.why)
-        if self.health.state == "up":
+        was_up, self._was_up = self._was_up, self.health.state == "up"
+        if self._was_up:
             self.pool.keep_warm()
+            if not was_up and self.ejection.is_ejected:
+                self._welcome()
+                self._on_change()
         self._weigh()
 
     def _weigh(self) -> None:
@@ -215,11 +220,15 @@ class Member:
             return
         self._was_usable = self.health.is_usable
         if self._was_usable:
-            self.ejection.reset()
-            self._reinstated()
+            self._welcome()
         else:
             self._was_away = True
         self._on_change()
+
+    def _welcome(self) -> None:
+        """What calls have met is explained: nobody could reach the backend, and now it is back."""
+        self.ejection.reset()
+        self._reinstated()
 
     def _reinstated(self) -> None:
         if self._was_away:

@@ -16,7 +16,8 @@ becomes idle. Two kinds of ticket are particular:
   that short calls always find a way through.
 
 While `must_rest` is set (the backend is not trusted to stay silent after an answer), a used connection is not
-handed over but becomes idle, and is taken, coldest first, only once it has rested for `REST_S`.
+handed over but becomes idle, and is taken, coldest first, only once it has rested: once `LOOKS` looks have
+found it silent (see `idle_time`).
 
 A failed dial fails the oldest ticket. From the third failure in a row, with no connection left that could
 come back, all tickets fail at once, and until the back-off is over no dial is started.
@@ -32,7 +33,7 @@ from collections import deque
 from typing import Final, Generic, Protocol, TypeVar
 
 from proxy.pooling.backoff import Backoff
-from proxy.pooling.idle_time import REST_S
+from proxy.pooling.idle_time import LOOKS
 
 __all__ = ("PoolCore", "Pooled", "Ticket")
 
@@ -45,7 +46,7 @@ _DIAL_MOST_S: Final = 5.0
 class Pooled(Protocol):
     """What the core knows of a connection."""
 
-    idle_since: float
+    looks: int
     uses: int
 
     @property
@@ -112,30 +113,30 @@ class PoolCore(Generic[C, W]):
         return len(self.streams) >= max(1, self.max * 9 // 10)
 
     # ------------------------------------------------------------- connections
-    def take(self, now: float) -> C | None:
+    def take(self) -> C | None:
         """Lease the idle connection that is next to be used, if one may be."""
         if not self.idle or len(self.leased) >= self.lease_limit:
             return None
         if not self.must_rest:
             connection = self.idle.pop()
-        elif self._has_rested(self.idle[0], now):
+        elif self._has_rested(self.idle[0]):
             connection = self.idle.pop(0)
         else:
             return None
         self.leased.add(connection)
         return connection
 
-    def peek(self, now: float) -> C | None:
+    def peek(self) -> C | None:
         """The connection that `take` would lease."""
         if not self.idle or len(self.leased) >= self.lease_limit:
             return None
         if not self.must_rest:
             return self.idle[-1]
-        return self.idle[0] if self._has_rested(self.idle[0], now) else None
+        return self.idle[0] if self._has_rested(self.idle[0]) else None
 
     @staticmethod
-    def _has_rested(connection: C, now: float) -> bool:
-        return not connection.uses or connection.idle_since + REST_S <= now
+    def _has_rested(connection: C) -> bool:
+        return not connection.uses or connection.looks >= LOOKS
 
     def give_back(self, connection: C) -> Ticket[W] | None:
         """End a lease: the returned ticket holds the connection now; None when it became idle."""

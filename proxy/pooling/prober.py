@@ -12,7 +12,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from proxy.errors import ProxyError
+from proxy.errors import ConnectTimeout, ProxyError
 from proxy.exchange import Call, Stream
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.connection import Connection
@@ -41,7 +41,8 @@ class Prober:
     """Probes `endpoint` when its `health` says so; `on_probed` runs after each probe.
 
     `why` is what was wrong with the last probe, empty when nothing was; `is_late` says that the endpoint took
-    the connection and then did not answer in time. It is also the owner of the probe's connection.
+    the connection and then did not answer in time, or had too little time to take it. It is also the owner of
+    the probe's connection.
     """
 
     def __init__(
@@ -107,16 +108,19 @@ class Prober:
 
     async def _probe(self) -> None:
         self.is_late = False  # `_ask` says so until the answer is there
+        ran_out = False
         try:
             async with asyncio.timeout(self._health.timeout_s):
                 self.why = await self._ask()
-        except TimeoutError:
-            self.why = "no answer in time"
+        except (TimeoutError, ConnectTimeout) as error:
+            self.why = str(error) or "no answer in time"
+            self.is_late = self.is_late or self._health.is_hasty
+            ran_out = True
         except ProxyError as error:
             self.why = str(error)
             self.is_late = False
         self._task = None
-        self._settle()
+        self._settle(ran_out=ran_out)
         self._schedule()
 
     async def _ask(self) -> str:
@@ -135,9 +139,9 @@ class Prober:
         finally:
             connection.close("last")
 
-    def _settle(self) -> None:
+    def _settle(self, *, ran_out: bool) -> None:
         before = self._health.state
-        self._health.probed(self.clock.now(), is_healthy=not self.why, jitter=self._random())
+        self._health.probed(self.clock.now(), is_healthy=not self.why, jitter=self._random(), ran_out=ran_out)
         self._events.probed("failed" if self.why else "ok")
         if self._health.state != before:
             level = logging.INFO if self._health.state == "up" else logging.WARNING

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import ConnectFailed, LeaseTimeout, NoHealthyEndpoint, ProxyError, QueueFull, UpstreamError
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.connection import Connection
+from proxy.pooling.idle_time import LOOK_S, REST_S
 from proxy.pooling.pool_core import PoolCore, Ticket
 from proxy.pooling.supply import Supply
 from proxy.pooling.upkeep import TICK_S, Upkeep
@@ -85,7 +86,7 @@ class Stock:
     # ------------------------------------------------------------- leasing
     def take(self, now: float) -> Connection | None:
         """Lease an idle connection that is fit for use, without waiting."""
-        while (connection := self.core.take(now)) is not None:
+        while (connection := self.core.take()) is not None:
             if self._check(connection, now):
                 return connection
         return None
@@ -96,13 +97,14 @@ class Stock:
 
     def is_risky(self, now: float) -> bool:
         """Whether one cannot be sure of the connection that would be taken next, or handed over."""
-        candidate = self.core.peek(now)
+        candidate = self.core.peek()
         if candidate is None:
             return not self.upkeep.is_prompt_reuse_safe
         if self.upkeep.is_safe(candidate, now):
             return False
         if not self.core.must_rest and candidate.is_silent():
-            self.upkeep.survived(candidate, now)  # the next call may take one as old
+            self.upkeep.sighted(candidate, now)  # soon a call may take one as old
+            self.alarm.arm(now + REST_S)
         return True
 
     def queue(self, ticket: Ticket[Claim], now: float) -> None:
@@ -185,7 +187,7 @@ class Stock:
             self._on_trouble()
         self._events.closed(connection.ended, connection.uses)
         if not self._is_closed:
-            self.alarm.arm(now + _LOOK_SOON_S)
+            self.alarm.arm(now + (LOOK_S if self.core.must_rest else _LOOK_SOON_S))
             if self.core.waiting:
                 self.serve_waiting()
 
@@ -194,8 +196,9 @@ class Stock:
         """End a lease: the oldest ticket gets the connection, or it becomes idle."""
         if self._give(connection, self.core.give_back(connection)):
             return
-        if connection.idle_since + TICK_S < self.alarm.armed_for:
-            self.alarm.arm(min(connection.fit_until, connection.idle_since + TICK_S))
+        due = connection.idle_since + (LOOK_S if self.core.must_rest else TICK_S)
+        if due < self.alarm.armed_for:
+            self.alarm.arm(min(connection.fit_until, due))
         if self.core.waiting:
             self.serve_waiting()
 

@@ -9,6 +9,9 @@ which `chores` are due: connections to close and why, and how many spare ones to
 * the sizing rule (`sizing`), once a second while there is traffic;
 * spare connections, one every 10 to 50 ms, so that a restarted backend is not met by a volley of handshakes.
 
+Found silent, an idle connection proves that its backend keeps connections as long as that, but only `REST_S`
+later, if it is idle still: a backend that stood still together with this machine must have had its turn.
+
 Closings by the backend are collected for a tenth of a second and then judged together. If they look like a
 restart, every connection is of the past: idle ones are closed, leased ones not reused, and no spare is dialed
 until the endpoint is known to be healthy again (`keep_warm`). Otherwise their ages teach the idle limit.
@@ -19,7 +22,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, TypeVar
 
-from proxy.pooling.idle_time import REST_S, IdleTime, looks_like_restart
+from proxy.pooling.idle_time import LOOK_S, LOOKS, REST_S, IdleTime, looks_like_restart
 from proxy.pooling.sizing import Sizing
 
 if TYPE_CHECKING:
@@ -43,13 +46,15 @@ _AGE_SPREAD: Final = 0.1
 class Aged:
     """What the upkeep knows of a connection: it may rest until `fit_until`, and live until `retire_at`.
 
-    `idle_since` is when it last had nothing to do, `uses` how many calls it has carried.
+    `idle_since` is when it last had nothing to do, `looks` how often it was seen so since, `uses` how many
+    calls it has carried.
     """
 
-    __slots__ = ("fit_until", "idle_since", "retire_at", "uses")
+    __slots__ = ("fit_until", "idle_since", "looks", "retire_at", "uses")
 
     def __init__(self) -> None:
         self.idle_since = 0.0
+        self.looks = 0
         self.fit_until = 0.0
         self.retire_at = math.inf
         self.uses = 0
@@ -81,10 +86,12 @@ class Upkeep(Generic[C, W]):
         "_is_warm",
         "_judge_at",
         "_least",
+        "_looked_at",
         "_max_age_s",
         "_max_uses",
         "_next_warm_at",
         "_rate",
+        "_sighting",
         "_sizing",
         "_ticked_at",
         "_unused",
@@ -103,6 +110,8 @@ class Upkeep(Generic[C, W]):
         self._closings: list[tuple[float, int]] = []
         self._idle_before = 0
         self._judge_at = math.inf
+        self._looked_at = -math.inf
+        self._sighting: tuple[C, float, float] | None = None
         self._ticked_at = now
         self._calls = 0
         self._rate = 0.0
@@ -119,6 +128,7 @@ class Upkeep(Generic[C, W]):
     def rests(self, connection: C, now: float) -> None:
         """A connection has nothing to do from `now`: until when may it be used?"""
         connection.idle_since = now
+        connection.looks = 0
         self._calls += 1
         connection.fit_until = now + (self._used if connection.uses else self._unused).limit_s
 
@@ -176,10 +186,15 @@ class Upkeep(Generic[C, W]):
         """Whether such a call may take a connection right after its last answer."""
         return self._used.is_safe(0.0)
 
+    def sighted(self, connection: C, now: float) -> None:
+        """An idle connection was found silent, which may prove something `REST_S` later."""
+        if self._sighting is None:
+            self._sighting = connection, connection.idle_since, now
+
     def survived(self, connection: C, now: float) -> None:
-        """An idle connection was found silent."""
+        """An idle connection was silent until `now`."""
         age_s = now - connection.idle_since
-        if connection.idle_since + REST_S <= now:
+        if connection.looks >= LOOKS or connection.idle_since + REST_S <= now:
             age_s = max(age_s, REST_S)  # the difference may fall short by a rounding
         (self._used if connection.uses else self._unused).survived(age_s)
         self.core.must_rest = not self._used.is_trusted
@@ -188,6 +203,7 @@ class Upkeep(Generic[C, W]):
     def chores(self, now: float, jitter: float) -> Chores[C]:
         """What to do at `now`; `jitter` in [0, 1)."""
         close: list[tuple[C, Retired]] = []
+        self._look(now)
         if now >= self._judge_at:
             close += [(connection, "restart") for connection in self._judge(now)]
         close += [
@@ -206,10 +222,11 @@ class Upkeep(Generic[C, W]):
         instants += [min(connection.fit_until, connection.retire_at) for connection in core.idle]
         if self._calls or core.leased or len(core.idle) > self._least:
             instants.append(self._ticked_at + TICK_S)
-        if core.must_rest and core.waiting:
-            instants += [
-                rested_at for connection in core.idle if (rested_at := connection.idle_since + REST_S) > now
-            ]
+        if core.must_rest:
+            resting = [one.idle_since for one in core.idle if one.uses and one.looks < LOOKS]
+            instants += [max(self._looked_at, min(resting)) + LOOK_S] if resting else []
+        if self._sighting is not None:
+            instants.append(self._sighting[2] + REST_S)
         if self._is_warm and core.spares_wanted(math.inf, self._spare):
             instants.append(max(now, self._next_warm_at, core.dial_at))
         return min(instants)
@@ -241,6 +258,17 @@ class Upkeep(Generic[C, W]):
             self._next_warm_at = now + _WARM_LEAST_S + _WARM_SPREAD_S * jitter
         return wanted
 
+    def _look(self, now: float) -> None:
+        if self.core.must_rest and now >= self._looked_at + LOOK_S:
+            self._looked_at = now
+            for connection in self.core.idle:
+                if connection.idle_since + LOOK_S <= now:
+                    connection.looks += 1
+        if self._sighting is not None and now >= self._sighting[2] + REST_S:
+            (connection, idle_since, at), self._sighting = self._sighting, None
+            if connection.idle_since == idle_since and connection in self.core.idle:
+                self.survived(connection, at)
+
     def _tick(self, now: float) -> list[C]:
         idle = self.core.idle
         untouched = sum(1 for connection in idle if connection.idle_since <= self._ticked_at)
@@ -252,7 +280,7 @@ class Upkeep(Generic[C, W]):
             time.forget(now)
         coldest = next((connection for connection in idle if connection.uses), None)
         if coldest is not None:
-            self.survived(coldest, now)
+            self.sighted(coldest, now)
         return idle[: self._sizing.surplus(now, len(idle), len(self.core.leased))]
 
     def _judge(self, now: float) -> list[C]:

@@ -63,7 +63,7 @@ def encode(datatype: str, values: Sequence[object]) -> bytes:
     if code is None:
         raise ValueError(f"unknown datatype {datatype}")
     kinds = _KINDS.get(code, (int,))
-    if not all(type(value) in kinds for value in values):
+    if not all(type(value) in kinds for value in values) or (code == "?" and not _TRUTHS.issuperset(values)):
         raise ValueError(f"an element is no {datatype}")
     try:
         data = struct.pack(f"<{len(values)}{code}", *values)
@@ -72,8 +72,9 @@ def encode(datatype: str, values: Sequence[object]) -> bytes:
     return data if datatype != _BRAIN else _upper_halves(data)
 
 
+_TRUTHS: Final[frozenset[object]] = frozenset((False, True))  # and so 0 and 1
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
-    "?": (bool,),
+    "?": (bool, int),
     "e": (int, float),
     "f": (int, float),
     "d": (int, float),

@@ -19,6 +19,7 @@ from proxy.config.fields import Duration, Policy
 
 __all__ = (
     "CodecName",
+    "Dialect",
     "Kind",
     "PathPattern",
     "Route",
@@ -30,6 +31,9 @@ __all__ = (
 
 Kind = Literal["infer", "stream", "metadata", "health", "control", "other"]
 """What a call is for: it decides what may be done with it (batched, cached, retried, shed first)."""
+
+Dialect = Literal["kserve", "openai"]
+"""How a protocol spells an error: ``{"error": "…"}`` or ``{"error": {"message": "…", …}}``."""
 
 CodecName = Literal[
     "auto",
@@ -65,10 +69,11 @@ class Route:
     """Where a call goes and what it is.
 
     `rules` must all match: an operator's rule says where a call goes, its protocol's says what it is.
-    `name` is the metric label. `codec` names the batching codec, None when calls of this route are never
-    merged. `model_at` is set where a gRPC message names the model: the field numbers that lead to its name,
-    outermost first. `idempotent` says that sending a call twice does no harm. `timeout_s` is the longest a
-    call may take in all (infinite: the upstream's own timeouts decide).
+    `name` is the metric label. `dialect` is how Pillion words its own errors here. `codec` names the batching
+    codec, None when calls of this route are never merged. `model_at` is set where a gRPC message names the
+    model: the field numbers that lead to its name, outermost first. `idempotent` says that sending a call
+    twice does no harm. `timeout_s` is the longest a call may take in all (infinite: the upstream's own
+    timeouts decide).
     """
 
     name: str
@@ -80,6 +85,7 @@ class Route:
     model_at: tuple[int, ...] = ()
     idempotent: bool = False
     timeout_s: float = math.inf
+    dialect: Dialect = "kserve"
 
 
 def check_pattern(pattern: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -14,7 +15,10 @@ import pytest
 from proxy.demo.models import sample_images
 from proxy.demo.options import DemoOptions
 from proxy.demo.server import DemoServer, start
+from tests.support.backend import backend as held_back
 from tests.support.sidecar import Sidecar, pillion, run_pillion
+from tests.support.waiting import until_told
+from tests.support.wire import response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -27,7 +31,7 @@ IMAGES = [list(pixels) for pixels, _ in sample_images()[:16]]
 
 @pytest.fixture
 async def backend() -> AsyncIterator[DemoServer]:
-    server = await start(DemoOptions(fixed_s=0.005, item_s=0.0001), "127.0.0.1", 0)
+    server = await start(DemoOptions(fixed_s=0.02, item_s=0.0001), "127.0.0.1", 0)
     yield server
     await server.close()
 
@@ -141,28 +145,37 @@ async def test_an_unreachable_upstream_is_no_reason_not_to_start(http: aiohttp.C
         assert "127.0.0.1:1" in err
 
 
-async def in_flight(sidecar: Sidecar, http: aiohttp.ClientSession) -> float:
+async def are_in_flight(count: int, sidecar: Sidecar, http: aiohttp.ClientSession) -> bool:
     async with http.get(f"{sidecar.admin}/metrics") as reply:
         lines = (await reply.text()).splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("pillion_requests_in_flight "))
+    return f"pillion_requests_in_flight {count}.0" in lines
 
 
-async def test_sigterm_answers_what_was_admitted(backend: DemoServer, http: aiohttp.ClientSession) -> None:
-    async with pillion("--upstream", backend.url, "--protocol", "kserve-v1") as sidecar:
+async def is_draining(sidecar: Sidecar, http: aiohttp.ClientSession) -> bool:
+    async with http.get(f"{sidecar.admin}/readyz") as reply:
+        return reply.status == 503
 
-        async def slow(index: int) -> int:
-            async with http.post(
-                f"{sidecar.url}/v1/models/digits:predict",
-                json={"instances": [IMAGES[index]]},
-                headers={"Demo-Fault": "stall=0.5"},
-            ) as reply:
+
+async def test_sigterm_answers_what_was_admitted(http: aiohttp.ClientSession) -> None:
+    release = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await release.wait()
+        writer.write(response(b"late"))
+
+    async with held_back(hold) as url, pillion("--upstream", url) as sidecar:
+
+        async def slow() -> int:
+            async with http.get(f"{sidecar.url}/slow") as reply:
                 return reply.status
 
         async with asyncio.TaskGroup() as group:
-            calls = [group.create_task(slow(index)) for index in range(8)]
-            while await in_flight(sidecar, http) < 8:  # noqa: ASYNC110  another process has no event
-                await asyncio.sleep(0.01)
+            calls = [group.create_task(slow()) for _ in range(8)]
+            await until_told(partial(are_in_flight, 8, sidecar, http))
             sidecar.signal(signal.SIGTERM)
+            await until_told(partial(is_draining, sidecar, http))
+            release.set()
         assert [call.result() for call in calls] == [200] * 8
         assert await sidecar.wait() == 0
 

@@ -103,7 +103,7 @@ async def running(name: str, folder: Path) -> AsyncIterator[str]:
         pytest.skip(f"{command[0]} is not installed")
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -17,15 +17,15 @@ from proxy.demo.models import sample_images
 from proxy.demo.processes import free_port
 from tests.support.mlserver import FOREST, LOGISTIC, MLServer, infer_body, mlserver, train
 from tests.support.sidecar import Sidecar, pillion
+from tests.support.waiting import until_told
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 BODY = infer_body([image for image, _ in sample_images()][:1], "1")
-SOON_S = 20.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -58,7 +58,7 @@ class Site:
             f"loading: {{control: {{every: 200ms}}, {loading}}}\n"
         )
         sidecar = await self.sidecars.enter_async_context(pillion("-c", str(config)))
-        await until(lambda: self.knows(sidecar))
+        await until_told(lambda: self.knows(sidecar))
         return sidecar
 
     async def close(self) -> None:
@@ -103,26 +103,17 @@ async def site(models: Path, folder: Path) -> AsyncIterator[Site]:
             await made.close()
 
 
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Ask fifty times a second, for 20 s."""
-    async with asyncio.timeout(SOON_S):
-        while True:
-            if await is_so():
-                return
-            await asyncio.sleep(0.02)
-
-
 async def test_killed_during_a_load_and_started_again(models: Path, tmp_path: Path) -> None:
     async with site(models, tmp_path) as here:
         server = await here.start()
         sidecar = await here.sidecar("mode: demand")
         async with asyncio.TaskGroup() as group:
             client = group.create_task(here.ask(sidecar, FOREST))
-            await until(lambda: here.is_in(sidecar, FOREST, "loading"))
+            await until_told(lambda: here.is_in(sidecar, FOREST, "loading"))
             os.kill(server.pid, signal.SIGKILL)
         assert client.result() in {502, 503}
         await here.start()
-        await until(lambda: here.is_in(sidecar, FOREST, "unloaded"))
+        await until_told(lambda: here.is_in(sidecar, FOREST, "unloaded"))
         assert await here.ask_all((sidecar, FOREST), (sidecar, LOGISTIC)) == [200, 200]
 
 
@@ -143,7 +134,7 @@ async def test_stopped_and_continued(models: Path, tmp_path: Path) -> None:
             os.kill(server.pid, signal.SIGCONT)
         assert set(late) <= {503, 504}
         assert await here.ask(sidecar, LOGISTIC) == 200
-        await until(lambda: here.is_in(sidecar, FOREST, "ready"))
+        await until_told(lambda: here.is_in(sidecar, FOREST, "ready"))
         assert await here.ask(sidecar, FOREST) == 200
 
 
@@ -164,18 +155,18 @@ async def test_a_restart_brings_back_what_was_used(models: Path, tmp_path: Path)
         assert [await here.ask(sidecar, model) for model in (FOREST, LOGISTIC)] == [200, 200]
         await here.start()
         for model in (FOREST, LOGISTIC):
-            await until(partial(here.is_in, sidecar, model, "ready"))
+            await until_told(partial(here.is_in, sidecar, model, "ready"))
         assert [await here.ask(sidecar, model) for model in (FOREST, LOGISTIC)] == [200, 200]
 
 
 async def test_two_sidecars_do_not_fight(models: Path, tmp_path: Path) -> None:
     async with site(models, tmp_path) as here:
         await here.start()
-        fits = "mode: demand, max_models: 2, idle_unload: 1s"
+        fits = "mode: demand, max_models: 2, idle_unload: 2s"
         first, second = await here.sidecar(fits), await here.sidecar(fits)
-        for _ in range(15):  # three times as long as either lets a model idle
+        for _ in range(40):  # twice as long as either lets a model idle
             assert await here.ask_all((first, FOREST), (second, LOGISTIC)) == [200, 200]
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
         assert [await here.loads(each) for each in (first, second)] == [1, 1]
 
 

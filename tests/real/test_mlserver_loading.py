@@ -17,9 +17,10 @@ from proxy.demo.models import sample_images
 from proxy.loading.control.protobuf import encode
 from tests.support.mlserver import FOREST, LOGISTIC, MLServer, infer_body, mlserver, train
 from tests.support.sidecar import pillion
+from tests.support.waiting import until_told
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -89,7 +90,7 @@ async def test_two_models_share_one_place(server: MLServer, tmp_path: Path, port
 
 async def until_managed(client: aiohttp.ClientSession, admin: str) -> None:
     """Return once the proxy knows both models."""
-    await until(lambda: _are(client, f"{admin}/models", "ready"))
+    await until_told(lambda: _are(client, f"{admin}/models", "ready"))
 
 
 async def until_unloaded(client: aiohttp.ClientSession, server: MLServer) -> None:
@@ -98,21 +99,12 @@ async def until_unloaded(client: aiohttp.ClientSession, server: MLServer) -> Non
     async def is_so() -> bool:
         return set((await states(client, server)).values()) == {"UNAVAILABLE"}
 
-    await until(is_so)
+    await until_told(is_so)
 
 
 async def _are(client: aiohttp.ClientSession, url: str, state: str) -> bool:
     async with client.get(url) as answer:
         return {m["state"] for m in (await answer.json())["models"]} == {state}
-
-
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Ask ten times a second, for 20 s."""
-    for _ in range(200):
-        if await is_so():
-            return
-        await asyncio.sleep(0.1)
-    raise TimeoutError
 
 
 def infer_message(model: str) -> bytes:
@@ -146,7 +138,7 @@ async def test_grpc_calls_wait_for_their_model_too(server: MLServer, tmp_path: P
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             trailers = dict(caught.value.trailing_metadata() or ())
             assert trailers["grpc-retry-pushback-ms"] == "60000"
-            await until(lambda: _is_loaded(client, server, LOGISTIC))
+            await until_told(lambda: _is_loaded(client, server, LOGISTIC))
             assert await infer(infer_message(LOGISTIC)), "the load went on"
             async with client.post(f"{server.url}/v2/repository/models/{FOREST}/unload") as answer:
                 assert answer.status == 200

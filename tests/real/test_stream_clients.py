@@ -130,7 +130,7 @@ async def run(*command: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode()
@@ -215,7 +215,7 @@ async def test_a_program_leaves(who: str) -> None:
             stderr=asyncio.subprocess.DEVNULL,
         )
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await process.stdout.read(4)
         if who == "curl":
             process.terminate()

@@ -16,9 +16,11 @@ from tests.support.pool_rig import settle
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.support.raw_backend import RawBackend
 
-__all__ = ("ClusterRig",)
+__all__ = ("ClusterRig", "failures")
 
 
 class ClusterRig:
@@ -78,6 +80,11 @@ class ClusterRig:
         while set(self.health) != {"up"}:
             await self.probe(1.0)
 
+    async def told(self, words: str) -> None:
+        """Probe until `words` are why the cluster is not ready: the first probes of all have little time."""
+        while words not in self.cluster.readiness()[1]:
+            await self.probe(1.0)
+
     async def up_except_delay(self, slow: RawBackend) -> None:
         """`up`, although `slow` takes its time with calls."""
         delay_s, slow.manners.delay_s = slow.manners.delay_s, 0.0
@@ -110,3 +117,8 @@ class ClusterRig:
             *(self.call(b"/%d" % index, **how) for index in range(count)),  # type: ignore[arg-type]  # see `call`
             return_exceptions=True,
         )
+
+
+def failures(outcomes: Sequence[Reply | BaseException]) -> list[Reply | BaseException]:
+    """The outcomes other than 200."""
+    return [one for one in outcomes if isinstance(one, BaseException) or one.status != 200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
-from proxy.exchange import Reply, Stream
+from proxy.exchange import Call, Reply, Stream
 from proxy.pooling.attempt import Attempt
 from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.dial import Dialer
@@ -16,11 +16,16 @@ from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
-    from proxy.exchange import Begun, Call, Taker
+    from proxy.exchange import Begun, Taker
     from proxy.pooling.member import Member, Outcome
+    from proxy.timing import Clock
+    from tests.support.http2_backend import Backend
 
-__all__ = ("DeafEvents", "begin_on", "channel_pool")
+__all__ = ("HEADERS", "DeafEvents", "begin_on", "call", "channel_pool", "pool_to")
+
+HEADERS = ((b"host", b"a"), (b"content-type", b"application/grpc"))
 
 
 class DeafEvents:
@@ -73,12 +78,26 @@ def begin_on(pool: ChannelPool, call: Call, taker: Taker) -> Begun | None:
     return attempt
 
 
+def call(body: bytes | Stream = b"hello") -> Call:
+    """A gRPC call."""
+    made = Call(b"POST", b"/t.T/M", HEADERS, body)
+    made.is_grpc = True
+    return made
+
+
+def pool_to(
+    backend: Backend, grpc: dict[str, object] | None = None, *, clock: Clock | None = None, **policy: object
+) -> AbstractAsyncContextManager[ChannelPool]:
+    """`channel_pool` of one channel, unless `grpc` says otherwise."""
+    return channel_pool(backend.port, {"min": 1, "max": 1} | (grpc or {}), clock=clock, **policy)
+
+
 @asynccontextmanager
 async def channel_pool(
-    port: int, grpc: dict[str, object] | None = None, **policy: object
+    port: int, grpc: dict[str, object] | None = None, *, clock: Clock | None = None, **policy: object
 ) -> AsyncIterator[ChannelPool]:
     """A pool to a loopback port; `grpc` are its own settings, `policy` the upstream's others."""
-    endpoint, clock = parse_endpoint(f"http://127.0.0.1:{port}"), LoopClock()
+    endpoint, clock = parse_endpoint(f"http://127.0.0.1:{port}"), clock or LoopClock()
     pool = ChannelPool(
         endpoint,
         UpstreamPolicy.model_validate({"pool": {"grpc": grpc or {}}, **policy}),

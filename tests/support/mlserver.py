@@ -11,6 +11,7 @@ changed; `batch` is its own adaptive batching, which is off unless asked for.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 from dataclasses import dataclass
@@ -41,9 +42,19 @@ class MLServer:
 
 
 def train(folder: Path) -> Path:
-    """Train and save both models below `folder`, which a server can be started on; about two seconds."""
+    """Save both models below `folder`, which a server can be started on; the first time they are trained."""
     import joblib  # noqa: PLC0415  the extra `real`, which only some tests need
-    from sklearn.datasets import load_digits  # noqa: PLC0415
+
+    for name, model in _trained().items():
+        (folder / name).mkdir(parents=True)
+        joblib.dump(model, folder / name / "model.joblib")
+    return folder
+
+
+@functools.cache
+def _trained() -> dict[str, object]:
+    """The models by name; about two seconds."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415  as above
     from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
@@ -54,10 +65,7 @@ def train(folder: Path) -> Path:
         FOREST: RandomForestClassifier(n_estimators=200, random_state=7),
     }
     with threadpool_limits(1):  # BLAS threads that spin for so small a problem take ten times as long
-        for name, model in models.items():
-            (folder / name).mkdir(parents=True)
-            joblib.dump(model.fit(digits.data, digits.target), folder / name / "model.joblib")
-    return folder
+        return {name: model.fit(digits.data, digits.target) for name, model in models.items()}
 
 
 def infer_body(rows: Sequence[Sequence[float]], identity: str) -> bytes:

@@ -102,4 +102,4 @@ class Elsewhere:
 
 
 def _ip(command: str) -> None:
-    subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True, timeout=10)
+    subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True, timeout=60)

@@ -137,6 +137,8 @@ class RawBackend:
         if self._server is not None:
             self._server.close()
             self._server = None
+        for _ in range(3):  # turns in which who was accepted a moment ago becomes a peer
+            await asyncio.sleep(0)
         peers = tuple(self.peers)
         for peer in peers:
             peer.transport.abort()

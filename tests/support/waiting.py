@@ -10,9 +10,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-__all__ = ("PATIENCE_S", "until")
+__all__ = ("PATIENCE_S", "until", "until_told")
 
 PATIENCE_S: Final = 30.0
 
@@ -26,3 +26,10 @@ async def until(is_so: Callable[[], bool], patience_s: float = PATIENCE_S) -> No
         while not is_so():
             turns += 1
             await asyncio.sleep(0 if turns < _TURNS else 0.001)
+
+
+async def until_told(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Ask another process fifty times a second until it says True; `TimeoutError` after a minute."""
+    async with asyncio.timeout(60.0):
+        while not await is_so():  # noqa: ASYNC110  another process has no event
+            await asyncio.sleep(0.02)

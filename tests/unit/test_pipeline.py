@@ -41,7 +41,7 @@ ROUTES = RouteTable(
             timeout_s=30.0,
         ),
         Route("chat", "model", "openai", "stream", (Rule(("POST",), "/v1/chat/completions"),)),
-        Route("pass", "model", "openai", "other", (Rule((), "/pass*"),), timeout_s=5.0),
+        Route("pass", "model", "openai", "other", (Rule((), "/pass*"),), timeout_s=5.0, dialect="openai"),
     ]
 )
 

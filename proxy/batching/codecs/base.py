@@ -40,11 +40,12 @@ class Prepared:
     * ``payload``: the bytes to splice, one entry for each place that grows with the items; ``nbytes`` in all.
     * ``frame``: what is the same for all members of a batch; the codec's own.
     * ``ident``: the caller's own id as it is to be echoed, or ``b""``.
+    * ``manner``: how the caller's own answer is put, where members of a batch may differ in that, or ``b""``.
     * ``model``: the model, where the body names it and not the path.
     * ``weight``: how much of the batch's totals this call stands for, where the answer has totals.
     """
 
-    __slots__ = ("frame", "ident", "items", "key", "model", "nbytes", "payload", "weight")
+    __slots__ = ("frame", "ident", "items", "key", "manner", "model", "nbytes", "payload", "weight")
 
     frame: Any
 
@@ -56,6 +57,7 @@ class Prepared:
         frame: object = None,
         ident: bytes = b"",
         *,
+        manner: bytes = b"",
         model: str = "",
         weight: int = 0,
     ) -> None:
@@ -65,6 +67,7 @@ class Prepared:
         self.nbytes = len(payload[0]) if len(payload) == 1 else sum(map(len, payload))
         self.frame = frame
         self.ident = ident
+        self.manner = manner
         self.model = model
         self.weight = weight
 

@@ -70,8 +70,8 @@ class TeiPredict:
         fields = read_request(body)
         width, count, payload, is_list = _predict_items(fields.pop("inputs", b""))
         rest = tail(fields)
-        ident = b"list" if is_list else b""
-        return Prepared((width, rest), count, (payload,), rest, ident)
+        manner = b"list" if is_list else b""
+        return Prepared((width, rest), count, (payload,), rest, manner=manner)
 
     def merge(self, members: Sequence[Prepared]) -> Part:
         """See `Codec.merge`."""
@@ -83,7 +83,7 @@ class TeiPredict:
         # Everybody's part is a list of answers; whoever asked about one item, and not in a list, gets that
         # one.
         return [
-            (part if member.ident else part[1:-1], ()) for part, member in zip(parts, members, strict=True)
+            (part if member.manner else part[1:-1], ()) for part, member in zip(parts, members, strict=True)
         ]
 
 

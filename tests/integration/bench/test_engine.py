@@ -23,7 +23,7 @@ async def load(
         connections=4,
         seconds=0.15,
         warm_up_s=0.0,
-        patience_s=2.0,
+        patience_s=30.0,
         arrivals=arrivals,
         rate=400.0,
         is_verifying=True,

@@ -123,7 +123,7 @@ async def test_as_many_batches_at_once_as_there_are_slots(
 
 
 async def test_a_queued_call_is_dropped_when_its_client_leaves(started: Start) -> None:
-    server = await started(fixed_s=0.05)
+    server = await started(fixed_s=0.25)
     async with RawClient(server.url) as first, RawClient(server.url) as third:
         await first.send(request(b"POST", SUM, ONE_ROW))
         async with RawClient(server.url) as second:

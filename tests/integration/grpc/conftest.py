@@ -16,6 +16,7 @@ from proxy.ingress.rules import HeadRules
 from proxy.timing import LoopClock
 from tests.integration.grpc.service import UNLIMITED, Service, running
 from tests.support.grpc_pools import begin_on, channel_pool
+from tests.support.http2_backend import Backend
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ class Stage(NamedTuple):
     direct: aio.Channel
     proxied: aio.Channel
     address: str
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    """A backend whose HTTP/2 a test writes."""
+    async with Backend().running() as running:
+        yield running
 
 
 @pytest.fixture

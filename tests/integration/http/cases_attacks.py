@@ -169,6 +169,11 @@ FRAMINGS = (
     Case("22", "a chunked body that ends without its empty line", chunked(b"2\r\nhi\r\n0\r\n"), NOTHING,
          "400 Bad Request ‖ closed", half_close=True),
     Case("38", "half a head", b"GET / HT", NOTHING, "400 Bad Request ‖ closed", half_close=True),
+    *(
+        Case("38", f"{title} behind a request", GET + sent, "GET / HTTP/1.1",
+             "200 OK | {ok} ‖ 400 Bad Request ‖ closed", half_close=True)
+        for title, sent in (("half a head", b"GET / HT"), ("a malformed head", b"GET / HTTP/1.1\r\nA\r\n\r\n"))
+    ),
 )  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
@@ -13,6 +15,9 @@ import trustme
 from proxy.ingress.policy import ServerTlsPolicy
 from proxy.ingress.tls import TlsFront, server_name_of
 from tests.integration.http.tls_rig import OURS, ask, client_context, issue, listening
+
+if TYPE_CHECKING:
+    from tests.support.stage import Stage
 
 
 async def test_a_request_over_tls(tmp_path: Path) -> None:
@@ -70,6 +75,42 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
         assert (await ask(front, client_context(renewed))).status == 200
         with pytest.raises(ssl.SSLCertVerificationError):
             await ask(front, client_context())
+
+
+async def test_handshakes_that_never_end_are_bounded_in_number(tmp_path: Path) -> None:
+    told = 32  # beyond the limit: their handshake would be finished, to answer 503
+    async with (
+        listening(issue(tmp_path), limits={"connections": 1}) as (front, _),
+        AsyncExitStack() as silent,
+    ):
+        await _silent(silent, front, 1 + told)
+        for reader in await _silent(silent, front, 7):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+            await ask(front, client_context())
+
+
+async def test_handshakes_that_never_end_are_bounded_in_time(tmp_path: Path) -> None:
+    limits, timeouts = {"connections": 1}, {"header": "200ms"}
+    async with (
+        listening(issue(tmp_path), limits=limits, timeouts=timeouts) as (front, _),
+        AsyncExitStack() as silent,
+    ):
+        for reader in await _silent(silent, front, 40):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert (await ask(front, client_context())).status == 200
+
+
+async def _silent(stack: AsyncExitStack, front: Stage, count: int) -> list[asyncio.StreamReader]:
+    """Connections on which no handshake goes on, for as long as the proxy bears it."""
+    readers = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
+        stack.callback(writer.close)
+        readers.append(reader)
+    return readers
 
 
 def test_unusable_files_leave_the_old_ones_in_service(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from proxy.config.addresses import Address
-from proxy.exchange import Call, Ledger, Reply
+from proxy.exchange import Call, Ledger, Reply, Stream
 from proxy.http2.events import DataReceived, InterimReceived, ResponseReceived, TrailersReceived
 from proxy.http2.limits import Limits
 from proxy.http2.session import ClientSession
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from proxy.errors import ProxyError
     from proxy.exchange import Headers
     from proxy.http2.events import Event
+    from proxy.timing import Clock
 
     Listen = Callable[..., Awaitable["Stage"]]
 
@@ -135,6 +136,14 @@ class Client:
         return status, fields, body, trailers
 
 
+async def read_all(call: Call) -> Reply:
+    """Takes the whole body, says 200."""
+    assert isinstance(call.body, Stream)
+    while await call.body.read():
+        pass
+    return Reply(200, ())
+
+
 def _ends(event: Event, stream_id: int) -> bool:
     if isinstance(event, TrailersReceived):
         return event.stream_id == stream_id
@@ -154,6 +163,7 @@ async def listen() -> AsyncIterator[Listen]:
         auth: dict[str, object] | None = None,
         forwarding: dict[str, object] | None = None,
         tls: dict[str, object] | None = None,
+        clock: Clock | None = None,
     ) -> Stage:
         stage = Stage()
         policy = LimitPolicy.model_validate(limits or {})
@@ -166,7 +176,7 @@ async def listen() -> AsyncIterator[Listen]:
                 forwarding=ForwardingPolicy.model_validate(forwarding or {}),
             ),
             ServerTimeoutPolicy.model_validate(timeouts or {}),
-            LoopClock(),
+            clock or LoopClock(),
             ledger=Ledger(policy.buffered),
             tls=ServerTlsPolicy.model_validate(tls) if tls else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,3 +82,12 @@ async def test_an_authority_other_than_the_handshakes_is_misdirected(
     async with stage.connect(tls=client(authority, tmp_path), name="b") as other:
         assert (await other.answer(other.request(b"GET", b"/")))[0] == 421
     assert not stage.calls
+
+
+async def test_a_handshake_that_never_ends(listen: Listen, authority: trustme.CA, tmp_path: Path) -> None:
+    stage = await listen(tls=tls(tmp_path), timeouts={"header": "100ms"})
+    async with stage.connect() as silent:
+        with suppress(ConnectionError):
+            assert await silent.reader.read() == b""
+    async with stage.connect(tls=client(authority, tmp_path), name=NAME) as known:
+        assert (await known.answer(known.request(b"GET", b"/")))[0] == 200

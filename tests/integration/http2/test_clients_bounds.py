@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from proxy.exchange import Call, Reply, Stream
-from tests.support.waiting import PATIENCE_S, until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.integration.http2.conftest import Listen
-
-
-async def test_a_client_that_gives_no_sign_of_life_loses_its_calls(listen: Listen) -> None:
-    """It neither reads nor closes; what it asked for is broken off."""
-    stage = await listen(timeouts={"ping": "50ms", "keepalive": "10s"})
-    cancelled = asyncio.Event()
-
-    async def forever(call: Call) -> Reply:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
-        raise AssertionError
-
-    stage.answer = forever
-    async with stage.connect() as client:
-        client.request(b"GET", b"/")
-        async with asyncio.timeout(PATIENCE_S):
-            await cancelled.wait()
-
-
-async def test_a_patient_client_answers_the_ping(listen: Listen) -> None:
-    stage = await listen(timeouts={"ping": "50ms"})
-    go_on = asyncio.Event()
-
-    async def slow(call: Call) -> Reply:
-        await go_on.wait()
-        return Reply(200, ())
-
-    stage.answer = slow
-    async with stage.connect() as client:
-        stream_id = client.request(b"GET", b"/")
-        await until(lambda: bool(stage.listener._links))
-        (link,) = stage.listener._links
-
-        answer = asyncio.create_task(client.answer(stream_id))  # noqa: TID251  the test owns it
-        await until(lambda: link._pulse._is_asked and link.heard_at > link._pulse._asked_at)
-        go_on.set()
-        assert (await answer)[0] == 200
 
 
 async def test_a_message_over_the_limit_is_refused(listen: Listen) -> None:

@@ -18,7 +18,7 @@ from proxy.loading.slot import State
 from proxy.timing import NEVER, Deadline
 from tests.integration.loading.clients import Client
 from tests.integration.loading.dialects import Triton, running
-from tests.integration.loading.test_loader import Events, settle
+from tests.integration.loading.house import Events, settle
 from tests.support.clock import FakeClock
 from tests.support.waiting import until
 from tests.unit.loading.worlds import GIB, model, policy

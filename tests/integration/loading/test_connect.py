@@ -14,8 +14,8 @@ from proxy.loading.control.fan_out import FanOut
 from proxy.loading.control.protobuf import encode
 from proxy.loading.policy import ControlPolicy, LoadingPolicy, ModelLoadPolicy, WarmupPolicy
 from proxy.pooling.endpoint import Endpoint, parse_endpoint
+from tests.integration.loading.control_rig import Grpc
 from tests.integration.loading.dialects import Server, Triton, Vllm, running
-from tests.integration.loading.test_control import Grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

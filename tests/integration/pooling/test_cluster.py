@@ -2,27 +2,19 @@ from __future__ import annotations
 
 import asyncio
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.errors import BadReply, ConnectFailed, NoHealthyEndpoint, Reset
+from proxy.errors import ConnectFailed, NoHealthyEndpoint, Reset
 from proxy.exchange import Call, Reply
-from tests.support.cluster_rig import ClusterRig
+from tests.support.cluster_rig import ClusterRig, failures
 from tests.support.raw_backend import Manners, RawBackend
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 GONE = "http://127.0.0.1:1"  # nobody may listen there
 
 
 ONE_TRY = {"attempts": 1}
-
-
-def failures(outcomes: Sequence[Reply | BaseException]) -> list[Reply | BaseException]:
-    return [one for one in outcomes if isinstance(one, BaseException) or one.status != 200]
 
 
 # ------------------------------------------------------------------ one endpoint
@@ -42,7 +34,7 @@ async def test_readiness_follows_the_probes() -> None:
     backend = RawBackend(Manners(health=503))
     async with backend, ClusterRig(backend) as rig:
         assert rig.cluster.readiness() == (False, f"{backend.url}: not probed yet")
-        await rig.probe()
+        await rig.told("status")
         assert rig.cluster.readiness() == (False, f"{backend.url}: status 503")
         backend.manners.health = 200
         await rig.up()
@@ -148,7 +140,7 @@ async def test_a_down_endpoint_gets_one_call_at_a_time() -> None:
 async def test_a_down_endpoint_that_is_vouched_for_takes_all_calls_and_is_probed_at_once() -> None:
     backend = RawBackend(Manners(health=503))
     async with backend, ClusterRig(backend, health={"fall": 1}) as rig:
-        await rig.probe()
+        await rig.told("status 503")
         backend.manners.health = 200
         rig.cluster.vouch()
         assert rig.health == ["failing"]
@@ -275,112 +267,6 @@ async def test_the_same_endpoint_is_retried_after_a_pause() -> None:
         backend.manners.status = 200
         rig.clock.advance(0.25)
         assert (await task).status == 200
-
-
-# ------------------------------------------------------------------ ejection
-async def test_failing_calls_eject_an_endpoint_and_a_trial_brings_it_back() -> None:
-    async with RawBackend(Manners(status=500)) as bad, RawBackend() as good, ClusterRig(bad, good) as rig:
-        await rig.up()
-        while not rig.ejected[0]:
-            await rig.call()
-        assert rig.events.counts["ejected"] == 1
-        before = sum(bad.executed.values())
-        assert not failures(await rig.calls(20))
-        assert sum(bad.executed.values()) == before
-        rig.clock.advance(5.0)
-        await rig.call()
-        assert sum(bad.executed.values()) == before + 1, "one trial"
-        assert rig.ejected[0]
-        bad.manners.status = 200
-        rig.clock.advance(10.0)
-        assert (await rig.call()).status == 200
-        assert rig.ejected == [False, False]
-
-
-async def test_a_reinstated_endpoint_starts_slowly() -> None:
-    async with RawBackend(Manners(status=500)) as bad, RawBackend() as good, ClusterRig(bad, good) as rig:
-        await rig.up()
-        while not rig.ejected[0]:
-            await rig.call()
-        bad.manners.status = 200
-        rig.clock.advance(5.0)
-        await rig.call()
-        assert rig.cluster.snapshot()[0]["weight"] == 0.01
-        before = sum(bad.executed.values())
-        await rig.calls(40)
-        assert sum(bad.executed.values()) - before <= 2
-        rig.clock.advance(30.0)
-        await rig.calls(40)
-        assert sum(bad.executed.values()) - before > 5
-
-
-async def test_the_only_endpoint_breaks_the_circuit_by_not_answering() -> None:
-    async with (
-        RawBackend(Manners(chatter=b"")) as backend,
-        ClusterRig(backend, eject={"consecutive": 3}) as rig,
-    ):
-        await rig.up()
-        backend.manners.garbage = True
-        for _ in range(3):
-            with pytest.raises(BadReply):
-                await rig.call()
-        assert rig.ejected == [True]
-        assert rig.cluster.readiness()[1].endswith("ejected, calls to it fail")
-        outcomes = await rig.calls(4)
-        kinds = sorted(type(one).__name__ for one in outcomes)
-        assert kinds == ["BadReply", "NoHealthyEndpoint", "NoHealthyEndpoint", "NoHealthyEndpoint"]
-        backend.manners.garbage = False
-        assert (await rig.call()).status == 200
-        assert rig.ejected == [False]
-
-
-async def test_flapping_health_does_not_fail_calls() -> None:
-    async with RawBackend() as one, RawBackend() as other, ClusterRig(one, other) as rig:
-        await rig.up()
-        for round_ in range(20):
-            one.manners.health = 200 if round_ % 2 else 503
-            await rig.probe(33.0 if round_ % 5 == 0 else 1.0)
-            assert not failures(await rig.calls(10))
-
-
-async def test_health_that_returns_ends_an_ejection() -> None:
-    async with RawBackend() as one, RawBackend() as other, ClusterRig(one, other) as rig:
-        await rig.up()
-        await one.stop()
-        for _ in range(4):
-            await rig.calls(10)
-            await rig.probe(1.0)
-        await one.start()
-        await rig.up()
-        assert rig.ejected == [False, False]
-
-
-# ------------------------------------------------------------------ hedging
-async def test_a_slow_call_is_hedged() -> None:
-    async with (
-        RawBackend() as one,
-        RawBackend() as other,
-        ClusterRig(one, other, hedge={"mode": "p95"}) as rig,
-    ):
-        await rig.up()
-        for _ in range(4):
-            await rig.calls(8)
-        one.manners.stuck_once = True
-        assert not failures(await rig.calls(8))
-        assert not one.manners.stuck_once
-        assert rig.events.counts["hedged"] >= 1
-
-
-async def test_what_is_not_idempotent_is_not_hedged() -> None:
-    async with (
-        RawBackend() as one,
-        RawBackend() as other,
-        ClusterRig(one, other, hedge={"mode": "p95"}) as rig,
-    ):
-        await rig.up()
-        for _ in range(8):
-            await rig.calls(8, idempotent=False)
-        assert not rig.events.counts["hedged"]
 
 
 # ------------------------------------------------------------------ for operators

@@ -268,7 +268,9 @@ async def test_a_slow_reader_that_goes_on_is_not_given_up() -> None:
         host, port = front.url.removeprefix("http://").split(":")
         with socket.socket() as peer:
             peer.setblocking(False)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            # Of a larger buffer, and of loopback's large segments, the kernel would tell after several reads.
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 10)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
             await loop.sock_connect(peer, (host, int(port)))
             await loop.sock_sendall(peer, GET)
             for _ in range(30):  # three times as long as a stalled reader would get

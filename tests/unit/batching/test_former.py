@@ -6,46 +6,9 @@ import math
 
 import pytest
 
-from proxy.batching.cap import ItemCap
-from proxy.batching.former import Batch, Former, Trigger
-from proxy.batching.profile import Profile
-from proxy.batching.queueing import Bounds, Lane, Ticket
-
-WINDOW = Bounds(nbytes=1000, wait_s=0.050)
-
-
-def make_lane(key: str = "a", bounds: Bounds = WINDOW) -> Lane:
-    """A lane of ten items for each batch, of its own path and tenant."""
-    return Lane(key, bounds, Profile(lambda: ItemCap(10, 10, 10)), tenant=key)
-
-
-def teach(lane: Lane, seconds: float) -> None:
-    """Make every batch of the lane's path take `seconds`."""
-    for _ in range(8):
-        lane.profile.model.observe(4, seconds, was_alone=True)
-    lane.profile.service_s = seconds
-
-
-def eager(limit: float = 1) -> Former:
-    return Former(is_eager=True, limit=limit)
-
-
-def patient(limit: float = math.inf) -> Former:
-    return Former(is_eager=False, limit=limit)
-
-
-def put(
-    former: Former, lane: Lane, now: float, items: int = 1, *, nbytes: int = 10, deadline: float = math.inf
-) -> Ticket:
-    ticket = Ticket(lane, items, nbytes, now, deadline)
-    former.add(ticket)
-    return ticket
-
-
-def leave(former: Former, now: float, cause: Trigger = "idle") -> Batch:
-    batch = former.next_batch(now, cause)
-    assert batch is not None
-    return batch
+from proxy.batching.former import Former
+from proxy.batching.queueing import Ticket
+from tests.support.formers import WINDOW, eager, leave, make_lane, patient, put, teach
 
 
 def test_a_lone_ticket_leaves_an_eager_former_at_once() -> None:
@@ -179,6 +142,18 @@ def test_no_more_than_limit_plus_one_slots_are_lent() -> None:
             break
     assert len(former.in_flight) == 3
     assert former.next_wakeup(now) == math.inf
+
+
+def test_a_limit_that_is_set_lends_nothing() -> None:
+    former, lane = Former(is_eager=True, limit=1, lends=False), make_lane()
+    put(former, lane, 0.0)
+    first = leave(former, 0.0)
+    waiting = put(former, lane, 0.020)
+    assert former.next_wakeup(0.020) == pytest.approx(0.070)
+    assert former.next_batch(9.0) is None
+    assert former.next_wakeup(9.0) == math.inf
+    former.finished(first)
+    assert leave(former, 9.5).members == [waiting]
 
 
 def test_a_punctual_backend_lends_nothing() -> None:
@@ -321,118 +296,3 @@ def test_draining_ends_all_windows() -> None:
     assert {batch.lane.key for batch in batches} == {"a", "b", "c"}
     assert {batch.trigger for batch in batches} == {"drain"}
     assert former.next_batch(0.001) is None
-
-
-def test_husks_do_not_outlive_their_lane() -> None:
-    former, lane = eager(), make_lane()
-    put(former, lane, 0.0)
-    leave(former, 0.0)
-    for _ in range(3):
-        former.withdraw(put(former, lane, 0.0))
-    assert not lane.tickets()
-    first = put(former, lane, 0.0)
-    put(former, lane, 0.001)
-    former.withdraw(first)
-    assert former.next_wakeup(0.001) == pytest.approx(0.050)  # a look too many, at which nothing leaves
-    assert former.next_batch(0.0505) is None
-    assert former.next_wakeup(0.0505) == pytest.approx(0.051)
-
-
-# ------------------------------------------------------------------ many lanes
-def test_a_hot_lane_delays_the_others_by_one_batch_each() -> None:
-    former = eager()
-    hot = make_lane("hot")
-    for _ in range(1000):
-        put(former, hot, 0.0)
-    served = [leave(former, 0.0)]
-    cold = [make_lane(name) for name in "abc"]
-    for lane in cold:
-        put(former, lane, 0.001)
-    for _ in range(6):
-        former.finished(served[-1])
-        served.append(leave(former, 0.002, "slot_free"))
-    assert {batch.lane.key for batch in served[1:6]} >= {"a", "b", "c"}
-
-
-def test_ten_thousand_lanes_each_get_their_turn() -> None:
-    former = eager()
-    blocker = make_lane("blocker")
-    put(former, blocker, 0.0)
-    batch = leave(former, 0.0)
-    lanes = [make_lane(str(number)) for number in range(10_000)]
-    for lane in lanes:
-        put(former, lane, 0.0)
-    assert former.next_wakeup(0.0) == pytest.approx(0.050)
-    served = set()
-    for _ in lanes:
-        former.finished(batch)
-        batch = leave(former, 0.010, "slot_free")
-        served.add(batch.lane.key)
-    assert len(served) == 10_000
-    assert former.waiting == 0
-    assert former.next_wakeup(0.010) == math.inf
-
-
-def returning(limit: float = 1, *, cap: int = 10) -> tuple[Former, Lane]:
-    """A backend of 10 ms a call, and a lane whose callers come back within a millisecond; four were answered
-    at 100.0."""
-    former = eager(limit)
-    lane = Lane("a", WINDOW, Profile(lambda: ItemCap(cap, cap, cap)), tenant="a")
-    for size in (4, 8) * 8:
-        lane.profile.model.observe(size, 0.010, was_alone=True)
-    lane.profile.service_s = 0.010
-    for now in range(4):
-        lane.answered(4, float(now))
-        for _ in range(4):
-            lane.returns.came(1, now + 0.001)
-    lane.answered(4, 100.0)
-    return former, lane
-
-
-def test_a_lane_waits_for_callers_who_come_straight_back() -> None:
-    former, lane = returning()
-    for _ in range(3):
-        put(former, lane, 100.0005)
-        assert former.next_batch(100.0005) is None
-    assert former.next_wakeup(100.0005) == pytest.approx(100.00125)
-    put(former, lane, 100.001)
-    batch = leave(former, 100.001)
-    assert (batch.items, batch.trigger) == (4, "slot_free")
-
-
-def test_a_lane_waits_no_longer_than_its_callers_usually_take() -> None:
-    former, lane = returning()
-    put(former, lane, 100.0005)
-    assert former.next_batch(100.0005) is None
-    assert leave(former, former.next_wakeup(100.0005)).items == 1
-    assert former.next_wakeup(100.002) == math.inf
-
-
-def test_a_lane_that_is_full_or_due_waits_for_nobody() -> None:
-    former, lane = returning(cap=3)
-    put(former, lane, 100.0005, items=3)
-    assert leave(former, 100.0005).trigger == "full"
-    former, lane = returning()
-    put(former, lane, 100.0005, deadline=100.010)
-    assert leave(former, 100.0005).items == 1
-
-
-def test_other_lanes_do_not_wait_for_somebody_elses_callers() -> None:
-    former, lane = returning()
-    put(former, lane, 100.0005)
-    other = make_lane("b")
-    put(former, other, 100.0005)
-    assert leave(former, 100.0005).lane is other
-    former.finished(next(iter(former.in_flight)))
-    assert former.next_batch(100.0006) is None
-    assert leave(former, 100.002).lane is lane
-
-
-def test_nobody_is_waited_for_with_several_slots_or_when_draining() -> None:
-    former, lane = returning(limit=2)
-    put(former, lane, 100.0005)
-    assert leave(former, 100.0005).items == 1
-    former, lane = returning()
-    put(former, lane, 100.0005)
-    former.drain()
-    assert leave(former, 100.0005).trigger == "drain"

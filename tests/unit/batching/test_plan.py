@@ -32,6 +32,7 @@ def test_the_number_in_flight_follows_the_mode(rules: BatchPolicy, limit: float)
     assert plan.former.limit == limit
     assert plan.slots.work_rate == limit
     assert (plan.slots.learner is not None) == (limit == 1)
+    assert plan.former._lends == (limit == 1)
 
 
 def test_policies_that_agree_about_slots_share_them() -> None:

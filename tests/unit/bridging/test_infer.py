@@ -48,6 +48,17 @@ def test_without_version_and_id() -> None:
     assert (found.model_version, found.id) == ("", "")
 
 
+def test_null_is_not_there() -> None:
+    given = tensor(parameters=None)
+    outputs = [{"name": "a", "parameters": {"k": None}}, {"name": "b", "parameters": None}]
+    found = translated(given, id=None, parameters={"k": None}, outputs=outputs)
+    assert found.id == ""
+    assert not found.parameters
+    assert not found.inputs[0].parameters
+    assert [(output.name, len(output.parameters)) for output in found.outputs] == [("a", 0), ("b", 0)]
+    assert not translated(given, parameters=None, outputs=None).outputs
+
+
 def test_bytes_behind_the_json_stay_as_they_are() -> None:
     one = tensor("absent", shape=[1], datatype="FP16", parameters={"binary_data_size": 2})
     two = tensor("absent", name="t", shape=[1], datatype="BYTES", parameters={"binary_data_size": 5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,13 @@ def test_inference() -> None:
     assert (found.path, request.model_name, request.model_version) == (SERVICE + b"ModelInfer", "m", "3")
     answer = found.render(inference.ModelInferResponse(model_name="m").SerializeToString())
     assert json.loads(answer.body) == {"model_name": "m", "outputs": []}
+
+
+def test_a_compressed_request_is_read() -> None:
+    encoded = (b"content-encoding", b"gzip")
+    found = translate(b"POST", b"/v2/models/m/infer", gzip.compress(INFER), (encoded,))
+    assert found == translate(b"POST", b"/v2/models/m/infer", INFER, ())._replace(render=found.render)
+    assert metadata((encoded,)) == metadata(())
 
 
 def test_readiness_names_the_model() -> None:

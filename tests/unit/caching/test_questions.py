@@ -10,6 +10,7 @@ from proxy.caching import questions
 from proxy.caching.questions import Inquiry, Interpreter
 from proxy.errors import MergeRefused
 from proxy.exchange import Call, Headers
+from proxy.routing.policy import Route
 from proxy.routing.table import Match
 from tests.support.batching import JSON_FIELDS, predict_call
 from tests.support.caching import INFER, METADATA, PREDICT, field_rules, infer_call, policy
@@ -136,6 +137,16 @@ def test_a_body_that_no_codec_understands_is_compared_whole() -> None:
     assert ragged[0] == ragged[1] != asked(predict_call([1.0], [1.0, 3.0])).keys
     free = Call(b"POST", b"/v1/embeddings", JSON_FIELDS, b'{"input":"x"}')
     assert len(asked(free, OPENAI).keys) == 1
+
+
+def test_one_item_in_a_list_is_another_question_where_the_answer_is_put_in_one() -> None:
+    labels = Match(Route("route", "model", "tei", "infer", (), "tei_predict"), "")
+    alone, pair, listed, pairs = (
+        asked(Call(b"POST", b"/predict", JSON_FIELDS, b'{"inputs":%b}' % inputs), labels).keys
+        for inputs in (b'"a"', b'["a","b"]', b'[["a"]]', b'[["a","b"]]')
+    )
+    assert len({*alone, *pair, *listed, *pairs}) == 4
+    assert alone == asked(Call(b"POST", b"/predict", JSON_FIELDS, b'{"inputs":["a"]}'), labels).keys
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,29 @@ def test_what_may_be_sent_twice(request_line: str, is_idempotent: bool) -> None:
     assert match("open-inference", request_line).route.idempotent is is_idempotent
 
 
+@pytest.mark.parametrize(
+    ("protocol", "request_line", "dialect"),
+    [
+        ("kserve-v1", "POST /v1/models/a:predict", "kserve"),
+        ("tf-serving", "POST /elsewhere", "kserve"),
+        ("openai", "POST /v1/chat/completions", "openai"),
+        ("openai", "POST /v1/responses", "openai"),
+        ("ollama", "POST /api/chat", "kserve"),
+        ("ollama", "POST /v1/chat/completions", "openai"),
+    ],
+)
+def test_how_errors_are_worded(protocol: str, request_line: str, dialect: str) -> None:
+    assert match(protocol, request_line).route.dialect == dialect
+
+
+def test_an_operators_route_words_errors_as_its_protocol_does() -> None:
+    upstreams = "{a: {protocol: kserve-v1, http: [http://a]}, b: {protocol: openai, http: [http://b]}}"
+    routes = table(upstreams, "[{match: {path: '/b/*'}, upstream: b, codec: openai_embeddings}]")
+    for request_line in ("POST /b/x", "GET /b/x"):
+        method, target = request_line.encode().split()
+        assert routes.match(method, target).route.dialect == "openai"
+
+
 def test_presets_are_well_formed() -> None:
     for protocol in PROTOCOLS.values():
         names = [preset.name for preset in protocol.routes]

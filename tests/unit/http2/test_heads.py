@@ -107,6 +107,30 @@ def test_refused_requests(fields: Headers) -> None:
         parse_request(fields)
 
 
+GRPC = (b"content-type", b"application/grpc")
+
+
+def test_spaces_around_metadata_are_removed() -> None:
+    spaced, trimmed = (b"x", b" a b "), (b"x", b"a b")
+    assert parse_request((*GET, spaced, GRPC, (b"y", b" "))).headers[1:] == (trimmed, GRPC, (b"y", b""))
+    assert parse_response(((b":status", b"200"), GRPC, spaced)).headers == (GRPC, trimmed)
+    assert parse_trailers(((b"grpc-status", b"0"), spaced)) == ((b"grpc-status", b"0"), trimmed)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (*GET, (b"x", b" a")),
+        (*GET, GRPC, (b"x", b"a\t")),
+        (*GET, GRPC, (b"x", b" \x7f")),
+        (*GET[:2], (b":path", b"/ "), GET[3], GRPC),
+    ],
+)
+def test_other_space_is_refused(fields: Headers) -> None:
+    with pytest.raises(StreamError):
+        parse_request(fields)
+
+
 def test_connect() -> None:
     head = parse_request(((b":method", b"CONNECT"), (b":authority", b"a:1")))
     assert (head.method, head.target, head.headers) == (b"CONNECT", b"a:1", ((b"host", b"a:1"),))

@@ -140,7 +140,8 @@ def test_continuation_flood_by_number() -> None:
 def test_continuation_flood_by_size() -> None:
     session = server(Limits(header_list=20_000))
     session.receive(f.frame(f.HEADERS, 0, 1, bytes(16_000)), now=0.0)
-    assert ended(session, f.frame(f.CONTINUATION, 0, 1, bytes(5_000)))
+    assert not ended(session, f.frame(f.CONTINUATION, 0, 1, bytes(16_000)) * 4)
+    assert ended(session, f.frame(f.CONTINUATION, 0, 1, bytes(1)))
 
 
 def test_continuation_flood_of_nothing() -> None:
@@ -154,6 +155,15 @@ def test_header_list_bomb() -> None:
     session = server(Limits(header_list=65_536))
     entry = b"\x40\x01a" + b"\x7f\xa1\x1e" + b"v" * 4000
     assert ended(session, f.frame(f.HEADERS, 5, 1, block(*REQUEST) + entry + b"\xbe" * 200))
+
+
+def test_a_header_list_that_is_too_long_costs_its_stream_alone() -> None:
+    session = server(Limits(header_list=65_536))
+    entry = b"\x40\x01a" + b"\x7f\xa1\x1e" + b"v" * 4000
+    over = session.receive(f.frame(f.HEADERS, 5, 1, block(*REQUEST) + entry + b"\xbe" * 20), 0.0)
+    assert only(over, StreamReset).code == ErrorCode.ENHANCE_YOUR_CALM
+    event = only(session.receive(f.frame(f.HEADERS, 5, 3, block(*REQUEST) + b"\xbe"), 0.0), RequestReceived)
+    assert event.head.headers.count((b"a", b"v" * 4000)) == 1
 
 
 def test_header_list_within_bounds() -> None:

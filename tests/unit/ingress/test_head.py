@@ -133,10 +133,18 @@ def test_trailers_that_are_dropped_are_not_announced(names: bytes, sent_on: list
 
 
 def test_a_stranger_says_in_trailers_no_more_than_in_a_head() -> None:
-    trailers = ((b"X_Forwarded_For", b"e"), (b"Remote-User", b"e"), (b"X-Sum", b"1"))
+    trailers = ((b"X_Forwarded_For", b"e"), (b"X.Real.IP", b"e"), (b"Remote-User", b"e"), (b"X-Sum", b"1"))
     assert RULES.trailers_of(STRANGER, trailers) == ((b"X-Sum", b"1"),)
     assert RULES.trailers_of(TRUSTED, trailers) == trailers
     assert RULES.trailers_of(STRANGER, ()) == ()
+
+
+def test_nobody_reframes_or_redirects_a_message_behind_it() -> None:
+    trailers = tuple(
+        (name, b"1") for name in (b"Host", b"Content_Length", b"forwarded", b"Content.Type", b"A")
+    )
+    for hop in (STRANGER, TRUSTED):
+        assert RULES.trailers_of(hop, trailers) == ((b"A", b"1"),)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +216,7 @@ def test_the_name_in_via_can_be_chosen_or_left_out() -> None:
         b"/%00",
         b"/%C0%AE",
         b"/%e0%80%af",
+        b"/%f0%80%80%af",
         b"/a.",
     ],
 )
@@ -245,6 +254,7 @@ def test_the_host_must_be_the_one_of_the_handshake() -> None:
         (b"POST / HTTP/1.1", (b"Content-Length: 1x",), BadRequest),
         (b"POST / HTTP/1.1", (b"Content-Length: 99999999999",), BodyTooLarge),
         (b"POST / HTTP/1.1", (b"Content_Length: 1",), BadRequest),
+        (b"POST / HTTP/1.1", (b"Transfer.Encoding: chunked",), BadRequest),
         (b"POST / HTTP/1.1", (b"Content-Length: 1", b"Expect: 100-continue, x"), ExpectationFailed),
         (b"GET / HTTP/1.1", (b"Via: 1.1 me",), LoopDetected),
         (b"OPTIONS / HTTP/1.1", (b"Max-Forwards: 3", b"Max-Forwards: 0"), BadRequest),

@@ -87,6 +87,21 @@ def test_a_starting_endpoint_gets_less_time_to_answer() -> None:
     assert timeouts == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
+def test_a_starting_endpoint_does_not_fall_by_running_out_of_less() -> None:
+    subject = health(fall=1)
+    states = []
+    for _ in range(6):
+        subject.probed(0.0, is_healthy=False, jitter=0.0, ran_out=True)
+        states.append((subject.state, subject.is_hasty))
+    assert states == [("starting", True)] * 4 + [("starting", False), ("down", False)]
+
+
+def test_a_starting_endpoint_falls_by_what_it_says_however_little_time_it_had() -> None:
+    subject = health(fall=1)
+    assert subject.is_hasty
+    assert probe(subject, False) == "down"
+
+
 def test_a_failing_endpoint_gets_all_the_time() -> None:
     subject = health()
     probe(subject, True)

@@ -133,6 +133,17 @@ def test_after_a_breach_no_rest_is_safe() -> None:
     assert time.is_safe(1.0)
 
 
+def test_nothing_is_safe_with_a_backend_that_closes_within_what_a_stalled_machine_hides() -> None:
+    time = trusted()
+    time.survived(3.0)
+    time.closed(0.0, 0.4)
+    assert not time.is_safe(0.0)
+    time.forget(600.0)
+    assert time.is_safe(0.0)
+    time.closed(601.0, 0.5)
+    assert time.is_safe(0.0)
+
+
 def test_nothing_is_safe_near_the_earliest_close() -> None:
     time = trusted()
     time.survived(10.0)

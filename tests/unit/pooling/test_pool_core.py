@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from proxy.pooling.idle_time import REST_S
+from proxy.pooling.idle_time import LOOKS
 from proxy.pooling.pool_core import PoolCore, Ticket
 
 Core = PoolCore["Conn", str]
@@ -13,9 +13,9 @@ Core = PoolCore["Conn", str]
 class Conn:
     held_up_since = math.inf
 
-    def __init__(self, uses: int = 1, idle_since: float = 0.0) -> None:
+    def __init__(self, uses: int = 1, looks: int = 0) -> None:
         self.uses = uses
-        self.idle_since = idle_since
+        self.looks = looks
 
 
 def core(most: int = 10, queue: int = 10) -> Core:
@@ -50,8 +50,8 @@ def name(found: Ticket[str] | None) -> str | None:
 
 # ------------------------------------------------------------------ connections
 def test_an_empty_pool_has_nothing_to_take() -> None:
-    assert core().take(0.0) is None
-    assert core().peek(0.0) is None
+    assert core().take() is None
+    assert core().peek() is None
 
 
 def test_the_connection_used_last_is_taken_first() -> None:
@@ -59,9 +59,9 @@ def test_the_connection_used_last_is_taken_first() -> None:
     first, second = lease(subject, 2)
     subject.give_back(first)
     subject.give_back(second)
-    assert subject.peek(0.0) is second
-    assert subject.take(0.0) is second
-    assert subject.take(0.0) is first
+    assert subject.peek() is second
+    assert subject.take() is second
+    assert subject.take() is first
     assert subject.leased == {first, second}
     assert not subject.idle
 
@@ -91,8 +91,8 @@ def test_the_lease_limit_is_not_exceeded() -> None:
     first, second = lease(subject, 2)
     subject.give_back(first)
     subject.lease_limit = 1
-    assert subject.take(0.0) is None
-    assert subject.peek(0.0) is None
+    assert subject.take() is None
+    assert subject.peek() is None
     wait(subject, "a")
     assert name(subject.give_back(second)) == "a", "a lease passed on is no further lease"
 
@@ -110,13 +110,14 @@ def test_above_a_lowered_limit_a_returned_connection_becomes_idle() -> None:
 def test_an_untrusted_connection_must_rest() -> None:
     subject = core()
     subject.must_rest = True
-    cold, hot = Conn(idle_since=0.0), Conn(idle_since=REST_S)
+    cold, hot = Conn(looks=LOOKS - 1), Conn()
     subject.idle = [cold, hot]
-    assert subject.peek(REST_S / 2) is None
-    assert subject.take(REST_S / 2) is None
-    assert subject.peek(REST_S) is cold
-    assert subject.take(REST_S) is cold
-    assert subject.take(REST_S) is None
+    assert subject.peek() is None
+    assert subject.take() is None
+    cold.looks = LOOKS
+    assert subject.peek() is cold
+    assert subject.take() is cold
+    assert subject.take() is None
 
 
 def test_an_untrusted_connection_is_not_handed_over() -> None:
@@ -133,7 +134,7 @@ def test_a_fresh_connection_need_not_rest() -> None:
     subject.must_rest = True
     fresh, other = lease(subject, 2)
     subject.give_back(fresh)
-    assert subject.take(0.0) is fresh
+    assert subject.take() is fresh
     wait(subject, "a")
     assert name(subject.give_back(other)) == "a"
 
@@ -141,10 +142,10 @@ def test_a_fresh_connection_need_not_rest() -> None:
 def test_a_rested_connection_that_nobody_may_have_stays_coldest() -> None:
     subject = core()
     subject.must_rest = True
-    cold, hot = Conn(idle_since=0.0), Conn(idle_since=1.0)
+    cold, hot = Conn(looks=LOOKS), Conn()
     subject.idle = [cold, hot]
     subject.enqueue(ticket("a", needs_fresh=True))
-    taken = subject.take(0.5)
+    taken = subject.take()
     assert taken is cold
     assert subject.assign(taken) is None
     assert subject.idle == [cold, hot]

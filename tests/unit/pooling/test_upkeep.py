@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from proxy.pooling.idle_time import REST_S
+from proxy.pooling.idle_time import LOOK_S, LOOKS, REST_S
 from proxy.pooling.policy import HttpPoolPolicy
-from proxy.pooling.pool_core import PoolCore, Ticket
+from proxy.pooling.pool_core import PoolCore
 from proxy.pooling.upkeep import Aged, Chores, Upkeep
 
 Subject = Upkeep[Aged, str]
@@ -150,14 +150,34 @@ def test_surviving_a_second_makes_longer_rests_safe() -> None:
     new.idle_since = 3.0
     assert not subject.is_safe(old, 2.0)
     subject.chores(3.0, 0.5)
+    assert not subject.is_safe(old, 2.0), "it may be the machine that stands still"
+    assert subject.next_at(3.0) == 3.0 + REST_S
+    subject.chores(3.0 + REST_S, 0.5)
     assert subject.is_safe(old, 2.0)
     assert not subject.is_safe(old, 3.0)
+
+
+def test_one_that_ends_behind_a_sighting_or_works_again_proves_nothing() -> None:
+    subject = upkeep()
+    trust(subject)
+    [ended] = idle(subject)
+    subject.sighted(ended, 3.0)
+    subject.core.idle.remove(ended)
+    subject.chores(3.0 + REST_S, 0.5)
+    assert not subject.is_safe(ended, 2.0)
+    [busy] = idle(subject)
+    subject.sighted(busy, 5.0)
+    subject.sighted(ended, 5.0)
+    subject.rests(busy, 5.01)
+    subject.chores(5.1, 0.5)
+    assert not subject.is_safe(busy, 7.0)
 
 
 def test_nothing_is_safe_while_closings_wait_to_be_judged() -> None:
     subject = upkeep()
     closed_one, other = idle(subject, 2)
     subject.chores(5.0, 0.5)
+    subject.chores(5.0 + REST_S, 0.5)
     assert subject.is_safe(other, 1.0)
     subject.core.idle.remove(closed_one)
     subject.ended(closed_one, 5.0)
@@ -234,9 +254,11 @@ def test_an_impatient_backend_that_nobody_asks_gets_one_spare() -> None:
 # ------------------------------------------------------------------ when to look
 def test_traffic_is_looked_at_every_second() -> None:
     subject = upkeep()
+    trust(subject)
     idle(subject)
     assert subject.next_at(0.0) == 1.0
     subject.chores(1.0, 0.5)
+    subject.chores(1.1, 0.5)
     assert subject.next_at(1.0) == 30.0, "no traffic: not before the connection has aged out"
     subject.core.leased.add(Aged())
     assert subject.next_at(1.0) == 2.0
@@ -244,17 +266,37 @@ def test_traffic_is_looked_at_every_second() -> None:
 
 def test_more_idle_connections_than_wanted_are_looked_at_too() -> None:
     subject = upkeep(min=2)
+    trust(subject)
     idle(subject, 3)
     subject.chores(1.0, 0.5)
-    assert subject.next_at(1.0) == 2.0
+    subject.chores(1.1, 0.5)
+    assert subject.next_at(1.1) == 2.0
 
 
-def test_a_waiting_call_is_served_when_a_connection_has_rested() -> None:
+def test_what_must_rest_is_looked_at_until_it_has() -> None:
     subject = upkeep()
-    idle(subject)
-    subject.core.enqueue(Ticket("a", 9.0))
-    assert subject.next_at(0.0) == REST_S
+    [connection] = idle(subject)
+    instants = []
+    while connection.looks < LOOKS:
+        instants.append(subject.next_at(0.0))
+        subject.chores(instants[-1], 0.5)
+    assert instants == pytest.approx([LOOK_S * number for number in range(1, LOOKS + 1)])
     assert subject.next_at(REST_S) == 1.0, "it is rested: not a matter of time any more"
+
+
+def test_while_the_machine_stands_still_nothing_rests() -> None:
+    subject = upkeep()
+    [early] = idle(subject)
+    subject.chores(LOOK_S, 0.5)
+    subject.chores(9.0, 0.5)
+    assert early.looks == 2
+    assert subject.next_at(9.0) == 9.0 + LOOK_S
+    subject.chores(9.0 + LOOK_S / 2, 0.5)
+    [late] = idle(subject, now=9.0 + LOOK_S / 2)
+    subject.chores(9.0 + LOOK_S, 0.5)
+    assert (early.looks, late.looks) == (3, 0)
+    subject.rests(early, 10.0)
+    assert early.looks == 0
 
 
 def test_the_snapshot_says_what_was_learned() -> None:
@@ -267,3 +309,15 @@ def test_the_snapshot_says_what_was_learned() -> None:
         "learned_idle_s": 4.0,
         "is_trusted": False,
     }
+
+
+def test_less_than_a_rest_restores_no_trust() -> None:
+    subject = upkeep()
+    [connection] = idle(subject)
+    for _ in range(3):
+        subject.survived(connection, REST_S / 2)
+    assert subject.core.must_rest
+    connection.looks = LOOKS
+    for _ in range(3):
+        subject.survived(connection, REST_S * 0.999)
+    assert not subject.core.must_rest, "four looks make a rest, however the instants are rounded"

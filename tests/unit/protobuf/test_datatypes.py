@@ -13,6 +13,7 @@ from proxy.protobuf.datatypes import WIDTHS, decode, encode
     ("datatype", "values", "data"),
     [
         ("BOOL", [True, False], b"\x01\x00"),
+        ("BOOL", [1, 0], b"\x01\x00"),
         ("UINT8", [255], b"\xff"),
         ("INT8", [-1], b"\xff"),
         ("UINT16", [258], b"\x02\x01"),
@@ -70,7 +71,8 @@ def test_a_brain_float_that_is_no_number_stays_none() -> None:
         ("FP32", ["1"]),
         ("FP32", [1e39]),
         ("FP16", [1e6]),
-        ("BOOL", [1]),
+        ("BOOL", [2]),
+        ("BOOL", [1.0]),
         ("BYTES", [1]),
         ("COMPLEX", [1]),
     ],
