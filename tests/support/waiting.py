@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ("PATIENCE_S", "until", "until_told")
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 
 _TURNS = 200  # of the loop, before the machine is left to whoever is waited for
 
