@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 BUILT  := $(VENV)/.compiled
 
 # What runs the compiled rooms; the property tests above all, since they reach what nobody thought of.
-COMPILED_TESTS := tests/unit tests/property tests/cancellation tests/integration/grpc tests/integration/http2
+COMPILED_TESTS := tests/unit tests/property tests/cancellation tests/integration/grpc tests/integration/http tests/integration/http2
 
 .PHONY: demo redis node kserve compile interpret test test-compiled fuzz lint format bench hostile schema clean
 

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ("FOR_ALL", "FOR_THE_FAST", "FROM_AFAR", "bound_receiving", "bound_sending", "unacknowledged")
+__all__ = (
+    "FOR_ALL",
+    "FOR_THE_FAST",
+    "FROM_AFAR",
+    "bound_receiving",
+    "bound_sending",
+    "report_waiting",
+    "unacknowledged",
+)
 
 FOR_ALL: Final = 128 << 10
 FOR_THE_FAST: Final = 2 << 20  # a reader that takes so much within 10 ms
@@ -47,6 +55,16 @@ def bound_receiving(transport: asyncio.BaseTransport, size: int = _FROM_NEARBY) 
     if sock is not None and sock.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def report_waiting(transport: asyncio.WriteTransport) -> None:
+    """Have `transport` say as soon as bytes wait in it, and again when none do.
+
+    One over TCP reports what is above its mark, one over TLS what reaches it: with a mark of 0 that one would
+    be full when it is empty, and for ever if nothing more was written to it.
+    """
+    is_tls = transport.get_extra_info("ssl_object") is not None
+    transport.set_write_buffer_limits(high=1 if is_tls else 0, low=0)
 
 
 def unacknowledged(transport: asyncio.WriteTransport) -> int:

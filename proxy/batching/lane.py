@@ -88,11 +88,12 @@ class Batcher:
         """
         if self._is_closed:
             raise Draining
+        if policy.mode == "off":  # no refusal is raised for it: this may be every call
+            return await self._forward(call, subject, "off")
         try:
             member = self._place(call, subject, policy)
         except MergeRefused as refusal:
-            self._events.refused(subject.model, refusal.why)
-            return await self._forward(call)
+            return await self._forward(call, subject, refusal.why)
         former = member.home.plan.former
         may_leave = former.add(member)
         if may_leave and call.is_newest:
@@ -165,7 +166,8 @@ class Batcher:
                 self._own(self._ask_limit(self._inquire, lane, call))
         return member
 
-    async def _forward(self, call: Call) -> Reply:
+    async def _forward(self, call: Call, subject: Subject, why: str) -> Reply:
+        self._events.refused(subject.model, why)
         company = self._intake.experience.company
         company.enter()
         try:

@@ -23,6 +23,8 @@ __all__ = ("DemoServer", "start")
 
 BACKLOG = 4096
 
+_TURNS = 3  # of the loop, until who was accepted last is connected, and can be dropped
+
 
 class DemoServer:
     """One running server; made by `start`."""
@@ -54,6 +56,8 @@ class DemoServer:
         """Stop accepting, drop every connection, forget work in progress."""
         if self._server is not None:
             self._server.close()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         for connection in tuple(self._connections):
             connection.abort()
         if self._server is not None:

@@ -54,6 +54,7 @@ _ENDS_HERE: Final = FORWARDED | {
     b"connection",
     b"content-length",
     b"expect",
+    b"http2-settings",
     b"keep-alive",
     b"pillion-debug",
     b"proxy-authenticate",

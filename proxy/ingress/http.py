@@ -199,9 +199,6 @@ class ClientConnection(SupervisedConnection):
         self._request_count += 1
         self._request_in_progress = True
         call = arrival.call
-        call.peer = arrival.head.client or self._hop.peer
-        call.scheme = self._hop.scheme
-        call.certificate = self._hop.certificate
         if call.http_version > 10:
             call.on_informational = self._inform
         body = call.body

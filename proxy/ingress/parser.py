@@ -11,10 +11,7 @@ the one-buffer path of small inference calls, and it costs no stream, no future 
 becomes a `Stream` that later reads fill. Framing is regenerated from the body by whoever sends the message
 on, so that the backend and this proxy cannot disagree about where it ends.
 
-Keep-alive clients mostly repeat their head to the byte. When a read begins with the connection's last head
-and brings exactly its body, the judgement of that head holds again: the same bytes on the same connection
-mean the same request. A head that differs from it only in ids, lengths or values is found by what they have
-in common (`proxy.ingress.variation`).
+Keep-alive clients mostly repeat their head; `proxy.ingress.repeats` finds such a request without reading it.
 
 Of a read that brings many requests only the first few become such: an object is many times as large as the
 twenty bytes that ask for it. The rest waits as it came (`has_more`) until the next `feed`. What waits, this
@@ -34,7 +31,7 @@ from proxy.exchange import Call, Stream
 from proxy.ingress.chunks import ChunkDecoder
 from proxy.ingress.grammar import check_beginning, read_request_line
 from proxy.ingress.head import Head, read_head
-from proxy.ingress.variation import Pattern
+from proxy.ingress.repeats import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,22 +39,19 @@ if TYPE_CHECKING:
     from proxy.exchange import Body, Flow, Headers, Ledger
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.rules import HeadRules
+    from proxy.ingress.variation import Pattern
 
 __all__ = ("Arrival", "RequestParser")
 
-# A longer head is not worth remembering for each idle connection.
-_MAX_REMEMBERED: Final = 2048
 # Requests that one call of `feed` gives back.
 _MOST_AT_ONCE: Final = 8
-# A connection whose heads have nothing in common is spared the comparison after so many in a row.
-_MOST_SURPRISES: Final = 8
 
 
 class Arrival:
     """One request as it came off the wire: the `head` as it was judged, and the `call` made of it.
 
-    What differs from that head is in `said`: its target, fields, id and trace. `request_id` is the client's
-    name for it, or the one that it was given here.
+    What differs from that head is in `said`: its target, fields, id and trace. `hop` knows who sent it.
+    `request_id` is the client's name for it, or the one that it was given here.
     """
 
     __slots__ = ("call", "head", "request_id")
@@ -67,6 +61,7 @@ class Arrival:
         head: Head,
         body: Body,
         new_ids: Callable[[], tuple[bytes, bytes]],
+        hop: Hop,
         said: Head | Pattern | None = None,
     ) -> None:
         said = said or head
@@ -83,6 +78,9 @@ class Arrival:
         call.upgrade = head.upgrade
         call.identity = head.identity
         call.timeout_wish = head.timeout_wish
+        call.peer = head.client or hop.peer
+        call.scheme = hop.scheme
+        call.certificate = hop.certificate
 
 
 class RequestParser:
@@ -101,18 +99,15 @@ class RequestParser:
         "_head",
         "_hop",
         "_is_at_end",
-        "_known",
-        "_known_bytes",
         "_ledger",
         "_left",
         "_looked_at",
         "_new_ids",
-        "_pattern",
         "_pending",
+        "_repeats",
         "_rules",
         "_seen",
         "_stream",
-        "_surprises",
         "_trailers",
         "fault",
         "received",
@@ -146,10 +141,7 @@ class RequestParser:
         self._stream: Stream | None = None
         self._left = 0  # bytes of a counted body to come
         self._trailers: Headers = ()
-        self._known: Head | None = None
-        self._known_bytes = b""
-        self._pattern: Pattern | None = None
-        self._surprises = 0
+        self._repeats = Repeats(rules)
         self.received = 0
 
     @property
@@ -173,16 +165,14 @@ class RequestParser:
 
         `fault` then says how; requests before it are good and to be answered first.
         """
-        known = self._known
-        if known is not None and self._head is None and not self._pending and self.fault is None:
-            if data.startswith(self._known_bytes):
-                body = data[len(self._known_bytes) :]
-                if len(body) == (known.length or 0):
-                    arrival = Arrival(known, body, self._new_ids)
-                    arrival.call.head = known
-                    return [arrival]
-            elif (varied := self._read_varied(known, data)) is not None:
-                return [varied]
+        if self._head is None and not self._pending and self.fault is None:
+            repeats = self._repeats
+            end = repeats.find(data)
+            if end:
+                arrival = Arrival(repeats.found, data[end:], self._new_ids, self._hop, repeats.said)
+                if repeats.said is repeats.found:
+                    arrival.call.head = repeats.found
+                return [arrival]
         arrivals: list[Arrival] = []
         if self.fault is None:
             try:
@@ -194,7 +184,7 @@ class RequestParser:
     def renew(self, rules: HeadRules, hop: Hop) -> None:
         """Judge the next head by other rules; what is remembered was judged by the old ones."""
         self._rules, self._hop = rules, hop
-        self._known = self._pattern = None
+        self._repeats = Repeats(rules)
 
     def eof(self) -> None:
         """The client will send no more: the end of what it sends over an upgraded connection, otherwise of a
@@ -224,27 +214,6 @@ class RequestParser:
         return self.feed(data) if data else []
 
     # ------------------------------------------------------------- internals
-    def _read_varied(self, known: Head, data: bytes) -> Arrival | None:
-        """The request in `data` when it is whole and its head is a judged one but for what may differ.
-
-        One that comes twice running is judged by itself, and from then on it is the known one.
-        """
-        if self._surprises > _MOST_SURPRISES:
-            return None
-        pattern = self._pattern
-        if pattern is None:
-            self._pattern = pattern = Pattern(known, self._known_bytes, self._rules)
-        end = pattern.read(data)
-        if end <= 0:
-            if end == 0:
-                self._surprises += 1
-                self._pattern = None
-            return None
-        self._surprises = 0
-        if len(data) - end != (pattern.length or 0):
-            return None
-        return Arrival(pattern.head, data[end:], self._new_ids, pattern)
-
     def _run(self, data: bytes, arrivals: list[Arrival]) -> None:
         self._seen = self._looked_at
         if self._pending:
@@ -303,14 +272,8 @@ class RequestParser:
         self._left = head.length or 0
         self.received = 0
         if pos == 0 and end + self._left == len(data):
-            self._remember(head, data[:end])
+            self._repeats.remember(head, data[:end])
         return end
-
-    def _remember(self, head: Head, block: bytes) -> None:
-        if len(block) <= _MAX_REMEMBERED and not (
-            head.is_chunked or head.upgrade or head.expects_continue or head.is_for_us
-        ):
-            self._known, self._known_bytes = head, block
 
     def _read_counted(self, data: bytes, pos: int) -> int:
         piece = data[pos : pos + self._left]
@@ -348,7 +311,9 @@ class RequestParser:
             return
         body, self._body = self._body, []
         self._head = None
-        arrivals.append(Arrival(head, body[0] if len(body) == 1 else b"".join(body), self._new_ids))
+        arrivals.append(
+            Arrival(head, body[0] if len(body) == 1 else b"".join(body), self._new_ids, self._hop)
+        )
 
     def _open_stream(self, head: Head, arrivals: list[Arrival]) -> None:
         self._stream = stream = Stream(self._flow, head.length)
@@ -356,7 +321,7 @@ class RequestParser:
         pieces, self._body = self._body, []
         for piece in pieces:
             stream.feed(piece)
-        arrivals.append(Arrival(head, stream, self._new_ids))
+        arrivals.append(Arrival(head, stream, self._new_ids, self._hop))
 
     def _end_stream(self) -> None:
         stream, self._stream = self._stream, None

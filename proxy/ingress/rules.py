@@ -112,7 +112,10 @@ class HeadRules:
         return tuple(kept)
 
     def check_server_name(self, hop: Hop, host: bytes) -> None:
-        """Refuse a host other than the one whose certificate was shown (RFC 9110 §7.4)."""
+        """Refuse a host other than the one whose certificate was shown (RFC 9110 §7.4).
+
+        A handshake never has the dot that may end a name (RFC 6066 §3).
+        """
         name = hop.server_name
-        if host and name is not None and host.rpartition(b":")[0].lower() != name and host.lower() != name:
+        if host and name is not None and host.lower().partition(b":")[0].removesuffix(b".") != name:
             raise Misdirected("this connection was opened for another host")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from proxy.kernel_buffers import bound_sending
+from proxy.kernel_buffers import bound_sending, report_waiting
 from proxy.pooling.wire import encode_chunk, last_chunk
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Upload:
     def start(self) -> None:
         """Send what there is; `on_end` may be called from within."""
         bound_sending(self._transport)
-        self._transport.set_write_buffer_limits(0)
+        report_waiting(self._transport)
         if self._transport.get_write_buffer_size():
             self.pause()
         self._body.attach(self)

@@ -17,7 +17,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ReaderStalled
-from proxy.kernel_buffers import FOR_ALL, FOR_THE_FAST, bound_sending, unacknowledged
+from proxy.kernel_buffers import FOR_ALL, FOR_THE_FAST, bound_sending, report_waiting, unacknowledged
 from proxy.stall import StallJudge
 from proxy.streaming.chunking import ChunkSizer
 
@@ -86,7 +86,7 @@ class Relay:
         """
         body, transport = self._body, self._transport
         bound_sending(transport)
-        transport.set_write_buffer_limits(0)
+        report_waiting(transport)
         try:
             first = body.read_nowait()
             transport.write(head + (_chunk(first) if self._is_chunked and first else first))

@@ -14,8 +14,9 @@ from proxy.streaming.compression import choose_coding, encoded_headers, encoder,
 from proxy.streaming.early import EarlyAnswer
 from proxy.streaming.flow import high_water
 from proxy.streaming.meter import EventMeter, Meter
-from proxy.streaming.sse import SseScanner, asks_for_events, media_type, scanner_for
+from proxy.streaming.sse import SseScanner, media_type, scanner_for
 from proxy.streaming.stage import Stage
+from proxy.streaming.wish import asks_for_events
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,6 +11,8 @@ import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from tests.support.waiting import stop_accepting
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -46,7 +48,7 @@ async def backend(
     try:
         yield f"http://{host}:{port}"
     finally:
-        server.close()
+        await stop_accepting(server)
         await server.wait_closed()
         for task in tasks:
             task.cancel()

@@ -12,6 +12,7 @@ from proxy.http2.events import DataReceived, RequestReceived, StreamReset, Trail
 from proxy.http2.limits import Limits
 from proxy.http2.session import ServerSession
 from tests.support.http2_events import apart
+from tests.support.waiting import stop_accepting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -104,7 +105,7 @@ class Backend:
         try:
             yield self
         finally:
-            server.close()
+            await stop_accepting(server)
             for connection in self.connections:
                 connection.abort()
             await server.wait_closed()

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self, cast
 
+from tests.support.waiting import stop_accepting
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
@@ -135,10 +137,8 @@ class RawBackend:
     async def stop(self) -> None:
         """Stop listening and drop every connection."""
         if self._server is not None:
-            self._server.close()
+            await stop_accepting(self._server)
             self._server = None
-        for _ in range(3):  # turns in which who was accepted a moment ago becomes a peer
-            await asyncio.sleep(0)
         peers = tuple(self.peers)
         for peer in peers:
             peer.transport.abort()

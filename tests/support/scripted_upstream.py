@@ -21,6 +21,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tests.support.waiting import stop_accepting
 from tests.support.wire import RawMessage, read_message, response
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class ScriptedUpstream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        await stop_accepting(self._server)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ("PATIENCE_S", "until", "until_told")
+__all__ = ("PATIENCE_S", "stop_accepting", "until", "until_told")
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 
 _TURNS = 200  # of the loop, before the machine is left to whoever is waited for
 
@@ -33,3 +33,10 @@ async def until_told(is_so: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60.0):
         while not await is_so():  # noqa: ASYNC110  another process has no event
             await asyncio.sleep(0.02)
+
+
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Close `server`; who was accepted a moment ago is connected when this returns, and can be closed as well."""
+    server.close()
+    for _ in range(3):
+        await asyncio.sleep(0)

@@ -103,7 +103,7 @@ class Cutter(Codec, Protocol):
 
 @runtime_checkable
 class Reader(Codec, Protocol):
-    """A codec whose answers are no JSON: it says what they say, so that two can be compared."""
+    """A codec whose answers may be no JSON: it says what they say, so that two can be compared."""
 
     def read(self, body: bytes) -> object:
         """The answer `body` as dicts, lists, numbers and bytes, without an id; `body` if it is none."""

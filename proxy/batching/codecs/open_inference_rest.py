@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from proxy.batching.codecs.forms import Forms
 from proxy.batching.codecs.open_inference import OpenInferenceJson
 from proxy.batching.codecs.open_inference_binary import BinaryFrame, OpenInferenceBinary
+from proxy.batching.codecs.open_inference_reading import read_answer
 from proxy.errors import MergeRefused
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class OpenInference:
     def split(self, answer: Part, members: Sequence[Prepared]) -> list[Part]:
         """See `Codec.split`."""
         return self._codec(members).split(answer, members)
+
+    def read(self, body: bytes) -> object:
+        """See `Reader.read`."""
+        return read_answer(body)
 
     def cut(self, prepared: Prepared) -> list[Prepared]:
         """See `Cutter.cut`; binary tensors stay together."""

@@ -231,6 +231,7 @@ FORWARDING = (
             b"/",
             b"Connection: keep-alive",
             b"Keep-Alive: timeout=5",
+            b"HTTP2-Settings: AAMAAABkAAQAAP__",
             b"Proxy-Connection: close",
             b"TE: trailers, gzip",
             b"Proxy-Authorization: x",
@@ -243,6 +244,7 @@ FORWARDING = (
         show=(
             b"connection",
             b"keep-alive",
+            b"http2-settings",
             b"proxy-connection",
             b"te",
             b"proxy-authorization",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
+from tests.support.waiting import stop_accepting
 from tests.support.wire import RawMessage, read_message, response
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Backend:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        await stop_accepting(self._server)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.raw_client import RawClient
 from tests.support.stage import Stage, stage
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, stop_accepting
 from tests.support.wire import response
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ async def backend(protocol: str = "generic", **server: object) -> AsyncIterator[
         async with stage(url, protocol=protocol, server=server) as front:
             yield Scene(front, connections)
     finally:
-        listener.close()
+        await stop_accepting(listener)
         for peer in peers:
             peer.writer.close()
         await listener.wait_closed()

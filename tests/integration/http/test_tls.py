@@ -14,7 +14,10 @@ import trustme
 
 from proxy.ingress.policy import ServerTlsPolicy
 from proxy.ingress.tls import TlsFront, server_name_of
+from tests.integration.http.conformance import Backend
 from tests.integration.http.tls_rig import OURS, ask, client_context, issue, listening
+from tests.support.stage import stage
+from tests.support.wire import response
 
 if TYPE_CHECKING:
     from tests.support.stage import Stage
@@ -75,6 +78,14 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
         assert (await ask(front, client_context(renewed))).status == 200
         with pytest.raises(ssl.SSLCertVerificationError):
             await ask(front, client_context())
+
+
+async def test_a_long_answer_arrives_whole(tmp_path: Path) -> None:
+    """TLS has a buffer of its own, and marks that it takes otherwise than TCP."""
+    long = b"0123456789abcdef" * 200_000
+    tls = {"http": {"tls": issue(tmp_path)}}
+    async with Backend([response(long)]) as backend, stage(backend.url, server=tls) as front:
+        assert (await ask(front, client_context())).body == long
 
 
 async def test_handshakes_that_never_end_are_bounded_in_number(tmp_path: Path) -> None:

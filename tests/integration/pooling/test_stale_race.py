@@ -38,7 +38,7 @@ async def drive(
 ) -> RecordedEvents:
     """Send `calls` POSTs over `clients` callers, each waiting `pause` between two; every answer is its own."""
     events = RecordedEvents()
-    patient = {"min": 0, "connect": "30s", "wait": "30s"}  # a busy machine is not what is tested
+    patient = {"min": 0, "connect": "100s", "wait": "100s"}  # a busy machine is not what is tested
     policy = UpstreamPolicy.model_validate({"pool": {"http": patient}, "health": {"every": "0s"}})
     cluster = Cluster("model", [parse_endpoint(backend.url)], policy, LoopClock(), events=events)
     await cluster.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 
 import pytest
@@ -18,6 +19,8 @@ from proxy.batching.verify import Sampler, is_same
         (b'{"p":[0.123456789]}', b'{"p":[0.123456788]}'),
         (b'{"p":[0]}', b'{"p":[1e-9]}'),
         (b'{"p":[NaN,1]}', b'{"p":[NaN,1.0000001]}'),
+        (b'{"p":[-Infinity,1e400]}', b'{"p": [-Infinity, 1e400]}'),
+        (b'{"p":1%b}' % (b"0" * 400), b'{"p": 1%b}' % (b"0" * 400)),
         (b'{"id":"1","y":2}', b'{"id":"2","y":2}'),
         (b'{"usage":{"total_tokens":3},"y":2}', b'{"y":2}'),
     ],
@@ -35,6 +38,9 @@ def test_equal_but_for_rounding(one: bytes, other: bytes) -> None:
         (b'{"p":[1,2]}', b'{"p":[2,1]}'),
         (b'{"p":1}', b'{"p":true}'),
         (b'{"p":NaN}', b'{"p":Infinity}'),
+        (b'{"p":NaN}', b'{"p":1}'),
+        (b'{"p":1%b}' % (b"0" * 400), b'{"p":1}'),
+        (b'{"p":%b}' % (b"[" * 100_000), b'{"p": %b}' % (b"[" * 100_000)),
         (b'{"p":"cat"}', b'{"p":"dog"}'),
         (b'{"p":"cat and dog ABCD"}', b'{"p":"dog and cat ABCD"}'),
         (b'{"p":1}', b'{"q":1}'),
@@ -51,6 +57,7 @@ def packed(*numbers: float) -> bytes:
 
 def test_packed_embeddings_are_compared_as_numbers() -> None:
     assert is_same(packed(0.25, -1.5), packed(0.250001, -1.5))
+    assert is_same(packed(math.nan, -1.5), packed(math.nan, -1.500001))
     assert not is_same(packed(0.25, -1.5), packed(-1.5, 0.25))
     assert not is_same(packed(0.25), packed(0.25, 0.25))
 

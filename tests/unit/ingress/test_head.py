@@ -229,7 +229,7 @@ def test_strict_paths(path: bytes) -> None:
 
 def test_the_host_must_be_the_one_of_the_handshake() -> None:
     hop = Hop(b"192.0.2.1", scheme=b"https", server_name=b"model.example")
-    for host in (b"model.example", b"MODEL.example:8443"):
+    for host in (b"model.example", b"MODEL.example:8443", b"model.example.", b"model.example.:1"):
         read(host=host, hop=hop)
     with pytest.raises(Misdirected):
         read(host=b"other.example", hop=hop)

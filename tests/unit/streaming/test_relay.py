@@ -59,15 +59,15 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
-    def set_write_buffer_limits(self, high: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert not self.is_closed, "a closed transport of uvloop raises"
         self.limits.append(high)
 
     def is_closing(self) -> bool:
         return self.is_closed
 
-    def get_extra_info(self, _name: str) -> Socket | None:
-        return self.socket
+    def get_extra_info(self, name: str) -> Socket | None:
+        return self.socket if name == "socket" else None
 
 
 class Source:
