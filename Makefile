@@ -48,7 +48,7 @@ test-compiled: compile node  ## the compiled rooms once more, on their extension
 	PILLION_BUILD=compiled $(BIN)/pytest -m 'not real and not slow' $(COMPILED_TESTS)
 	$(BIN)/pytest -m real tests/real/test_grpc_peers.py
 
-fuzz: $(STAMP)  ## a minute of random input at HTTP/1.1 and one at HTTP/2; says how to repeat what it finds
+fuzz: $(STAMP)  ## a minute of random input at HTTP/1.1 and one at HTTP/2, at the build that is there; says how to repeat finds
 	$(BIN)/python -m tests.fuzz
 
 lint: $(STAMP)  ## style, types, import contracts, Dockerfile

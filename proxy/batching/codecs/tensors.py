@@ -166,6 +166,8 @@ def cut_bytes(data: bytes, datatype: str, stride: int, members: Sequence[Prepare
     for member in members:
         count = member.items * stride
         end = start + count * width if width is not None else _walk(data, start, count)
+        if end < start:
+            raise SplitMismatch(f"{len(data)} bytes of {datatype} are too few")
         parts.append(data[start:end])
         start = end
     if start != len(data):
@@ -176,8 +178,6 @@ def cut_bytes(data: bytes, datatype: str, stride: int, members: Sequence[Prepare
 def _walk(data: bytes, start: int, count: int) -> int:
     """Where `count` elements of ``BYTES`` end that begin at `start`; -1 when `data` ends before."""
     size = len(data)
-    if start < 0:
-        return -1
     for _ in range(count):
         if start + 4 > size:
             return -1

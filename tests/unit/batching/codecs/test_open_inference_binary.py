@@ -145,6 +145,7 @@ GOOD = {"outputs": [tensor("y", [2, 1], "FP32", 8)]}
         message({"outputs": [tensor("y", [2, 1], "FP31", 8)]}, floats(1, 2)),
         message({"outputs": [tensor("y", [2], "BYTES", 8)]}, b"\xff\xff\xff\xff" + b"\0" * 4),
         message({"outputs": [tensor("y", [2], "BYTES", 6)]}, strings(b"") + b"\0\0"),
+        message({"outputs": [tensor("y", [2], "BYTES", 4)]}, strings(b"")),
         message({"outputs": [tensor("y", [-2], "FP32", 8)]}, floats(1, 2)),
         message({"outputs": [{"name": "y", "shape": [2], "datatype": "FP32"}]}),
         message({"outputs": []}),
