@@ -138,12 +138,8 @@ async def test_grpc_calls_wait_for_their_model_too(server: MLServer, tmp_path: P
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             trailers = dict(caught.value.trailing_metadata() or ())
             assert trailers["grpc-retry-pushback-ms"] == "60000"
-            await until_told(lambda: _is_loaded(client, server, LOGISTIC))
+            await until_told(lambda: _are(client, f"{sidecar.admin}/models", "ready"))
             assert await infer(infer_message(LOGISTIC)), "the load went on"
             async with client.post(f"{server.url}/v2/repository/models/{FOREST}/unload") as answer:
                 assert answer.status == 200
             assert await infer(infer_message(FOREST)), "somebody unloaded it behind our back"
-
-
-async def _is_loaded(client: aiohttp.ClientSession, server: MLServer, model: str) -> bool:
-    return (await states(client, server))[model] == "READY"
