@@ -46,6 +46,8 @@ class Receiver(Connection):
         self._blocks = blocks
         self._fragments: list[bytes] = []
         self._fragments_end = False
+        self._begun = 0  # the stream whose DATA frame comes in parts
+        self._begun_ends = False
 
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         """A whole header block arrived."""
@@ -89,23 +91,9 @@ class Receiver(Connection):
             super()._dispatch(kind, flags, stream_id, payload)
 
     def _on_data(self, flags: int, stream_id: int, payload: Piece) -> None:
-        size = len(payload)
-        window = self._window
-        window.left -= size
-        if window.left < 0:
-            raise overrun(window.left, 0)
-        increment = window.credit(size)
-        if increment:
-            self._sender.out.append(frames.window_update_frame(0, increment))
-        stream = self._streams.live.get(stream_id)
+        stream = self._count_frame(stream_id, len(payload))
         if stream is None:
-            self._stray(stream_id, "DATA")
             return
-        if stream.remote_closed:
-            raise StreamError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
-        stream.left -= size
-        if stream.left < 0:
-            raise overrun(stream.left, stream_id)
         is_ended = flags & frames.END_STREAM != 0
         if flags & frames.PADDED:
             payload = self._without_padding(flags, stream_id, payload)
@@ -118,6 +106,44 @@ class Receiver(Connection):
         if is_ended:
             self._streams.close_remote(stream)
         self._add_data(stream_id, payload, is_ended=is_ended)
+
+    def _begin_data(self, flags: int, stream_id: int, size: int, part: Piece) -> None:
+        self._begun = stream_id
+        self._begun_ends = is_ended = flags & frames.END_STREAM != 0
+        stream = self._count_frame(stream_id, size)
+        if stream is not None:
+            self._control.tokens += REFUND
+            count_content(stream, size, is_ended=is_ended)
+            self._add_data(stream_id, part, is_ended=False)
+
+    def _go_on_data(self, part: Piece) -> None:
+        stream = self._streams.live.get(self._begun)
+        if stream is None:
+            return  # reset meanwhile, and its frame is counted
+        is_ended = self._begun_ends and not self._missing
+        if is_ended:
+            self._streams.close_remote(stream)
+        self._add_data(stream.id, part, is_ended=is_ended)
+
+    def _count_frame(self, stream_id: int, size: int) -> Stream | None:
+        """Book a DATA frame on both windows; None when there is nobody to have it."""
+        window = self._window
+        window.left -= size
+        if window.left < 0:
+            raise overrun(window.left, 0)
+        increment = window.credit(size)
+        if increment:
+            self._sender.out.append(frames.window_update_frame(0, increment))
+        stream = self._streams.live.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, "DATA")
+            return None
+        if stream.remote_closed:
+            raise StreamError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+        stream.left -= size
+        if stream.left < 0:
+            raise overrun(stream.left, stream_id)
+        return stream
 
     def _add_data(self, stream_id: int, payload: Piece, *, is_ended: bool) -> None:
         opening = self._opening

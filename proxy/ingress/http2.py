@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 from proxy.config.addresses import Address
 from proxy.exchange import Call
 from proxy.http2.blocks import BlockWriter
+from proxy.http2.intake import ReadBuffer
 from proxy.http2.limits import Limits
 from proxy.ingress.binding import UnixSocket
 from proxy.ingress.http2_link import ClientLink
@@ -72,6 +73,7 @@ class Http2Server:
         self.ledger = ledger
         self.session_limits = session_limits(rules.limits)
         self.writer = BlockWriter()
+        self.buffer = ReadBuffer()
         self.new_ids = new_ids().__next__
         self.newest = Call(b"", b"", ())
         self.address = ""

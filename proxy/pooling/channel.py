@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Call, Stream
     from proxy.http2.blocks import BlockWriter
+    from proxy.http2.intake import ReadBuffer
     from proxy.pooling.alarm import Alarm
     from proxy.pooling.channel_call import Answer
     from proxy.pooling.policy import TimeoutPolicy
@@ -68,6 +69,7 @@ class ChannelOwner(Protocol):
     alarm: Alarm
     timeouts: TimeoutPolicy
     writer: BlockWriter
+    buffer: ReadBuffer
     authority: bytes
     scheme: bytes
     ping_s: float
@@ -89,7 +91,13 @@ class Channel(Link[ClientSession]):
     """
 
     def __init__(self, owner: ChannelOwner) -> None:
-        super().__init__(ClientSession(_LIMITS), owner.writer, owner.clock.now, write_stall_s=_WRITE_STALL_S)
+        super().__init__(
+            ClientSession(_LIMITS),
+            owner.writer,
+            owner.clock.now,
+            buffer=owner.buffer,
+            write_stall_s=_WRITE_STALL_S,
+        )
         self._owner = owner
         self._alarm = owner.alarm
         self._timeouts = owner.timeouts
@@ -193,6 +201,7 @@ class Channel(Link[ClientSession]):
     def _handle(self, events: list[h2.Event]) -> None:
         now = self.now()
         begun: list[ChannelCall] = []
+        fed: list[ChannelCall] = []
         for event in events:
             if not isinstance(event, h2.MessagePart):
                 self._handle_rare(event)
@@ -204,9 +213,13 @@ class Channel(Link[ClientSession]):
                 self._conclude(exchange)
             elif isinstance(event, h2.ResponseReceived):
                 begun.append(exchange)
+            else:
+                fed.append(exchange)
         for exchange in begun:
             if not exchange.reply.done():
                 exchange.open_stream()
+        for exchange in fed:
+            exchange.flush()
 
     def _handle_rare(self, event: h2.Event) -> None:
         match event:

@@ -102,7 +102,7 @@ class ChannelCall:
             if part.data:
                 self._chunks.append(part.data)
         elif isinstance(part, DataReceived):
-            self._take_data(part.data)
+            self._take_data(part)
             is_ended = part.is_ended
         elif isinstance(part, TrailersReceived):
             trailers = part.headers
@@ -126,6 +126,11 @@ class ChannelCall:
             stream.feed(chunk)
             self._credit(len(chunk))
 
+    def flush(self) -> None:
+        """The read that brought parts of the answer is over."""
+        if self._stream is not None:
+            self._stream.flush()
+
     def fail(self, error: ProxyError) -> None:
         """The answer will never be whole."""
         if self.upload is not None:
@@ -143,12 +148,12 @@ class ChannelCall:
         patience_s = timeouts.first_byte if self._head is None else timeouts.idle
         return min(deadline, self.heard_at + patience_s)
 
-    def _take_data(self, data: bytes) -> None:
+    def _take_data(self, part: DataReceived) -> None:
         if self._stream is None:
-            self._chunks.append(data)
+            self._chunks.append(part.data)
         else:
-            self._stream.feed(data)
-            self._credit(len(data))
+            self._stream.feed_parts(part.pieces)
+            self._credit(part.size)
 
     def _deliver(self, body: bytes | Stream, trailers: Headers = ()) -> None:
         head = self._head
