@@ -74,7 +74,7 @@ class Connection:
         self.is_over = False
         self.is_draining = False
         self.peer_streams = 1  # what every peer takes; servers refuse what exceeds a limit not yet announced
-        self._streams = Streams(is_client=is_client)
+        self._streams = Streams(is_client=is_client, spare=limits.spare_window)
         self._control = Budget(limits.control_burst, limits.control_rate)
         self._sender = Sender(self._streams, self._control)
         self._reader = frames.FrameReader(limits.frame_size)
@@ -278,7 +278,7 @@ class Connection:
         """Only now does the peer know our initial window."""
         self._stream_window = self.limits.stream_window
         for stream in self._streams.live.values():
-            stream.resize(self._stream_window)
+            stream.resize(self._stream_window + stream.extra)
             increment = stream.credit(0)  # what was too little to announce may be much of a smaller window
             if increment:
                 self._sender.out.append(frames.window_update_frame(stream.id, increment))

@@ -11,7 +11,8 @@ and its header block goes through the decoder, since both sides must keep the sa
 
 The connection's window is given back as DATA arrives, so that one slow stream cannot hold up the others; a
 stream's own is given back by the owner, when its consumer has taken the bytes. What one connection can make
-us hold is thus `Limits.streams` times `Limits.stream_window`.
+us hold is thus `Limits.streams` times `Limits.stream_window`, and `Limits.spare_window`: by as much the
+windows of streams grow whose consumers keep up, which spares both sides most of the updates.
 
 A header block is handled once it is whole. Until then its fragments are bounded in number and in bytes.
 """
@@ -53,13 +54,18 @@ class Receiver(Connection):
         """A whole header block arrived."""
         raise NotImplementedError
 
-    def credit(self, stream_id: int, count: int) -> None:
-        """`count` bytes of the stream's DATA were consumed: the peer may send as many again."""
+    def credit(self, stream_id: int, count: int, *, has_paused: bool = True) -> None:
+        """`count` bytes of the stream's DATA were consumed: the peer may send as many again.
+
+        And more than that, to a bound, where the consumer has not paused since the last time.
+        """
         stream = self._streams.live.get(stream_id)
         if stream is None or stream.remote_closed:
             return
         increment = stream.credit(count)
         if increment:
+            if not has_paused:
+                increment += self._streams.widen(stream, self.limits.widest_window)
             self._sender.out.append(frames.window_update_frame(stream_id, increment))
 
     def _count_data(self, size: int) -> None:

@@ -33,6 +33,8 @@ __all__ = ("Http2Server", "session_limits")
 _STREAMS: Final = 256
 _FRAME: Final = 64 << 10
 _STREAM_WINDOW: Final = 256 << 10
+_WIDEST_WINDOW: Final = 1 << 20
+_SPARE_WINDOW: Final = 2 << 20
 _CONNECTION_WINDOW: Final = 16 << 20
 _BACKLOG: Final = 4096
 _REFRESH_S: Final = 5.0
@@ -45,6 +47,8 @@ def session_limits(limits: LimitPolicy) -> Limits:
         frame_size=_FRAME,
         header_list=limits.header_bytes,
         stream_window=_STREAM_WINDOW,
+        widest_window=_WIDEST_WINDOW,
+        spare_window=_SPARE_WINDOW,
         connection_window=_CONNECTION_WINDOW,
     )
 

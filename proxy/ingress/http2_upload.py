@@ -129,17 +129,17 @@ class Upload(ClientCall):
     def resume(self) -> None:
         """The reader has caught up."""
         self._is_paused = False
-        self._credit(0)
+        self._credit(0, has_paused=True)
 
     def abandon(self) -> None:
         """Nobody reads any more: grant nothing; the answer's end refuses the rest."""
         self._is_paused = True
 
-    def _credit(self, count: int) -> None:
+    def _credit(self, count: int, *, has_paused: bool = False) -> None:
         self._uncredited += count
         if not self._is_paused:
             link = self._link
-            link.session.credit(self.stream_id, self._uncredited)
+            link.session.credit(self.stream_id, self._uncredited, has_paused=has_paused)
             self._uncredited = 0
             if link.session.wants_to_send:
                 link.wake()

@@ -54,6 +54,8 @@ __all__ = ("Channel", "ChannelOwner")
 _LIMITS: Final = Limits(
     frame_size=64 << 10,
     stream_window=256 << 10,
+    widest_window=1 << 20,
+    spare_window=16 << 20,
     connection_window=64 << 20,
     control_burst=20_000,
     control_rate=10_000,
@@ -145,9 +147,9 @@ class Channel(Link[ClientSession]):
             self._alarm.arm(min(exchange.overdue_at(self._timeouts), now + self._ping_s))
         return exchange
 
-    def credit(self, stream_id: int, count: int) -> None:
+    def credit(self, stream_id: int, count: int, *, has_paused: bool) -> None:
         """`count` bytes of an answer were consumed."""
-        self.session.credit(stream_id, count)
+        self.session.credit(stream_id, count, has_paused=has_paused)
         if self.session.wants_to_send:
             self.wake()
 

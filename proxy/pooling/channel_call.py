@@ -47,8 +47,8 @@ class CallOwner(Protocol):
     def now(self) -> float:
         """Seconds on the clock."""
 
-    def credit(self, stream_id: int, count: int) -> None:
-        """`count` bytes of the answer were consumed."""
+    def credit(self, stream_id: int, count: int, *, has_paused: bool) -> None:
+        """`count` bytes of the answer were consumed, with a pause before it or without."""
 
     def forsake(self, exchange: ChannelCall) -> None:
         """Nobody wants the answer any more."""
@@ -172,7 +172,7 @@ class ChannelCall:
         """The consumer has caught up; the backend's silence counts from now."""
         self._is_paused = False
         self.heard_at = self._channel.now()
-        self._give_back()
+        self._give_back(has_paused=True)
 
     def abandon(self) -> None:
         """The consumer left: the rest of the answer is worth nothing."""
@@ -181,8 +181,8 @@ class ChannelCall:
     def _credit(self, count: int) -> None:
         self._uncredited += count
         if self._uncredited >= _STEP and not self._is_paused:
-            self._give_back()
+            self._give_back(has_paused=False)
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, has_paused: bool) -> None:
         count, self._uncredited = self._uncredited, 0
-        self._channel.credit(self.stream_id, count)
+        self._channel.credit(self.stream_id, count, has_paused=has_paused)
