@@ -223,7 +223,7 @@ class Connection:
     @property
     def is_mid_head(self) -> bool:
         """Whether the peer owes the rest of something short: its first SETTINGS, or a header block."""
-        return self._gate is not None or self._reader.begun == frames.HEADERS
+        return self._gate is not None or (not self._missing and self._reader.begun == frames.HEADERS)
 
     # ------------------------------------------------------------- overridden
     def _after_preface(self, data: bytes) -> bytes:

@@ -85,6 +85,13 @@ def test_small_parts_of_a_frame_that_was_begun_wait_for_more() -> None:
     assert data(session.receive_view(memoryview(FRAME)[at + 100 :], 0.0)) == [(BODY[LEAST:], True)]
 
 
+def test_a_part_that_waits_is_no_head() -> None:
+    session = open_server()
+    session.receive(FRAME[: 9 + LEAST], 0.0)
+    session.receive(bytes((f.HEADERS,)) * 20, 0.0)
+    assert not session.is_mid_head
+
+
 def test_the_last_part_may_be_small() -> None:
     session = open_server()
     session.receive(FRAME[:-1], 0.0)
