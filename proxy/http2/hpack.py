@@ -11,9 +11,10 @@ An entry of either table is one ``(name, value)`` tuple, and a reference to it y
 that repeat compare by identity later. References of one octet, the most by far, come in runs, which are
 looked up in one step: a list has both tables at the places that such octets name. The dynamic table is a list
 with the newest entry last, so that index 62 is ``[-1]``; it holds at most 128 entries, and dropping the
-oldest, or adding one to the other list, moves as many pointers. Strings that were sent as text are sliced out; Huffman codes are decoded octet
-by octet with the states of the `hpack` library's table, two of its steps (one for each nibble) remembered as
-one. Short strings are remembered whole, because the names and many values of literals do repeat.
+oldest, or adding one to the other list, moves as many pointers. Strings that were sent as text are sliced
+out; Huffman codes are decoded octet by octet with the states of the `hpack` library's table, two of its steps
+(one for each nibble) remembered as one. Short strings are remembered whole, because the names and many values
+of literals do repeat.
 
 `changes` counts what alters the table, so that the owner can tell whether a block means the same next time.
 The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unusable: it ends the connection.
