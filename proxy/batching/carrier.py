@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Upstream
     from proxy.timing import Clock
 
-__all__ = ("Carrier", "resemble", "whole")
+__all__ = ("Carrier", "whole")
 
 _MOST_ANSWER_BYTES = 256 << 20
 """An answer larger than this is not collected in memory."""
@@ -107,7 +107,7 @@ class Carrier:
         body, described = lane.codec.merge([member.prepared for member in members])
         deadline = max(member.call.deadline for member in members)
         merged = Call(lane.method, lane.target, lane.headers + described, body, deadline=deadline)
-        resemble(merged, members[0].call)
+        merged.act_for(members[0].call)
         merged.started_at = self._clock.now()
         return merged
 
@@ -134,15 +134,6 @@ class Carrier:
             failure = outcome.failure
             if outcome.status and isolation.report(group, failure) and failure is not None:
                 _tell(failure, waiting)
-
-
-def resemble(call: Call, original: Call) -> None:
-    """Give `call`, made on behalf of the caller of `original`, what does not travel in its message."""
-    call.scheme = original.scheme
-    call.dialect = original.dialect
-    call.identity = original.identity
-    call.idempotent = original.idempotent
-    call.is_grpc = original.is_grpc
 
 
 def _status(call: Call, reply: Reply, trailers: Headers) -> int:
