@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.errors import ProxyError
     from proxy.reservoir import Ledger
 
-__all__ = ("Flow", "Headers", "Inflow", "Sink", "Watch")
+__all__ = ("ChunkSink", "Flow", "Headers", "Inflow", "Sink", "Watch")
 
 _CHUNK: Final = 64 * 1024
 
@@ -49,6 +49,13 @@ class Sink(Protocol):
 
     def finish(self, error: ProxyError | None) -> None:
         """All bytes were written: the body is whole, or it broke off with `error`."""
+
+
+class ChunkSink(Sink, Protocol):
+    """A sink that writes HTTP/1.1 itself, and so has a use for chunks that are framed already."""
+
+    def write_chunk(self, chunk: bytes) -> None:
+        """Take one whole chunk, framing included, instead of its data."""
 
 
 class Watch(Protocol):
@@ -87,6 +94,7 @@ class Inflow:
     """
 
     __slots__ = (
+        "_chunk_sink",
         "_closed",
         "_ended",
         "_error",
@@ -129,6 +137,7 @@ class Inflow:
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self._open_sink: Sink | None = None  # the same, while it takes more
+        self._chunk_sink: ChunkSink | None = None  # the same, if it takes chunks
         self._ended = False
         self._is_abandoned = False
         self._closed = False
@@ -158,6 +167,17 @@ class Inflow:
         ):
             self._pause(self._flow)
         self._wake()
+
+    def feed_chunk(self, data: bytes, chunk: bytes) -> None:
+        """Add `data`, which came as `chunk`: framed just as this proxy would frame it."""
+        sink = self._chunk_sink
+        if sink is None or self._open_sink is not sink:
+            self.feed(data)
+            return
+        if self._watch is not None:
+            self._watch.passed(data)
+        self.delivered += len(data)
+        sink.write_chunk(chunk)
 
     def end(self, trailers: Headers = ()) -> None:
         """The body is whole."""

@@ -8,7 +8,6 @@ streams alone is not, and each line of it costs a token 50 ns.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from proxy.errors import ReaderStalled
@@ -109,20 +108,16 @@ class EventMeter(Meter):
         self._scanner = scanner
 
     def passed(self, data: bytes) -> None:
-        """A piece arrived; what `Meter` and the histograms do is spelled out: this runs for each token."""
-        size, sizes = len(data), self._sizes
-        sizes.counts[bisect_left(sizes.bounds, size)] += 1
-        sizes.total += size
-        series = self._series
-        if series is None or self._scanner is None:
+        """A piece arrived; this runs for each token."""
+        self._sizes.observe(len(data))
+        series, scanner = self._series, self._scanner
+        if series is None or scanner is None:
             self._begun(data)
             return
-        count = self._scanner.feed(data)
+        count = scanner.feed(data)
         if count:
-            now, gaps = self._now(), series.event_gap
-            span_s = now - self._last_at
-            gaps.counts[bisect_left(gaps.bounds, span_s)] += 1
-            gaps.total += span_s
+            now = self._now()
+            series.event_gap.observe(now - self._last_at)
             self._last_at = now
             self._count += count
 
