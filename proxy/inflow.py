@@ -122,9 +122,14 @@ class Inflow:
     def __init__(
         self, flow: Flow | None, length: int | None = None, *, high: int = 256 * 1024, low: int = 64 * 1024
     ) -> None:
+        # First what each token of a stream needs: compiled, it lies together in this order, and one of a
+        # thousand streams is not in the processor's cache.
+        self._chunk_sink: ChunkSink | None = None  # the sink, if it takes chunks
+        self._open_sink: Sink | None = None  # the sink, while it takes more
+        self._watch: Watch | None = None
+        self.delivered = 0
         self.length = length
         self.trailers: Headers = ()
-        self.delivered = 0
         self.is_complete = False
         self.has_last_word = False
         self.left_because: ProxyError | None = None
@@ -136,15 +141,12 @@ class Inflow:
         self._reservoir = Reservoir()
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
-        self._open_sink: Sink | None = None  # the same, while it takes more
-        self._chunk_sink: ChunkSink | None = None  # the same, if it takes chunks
         self._ended = False
         self._is_abandoned = False
         self._closed = False
         self._paused = False
         self._error: ProxyError | None = None
         self._on_close: Callable[[], None] | None = None
-        self._watch: Watch | None = None
 
     # ------------------------------------------------------------- producer
     def feed(self, data: bytes) -> None:

@@ -51,8 +51,8 @@ class Meter:
         self.body = body
         self.direction = direction
         self._record = record
-        self._sizes = record.pieces(direction)
         self._on_closed = on_closed
+        self._sizes = record.pieces(direction)
 
     def passed(self, data: bytes) -> None:
         """A piece arrived."""
@@ -92,14 +92,14 @@ class EventMeter(Meter):
         now: Callable[[], float],
     ) -> None:
         super().__init__(body, "response", record, on_closed)
-        self._now = now
-        self._model = ""
-        self._scanner: Scanner | None = None
         self._series: ModelSeries | None = None  # once there was an event
-        self._started_at = 0.0
-        self._first_at = 0.0
+        self._scanner: Scanner | None = None
+        self._now = now
         self._last_at = 0.0
         self._count = 0
+        self._model = ""
+        self._started_at = 0.0
+        self._first_at = 0.0
 
     def begin(self, model: str, started_at: float, scanner: Scanner | None) -> None:
         """The body answers a call for `model` whose head came at `started_at`."""
