@@ -166,7 +166,7 @@ class Loader:
     def is_lost(self, slot: Slot, status: int, body: bytes) -> bool:
         """Whether an answer of the backend says, in its dialect, that the model is not loaded after all.
 
-        Then it counts as unloaded, and `ready` brings it back, for the other calls that were under way as well.
+        Then it counts as unloaded, and `ready` brings it back: also for others that were under way meanwhile.
         """
         control = self._executor.control
         if control is None or not control.is_not_ready(status, body):

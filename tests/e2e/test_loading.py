@@ -115,7 +115,9 @@ async def test_a_restarted_backend_is_noticed_by_its_answers(tmp_path: Path) -> 
         for _ in range(3):
             backend.service.repository.slots["a"].state = "UNAVAILABLE"
             answers = await asyncio.gather(*(ask(client, sidecar, "a") for _ in range(20)))
-            assert {answer.status for answer in answers} == {200}, "all that were under way, not the first alone"
+            assert {answer.status for answer in answers} == {200}, (
+                "all that were under way, not the first alone"
+            )
 
 
 async def test_the_command_line_lists_loads_and_explains(tmp_path: Path) -> None:
