@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 NOBODY = "http://127.0.0.1:1"
+ANY = Address("127.0.0.1", 0)
 
 
 class Stage:
     """A listener before backends; `ledger` is what it holds for slow readers."""
 
-    def __init__(self, urls: tuple[str, ...], most: int, **policy: object) -> None:
+    def __init__(self, urls: tuple[str, ...], most: int, place: Address = ANY, /, **policy: object) -> None:
         clock = LoopClock()
         self.ledger = Ledger(1 << 20)
         self.cluster = Cluster(
@@ -43,7 +44,7 @@ class Stage:
             protocol="l4",
             random=lambda: 0.0,
         )
-        self.server = L4Server(self.cluster, Address("127.0.0.1", 0), clock, ledger=self.ledger, most=most)
+        self.server = L4Server(self.cluster, place, clock, ledger=self.ledger, most=most)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Streams]:
@@ -294,8 +295,7 @@ async def test_a_unix_socket_on_either_side(tmp_path: Path) -> None:
         await echo(reader, writer)
         writer.close()
 
-    rig = Stage((f"unix:{behind}",), 10)
-    rig.server._place = Address("", 0, before)
+    rig = Stage((f"unix:{behind}",), 10, Address("", 0, before))
     async with await asyncio.start_unix_server(serve, behind):
         await rig.server.start()
         reader, writer = await asyncio.open_unix_connection(before)
@@ -303,9 +303,12 @@ async def test_a_unix_socket_on_either_side(tmp_path: Path) -> None:
         writer.write_eof()
         assert await reader.read() == b"hello"
         writer.close()
+        with pytest.raises(OSError, match="another process listens there"):
+            await Stage((f"unix:{behind}",), 10, Address("", 0, before)).server.start()
         await rig.server.drain(0.0)
         await rig.server.stop()
         await rig.cluster.stop()
+    assert not (tmp_path / "before.sock").exists()
 
 
 async def _client(rig: Stage) -> _Client:
