@@ -53,7 +53,7 @@ def diagnose(error: ValidationError, lowered: Lowered, model: type[Policy]) -> l
         path = _path(detail, lowered)
         # a list counts only its valid items: where an item has a problem, "too short" says nothing more
         is_echo = detail["type"] == "too_short" and (*path, 0) in lowered.values
-        # of the ways in which a value fits none of several types, only the one that is out of bounds came near
+        # a value that fits none of several types came nearest to the one whose bounds it missed
         is_new = path not in problems or detail["type"] in _PLAIN_WORDS
         if is_new and path not in lowered.settled and not is_echo:
             problems[path] = _problem(detail, path, lowered, model)
