@@ -55,7 +55,7 @@ class Meter:
         self._sizes = record.pieces(direction)
         self._on_closed = on_closed
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, data: bytes | memoryview) -> None:
         """A piece arrived."""
         self._sizes.observe(len(data))
 
@@ -108,7 +108,7 @@ class EventMeter(Meter):
         self._started_at = started_at
         self._scanner = scanner
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, data: bytes | memoryview) -> None:
         """A piece arrived; what `Meter` and the histograms do is spelled out: this runs for each token."""
         size, sizes = len(data), self._sizes
         sizes.counts[bisect_left(sizes.bounds, size)] += 1
@@ -117,7 +117,7 @@ class EventMeter(Meter):
         if series is None or self._scanner is None:
             self._begun(data)
             return
-        count = self._scanner.feed(data)
+        count = self._scanner.feed(bytes(data))
         if count:
             now, gaps = self._now(), series.event_gap
             span_s = now - self._last_at
@@ -126,14 +126,14 @@ class EventMeter(Meter):
             self._last_at = now
             self._count += count
 
-    def _begun(self, data: bytes) -> None:
+    def _begun(self, data: bytes | memoryview) -> None:
         """There was no event before `data`."""
         now = self._now()
         if not self._last_at:
             self._record.first_byte(self._model, now - self._started_at)
             self._last_at = now
         if self._scanner is not None:
-            self._count = self._scanner.feed(data)
+            self._count = self._scanner.feed(bytes(data))
             if self._count:
                 self._series = self._record.series(self._model)
                 self._first_at = self._last_at = now
