@@ -151,9 +151,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     loaded = _load(arguments)
     if loaded is None:
         return EXIT_CONFIG
-    from proxy.app import run  # noqa: PLC0415  the data path's imports are for this verb only
+    from proxy.process import run  # noqa: PLC0415  the data path's imports are for this verb only
 
-    return run(loaded)
+    try:
+        run(loaded)
+    except OSError as error:
+        print(f"pillion: {error}", file=sys.stderr)
+        return EXIT_RUNTIME
+    return EXIT_OK
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -246,7 +251,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _cache_stats(arguments: argparse.Namespace) -> int:
-    return _print_answer(*_ask_admin(arguments, "/cache"))
+    return _print_cache(*_ask_admin(arguments, "/cache"))
 
 
 def _cache_purge(arguments: argparse.Namespace) -> int:
@@ -254,7 +259,13 @@ def _cache_purge(arguments: argparse.Namespace) -> int:
 
     chosen = {name: vars(arguments)[name] for name in ("model", "upstream") if vars(arguments)[name]}
     target = f"/cache/purge?{urlencode(chosen)}" if chosen else "/cache/purge"
-    return _print_answer(*_ask_admin(arguments, target, "POST"))
+    return _print_cache(*_ask_admin(arguments, target, "POST"))
+
+
+def _print_cache(status: int, body: str) -> int:
+    if status == 404:
+        body = "nothing is kept: no model has cache.mode: deterministic, and cache.metadata is 0s"
+    return _print_answer(status, body)
 
 
 def _models(arguments: argparse.Namespace) -> int:

@@ -33,11 +33,10 @@ async def test_while_a_retry_waits() -> None:
 async def test_while_an_endpoint_is_on_trial() -> None:
     async with RawBackend(Manners(health=503, delay_s=60.0)) as backend, ClusterRig(backend) as rig:
         backend.manners.delay_s = 0.0
-        while rig.health != ["down"]:
-            await rig.probe(1.0)
+        await rig.down()
         backend.manners.delay_s = 60.0
         task = await rig.call_later()
-        await until(lambda: bool(backend.peers))
+        await until(lambda: backend.asked[b"/infer"] == 1)
         await leave(task)
         assert not rig.cluster._members[0].ejection.is_on_trial
         assert load(rig) == [0]
@@ -51,9 +50,7 @@ async def test_while_a_copy_is_under_way() -> None:
         RawBackend() as other,
         ClusterRig(one, other, hedge={"mode": "p95"}) as rig,
     ):
-        await rig.up()
-        for _ in range(4):
-            await rig.calls(8)
+        await rig.learn()
         before = rig.events.counts["hedged"]
         one.manners.delay_s = other.manners.delay_s = 60.0
         task = await rig.call_later()
