@@ -1,20 +1,15 @@
 """The composition root: builds every object of a running proxy from its configuration, and joins the rooms.
 
-The only module that knows all rooms; nothing imports it but the command line.
+The only module that knows all rooms; nothing imports it but the process that serves and the command line.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
-import logging
-import sys
 import time
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
-
-import uvloop
 
 from proxy import __version__
 from proxy.admin.cache import cache_routes
@@ -69,11 +64,7 @@ if TYPE_CHECKING:
     from proxy.pooling.transports import Transports
     from proxy.timing import Clock
 
-__all__ = ("App", "build", "explain", "run")
-
-EXIT_OK = 0
-EXIT_RUNTIME = 1
-_YOUNG_OBJECTS = 10_000  # several hundred calls in flight; looking at so many takes a few milliseconds
+__all__ = ("App", "build", "explain")
 
 
 class App:
@@ -364,36 +355,6 @@ def explain(loaded: Loaded, described: Described) -> dict[str, object]:
     """What a proxy that has just been started would do with a request; ValueError for what is no request."""
 
     async def ask() -> dict[str, object]:
-        return _Parts(loaded, LoopClock(), time.time).explainer.explain(described)  # noqa: TID251  as in `_serve`
+        return _Parts(loaded, LoopClock(), time.time).explainer.explain(described)  # noqa: TID251  as in `proxy.process`
 
     return asyncio.run(ask())
-
-
-def run(loaded: Loaded) -> int:
-    """Serve until SIGTERM or SIGINT; the process's exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(_serve(loaded))
-        except OSError as error:
-            print(f"pillion: {error}", file=sys.stderr)  # noqa: T201  the operator's terminal
-            return EXIT_RUNTIME
-    return EXIT_OK
-
-
-def _spare_the_collector() -> None:
-    """Let the garbage collector look at less, less often.
-
-    What a call is made of is freed by reference counts when its answer has left; only calls in flight are
-    there to be looked at, and with the usual threshold that is done after every few of them.
-    """
-    gc.collect()
-    gc.freeze()  # modules, classes, configuration: nothing of it ever becomes garbage
-    gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
-
-
-async def _serve(loaded: Loaded) -> None:
-    app = build(loaded, LoopClock(), time.time)  # noqa: TID251  the one place that may read the wall clock
-    _spare_the_collector()
-    with app.life.signals():
-        await app.run()

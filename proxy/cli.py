@@ -151,9 +151,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     loaded = _load(arguments)
     if loaded is None:
         return EXIT_CONFIG
-    from proxy.app import run  # noqa: PLC0415  the data path's imports are for this verb only
+    from proxy.process import run  # noqa: PLC0415  the data path's imports are for this verb only
 
-    return run(loaded)
+    try:
+        run(loaded)
+    except OSError as error:
+        print(f"pillion: {error}", file=sys.stderr)
+        return EXIT_RUNTIME
+    return EXIT_OK
 
 
 def _demo(arguments: argparse.Namespace) -> int:

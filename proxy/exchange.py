@@ -149,18 +149,31 @@ class Call:
         nobody's to be told."""
         call = Call(self.method, self.target, self.shared, self.body)
         call.own = self.own
-        call.http_version = self.http_version
-        call.scheme = self.scheme
-        call.peer = self.peer
-        call.idempotent = self.idempotent
-        call.is_grpc = self.is_grpc
-        call.identity = self.identity
-        call.certificate = self.certificate
-        call.timeout_wish = self.timeout_wish
         call.head = self.head
-        call.started_at = self.started_at
-        call.dialect = self.dialect
+        call.act_for(self)
         return call
+
+    def act_for(self, original: Call) -> None:
+        """Become a call in the name of the caller of `original`: who that is, how the request came in and
+        whether it may be repeated do not stand in the message itself. Nobody is there to be told of interim
+        answers."""
+        self.http_version = original.http_version
+        self.scheme = original.scheme
+        self.peer = original.peer
+        self.idempotent = original.idempotent
+        self.is_grpc = original.is_grpc
+        self.identity = original.identity
+        self.certificate = original.certificate
+        self.timeout_wish = original.timeout_wish
+        self.started_at = original.started_at
+        self.dialect = original.dialect
+
+    def account_to(self, original: Call) -> None:
+        """Tell where the time went to `original`, in whose name this call was made."""
+        original.queue_s = self.queue_s
+        original.pool_s = self.pool_s
+        original.upstream_s = self.upstream_s
+        original.batch = self.batch
 
     def claim_body(self) -> None:
         """Said by whoever reads the body here instead of passing it on: a client that waits for leave to send

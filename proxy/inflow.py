@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.errors import ProxyError
     from proxy.reservoir import Ledger
 
-__all__ = ("ChunkSink", "Flow", "Headers", "Inflow", "Sink", "Watch")
+__all__ = ("ChunkSink", "Flow", "Headers", "Inflow", "PromptSink", "Sink", "Watch")
 
 _CHUNK: Final = 64 * 1024
 
@@ -58,11 +58,21 @@ class ChunkSink(Sink, Protocol):
         """Take one whole chunk, framing included, instead of its data."""
 
 
+class PromptSink(Sink, Protocol):
+    """A `Sink` that keeps nothing of what it is given beyond `flush`, but for copies."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """As `Sink.write`."""
+
+    def flush(self) -> None:
+        """The producer has no more for now; its memory is used again once this has returned."""
+
+
 class Watch(Protocol):
     """Whoever observes a `Stream`; it sees each event as it happens and changes nothing."""
 
-    def passed(self, data: bytes) -> None:
-        """The producer fed `data`."""
+    def passed(self, data: bytes | memoryview) -> None:
+        """The producer fed `data`; a view of it is not to be kept."""
 
     def paused(self) -> None:
         """The producer was told to wait."""
@@ -105,6 +115,7 @@ class Inflow:
         "_on_close",
         "_open_sink",
         "_paused",
+        "_prompt",
         "_reservoir",
         "_sink",
         "_waiter",
@@ -141,6 +152,7 @@ class Inflow:
         self._reservoir = Reservoir()
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
+        self._prompt: PromptSink | None = None  # the sink, if it is one
         self._ended = False
         self._is_abandoned = False
         self._closed = False
@@ -180,6 +192,29 @@ class Inflow:
             self._watch.passed(data)
         self.delivered += len(data)
         sink.write_chunk(chunk)
+
+    def feed_parts(self, parts: list[bytes | memoryview]) -> None:
+        """As `feed`, for what may lie in the producer's memory: only a `PromptSink` gets it uncopied.
+
+        The producer says `flush` before it uses its memory again.
+        """
+        prompt = self._prompt
+        if prompt is None or prompt is not self._open_sink:
+            self.feed(b"".join(parts))
+            return
+        for part in parts:
+            if prompt is not self._open_sink:
+                self.feed(bytes(part))
+                continue
+            if self._watch is not None:
+                self._watch.passed(part)
+            self.delivered += len(part)
+            prompt.write(part)
+
+    def flush(self) -> None:
+        """All that the producer has for now was fed."""
+        if self._prompt is not None:
+            self._prompt.flush()
 
     def end(self, trailers: Headers = ()) -> None:
         """The body is whole."""

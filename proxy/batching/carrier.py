@@ -17,7 +17,7 @@ from proxy.batching.isolation import MISMATCH, Failure, Isolation
 from proxy.batching.keys import shared_fields
 from proxy.batching.outcome import Answer, Outcome
 from proxy.batching.tickets import discard
-from proxy.errors import BadReply, ProxyError, SplitMismatch
+from proxy.errors import ProxyError, SplitMismatch
 from proxy.exchange import Call, Reply, Stream, field
 from proxy.http2.grpc import http_status
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Upstream
     from proxy.timing import Clock
 
-__all__ = ("Carrier", "resemble", "whole")
+__all__ = ("Carrier", "whole")
 
 _MOST_ANSWER_BYTES = 256 << 20
 """An answer larger than this is not collected in memory."""
@@ -82,7 +82,10 @@ class Carrier:
         merged = self._merge(lane, members)
         departed_at = self._clock.now()
         try:
-            answer = await whole(merged, await self._upstream.exchange(merged))
+            reply = await self._upstream.exchange(merged)
+            answer = await whole(merged, reply)
+        except SplitMismatch:  # each alone may do
+            return Outcome(reply.status, failure=Failure(MISMATCH))
         except ProxyError as error:
             for member in members:
                 member.fail(error)
@@ -94,7 +97,6 @@ class Carrier:
         parts = _cut(lane, answer, members)
         if isinstance(parts, Failure):
             return Outcome(answer.status, failure=parts)
-        reply = answer.reply
         shared, trailers = shared_fields(reply.headers), shared_fields(answer.trailers)
         for member, (part, described) in zip(members, parts, strict=True):
             own = Reply(reply.status, shared + described, part, reason=reply.reason, source="batch")
@@ -107,7 +109,7 @@ class Carrier:
         body, described = lane.codec.merge([member.prepared for member in members])
         deadline = max(member.call.deadline for member in members)
         merged = Call(lane.method, lane.target, lane.headers + described, body, deadline=deadline)
-        resemble(merged, members[0].call)
+        merged.act_for(members[0].call)
         merged.started_at = self._clock.now()
         return merged
 
@@ -134,15 +136,6 @@ class Carrier:
             failure = outcome.failure
             if outcome.status and isolation.report(group, failure) and failure is not None:
                 _tell(failure, waiting)
-
-
-def resemble(call: Call, original: Call) -> None:
-    """Give `call`, made on behalf of the caller of `original`, what does not travel in its message."""
-    call.scheme = original.scheme
-    call.dialect = original.dialect
-    call.identity = original.identity
-    call.idempotent = original.idempotent
-    call.is_grpc = original.is_grpc
 
 
 def _status(call: Call, reply: Reply, trailers: Headers) -> int:
@@ -177,7 +170,10 @@ def _tell(failure: Failure, members: Sequence[Member]) -> None:
 
 
 async def whole(call: Call, reply: Reply) -> Answer:
-    """All of the reply to `call`; raises the producer's `ProxyError`, or `BadReply` when it is too large."""
+    """All of the reply to `call`.
+
+    Raises the producer's `ProxyError`, or `SplitMismatch` when it is too large.
+    """
     body = reply.body
     if isinstance(body, bytes):
         return Answer(_status(call, reply, reply.trailers), reply, body, reply.trailers)
@@ -187,7 +183,7 @@ async def whole(call: Call, reply: Reply) -> Answer:
             chunks.append(chunk)
             size += len(chunk)
             if size > _MOST_ANSWER_BYTES:
-                raise BadReply("the answer to a batch is too large")
+                raise SplitMismatch("the answer to a batch is too large")
     finally:
         discard(reply)
     return Answer(_status(call, reply, body.trailers), reply, b"".join(chunks), body.trailers)

@@ -8,8 +8,8 @@ teaches the path's `Profile` and, where the number in flight is learned, the lea
 
 * Members at fault are quarantined.
 * If nobody was at fault, the batch was too large: the path's cap becomes the largest group that worked, at
-  once after 413 or 429 and otherwise the second time in a row. (429 for halves as well is about the rate of
-  calls, and smaller batches would make more of them.) If only single calls worked, merging itself does not.
+  once after 413 or 429 and otherwise the second time in a row. (429 for a single call as well is about their
+  rate, and smaller batches would make more of them.) If only single calls worked, merging itself does not.
 * A sick backend is remembered for the lane, so that its next batches are not taken apart for the same answer.
 
 A lane where merging failed three times in a row (only single calls worked, or the answer could not be cut)

@@ -7,8 +7,10 @@ failure means depends on its status:
 
 * *About the path, the credentials or the backend* (401, 403, 404, 502, …): every member would get the same.
   It is given to all and nothing is sent again.
-* *Too much at once* (413, 429): both halves are tried, a half that is refused again by 429 is told so, one
-  refused by 413 is halved further. Nobody is suspected.
+* *Too much at once* (413, 429): both halves are tried, and one that is refused again by 413 is halved
+  further. 429 may as well be about the rate of calls, and more of them would make that worse: of the first
+  half that gets it again one member is tried alone. If even that is too much, all halves like it are told
+  so; else the size of calls matters, and they are halved further. Nobody is suspected.
 * *A mismatch* (the answer did not hold one part for each member): everybody is sent alone.
 * *Anything else* may be one member's fault. If the error names an item (several servers do) that member is
   sent alone and the others together: two calls. Otherwise the batch is halved: when one half succeeds the
@@ -126,6 +128,9 @@ class Isolation:
         self._largest_items = 0
         self._alike_groups = 1
         self._alike_singles = 0
+        self._probe: int | None = None
+        self._refused: list[int] = []  # until the probe tells whether their number matters, or for good
+        self._is_size = False
         self.is_sick = False
         everybody = tuple(range(len(sizes)))
         if failure.status == MISMATCH:
@@ -152,30 +157,31 @@ class Isolation:
 
     def report(self, group: Group, failure: Failure | None) -> bool:
         """The outcome of sending `group`; True when `failure` is what its members are to be told."""
+        if group == (self._probe,) and (failure is None or failure.status != 429):
+            self._is_size = True
+            self._halve(tuple(self._refused))
+            self._refused = []
         if failure is None:
             self._succeeded(group)
             return False
         if len(group) == 1:
             self._failed_alone(group[0], failure)
             return True
-        if failure.is_for_all or failure.status == self._first.status == 429:
+        if failure.is_for_all:
             return True
         if failure.status == MISMATCH:
             self._stack += [((index,), False) for index in reversed(group)]
-            return False
-        if failure.is_like(self._first):
-            self._alike_groups += 1
-            if failure.status >= 500 and self._alike_groups == _SICK_GROUPS and not self._successes:
-                self._halve(group[:-1])
-                self._try_alone(group[-1])
-                return False
-        self._halve(group)
+        elif failure.status == self._first.status == 429 and not self._is_size:
+            self._refuse(group)
+        else:
+            self._suspect(group, failure)
         return False
 
     @property
     def abandoned(self) -> Group:
-        """Once the backend is found sick: those who are to be told the first failure."""
-        return tuple(index for group, _ in self._stack for index in group) if self.is_sick else ()
+        """When nothing is left to send: those who are to be told the first failure."""
+        left = [index for group, _ in self._stack for index in group] if self.is_sick else []
+        return tuple(left + self._refused)
 
     @property
     def lesson(self) -> Lesson:
@@ -183,7 +189,7 @@ class Isolation:
         is_size = not self._culprits and not self.is_sick
         largest = self._largest_items if is_size else 0
         return Lesson(
-            tuple(sorted(self._culprits)),
+            () if self.is_sick else tuple(sorted(self._culprits)),
             largest,
             is_size and not largest and self._successes > 1,
             self.is_sick,
@@ -196,6 +202,24 @@ class Isolation:
         top = self._stack[-1][0] if self._stack else ()
         if self._sibling.get(group) == top and not self._first.is_too_much:
             self._stack[-1] = (top, True)
+
+    def _suspect(self, group: Group, failure: Failure) -> None:
+        """Look for the culprit in `group`, unless everything seems to fail alike."""
+        if failure.is_like(self._first):
+            self._alike_groups += 1
+            if failure.status >= 500 and self._alike_groups == _SICK_GROUPS and not self._successes:
+                self._halve(group[:-1])
+                self._try_alone(group[-1])
+                return
+        self._halve(group)
+
+    def _refuse(self, group: Group) -> None:
+        """`group` is too much for the backend; whether less of it is not is found out once."""
+        if self._probe is None:
+            self._probe = group[0]
+            self._stack.append(((self._probe,), False))
+            group = group[1:]
+        self._refused += group
 
     def _failed_alone(self, index: int, failure: Failure) -> None:
         if not failure.is_for_all and not failure.is_too_much:

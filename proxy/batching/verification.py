@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from proxy.batching.carrier import resemble, whole
+from proxy.batching.carrier import whole
 from proxy.batching.codecs.base import Reader
 from proxy.batching.verify import is_same, read_json
 from proxy.errors import ProxyError
-from proxy.exchange import Call
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.batching.experience import Experience
     from proxy.batching.outcome import Outcome
     from proxy.batching.tickets import Journey, Member
-    from proxy.exchange import Upstream
+    from proxy.exchange import Call, Upstream
 
 __all__ = ("Verification",)
 
@@ -72,8 +71,7 @@ class Verification:
         return None if second is None or not is_same(first, second, read) else False
 
     async def _ask_again(self, call: Call) -> bytes | None:
-        again = Call(call.method, call.target, call.headers, call.body)
-        resemble(again, call)
+        again = call.repeated()
         try:
             answer = await whole(again, await self._upstream.exchange(again))
         except ProxyError:

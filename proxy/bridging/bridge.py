@@ -32,8 +32,7 @@ async def bridge(call: Call, forward: Callable[[Call], Awaitable[Reply]]) -> Rep
         reply = await forward(inner)
         body, trailers = await _whole(reply)
     finally:
-        call.queue_s, call.pool_s, call.upstream_s = inner.queue_s, inner.pool_s, inner.upstream_s
-        call.batch = inner.batch
+        inner.account_to(call)
     answer = rest_answer(translation, reply.status, reply.headers, body, trailers)
     return Reply(answer.status, answer.headers, answer.body, source=reply.source)
 
@@ -43,9 +42,8 @@ def as_grpc(call: Call, body: bytes) -> tuple[Translation, Call]:
     `ProxyError`."""
     translation = translate(call.method, call.target, body, call.headers)
     inner = Call(b"POST", translation.path, metadata(call.headers), translation.body, deadline=call.deadline)
-    inner.is_grpc, inner.idempotent = True, call.idempotent
-    inner.scheme, inner.peer, inner.identity = call.scheme, call.peer, call.identity
-    inner.http_version, inner.started_at = call.http_version, call.started_at
+    inner.act_for(call)
+    inner.is_grpc = True
     return translation, inner
 
 

@@ -108,7 +108,7 @@ class Fetcher:
         except ProxyError as error:
             return Outcome(entries, error=error, is_whole=is_whole)
         finally:
-            _tell(sent, errand.call)
+            sent.account_to(errand.call)
         kept = self.keep(errand, reply, unknown)
         if isinstance(kept, str):
             return Outcome(entries, reply, is_whole=is_whole, why=kept)
@@ -199,22 +199,9 @@ def _partial(errand: Errand, unknown: Sequence[int]) -> Call | None:
 
 
 def _copy(call: Call, body: bytes, described: Headers) -> Call:
-    """A call of our own in the name of `call`. Nobody is there to be told of interim answers."""
+    """A call of our own in the name of `call`."""
     dropped = {_ACCEPT_ENCODING, *[name.lower() for name, _ in described]}
     headers = tuple([pair for pair in call.headers if pair[0].lower() not in dropped])
     sent = Call(call.method, call.target, headers + described, body, deadline=call.deadline)
-    sent.http_version = call.http_version
-    sent.scheme = call.scheme
-    sent.peer = call.peer
-    sent.idempotent = call.idempotent
-    sent.dialect = call.dialect
-    sent.started_at = call.started_at
+    sent.act_for(call)
     return sent
-
-
-def _tell(sent: Call, call: Call) -> None:
-    """Account for where the time went in the name of the caller whose request it was."""
-    call.queue_s = sent.queue_s
-    call.pool_s = sent.pool_s
-    call.upstream_s = sent.upstream_s
-    call.batch = sent.batch

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -17,13 +18,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-__all__ = ("Child", "ChildFailed", "child", "free_port")
+__all__ = ("Child", "ChildFailed", "child", "free_port", "free_ports")
 
 _Ready = TypeVar("_Ready")
 
 CHUNK = 65536
 LAST_LINES = 20
 """What is kept of the output, for the error message."""
+_PORTS = range(10_000, 32_768)
+"""Below those that a system gives to whoever connects, or asks for any port."""
 
 
 class ChildFailed(Exception):
@@ -41,10 +44,20 @@ class Child(Generic[_Ready]):
 
 def free_port() -> int:
     """A port that was free a moment ago, for programs that cannot be told to find one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    (port,) = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Several, each another one. No connection is given one of them meanwhile: see `_PORTS`."""
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 @contextlib.asynccontextmanager

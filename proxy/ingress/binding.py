@@ -1,23 +1,82 @@
-"""Binding a listener to a Unix socket's path without taking it from anybody.
+"""Listening at one place: a TCP port, or a Unix socket's path, which is taken from nobody.
 
 A process that was killed leaves its socket behind as a file; the event loop would remove any socket it finds
 at the path, in use or not, and the other process would never hear of a client again. So the path is tried
 first: a socket that refuses connections is nobody's and is removed, one that takes them is somebody's.
 
-Owned by the listener that calls it; waits for nothing but the one connection attempt to itself.
+Owned by the server of its protocol, which ends it. Waits for nothing but the event loop, and at a path for
+one connection attempt to itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-__all__ = ("UnixSocket",)
+from proxy.config.addresses import Address
 
-_SHORT_S = 1.0
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+__all__ = ("Listener", "UnixSocket")
+
+_SHORT_S: Final = 1.0
+_BACKLOG: Final = 4096
+
+
+class Listener:
+    """Accepts connections at `place`, each with a protocol that `accept` makes."""
+
+    def __init__(self, place: Address, accept: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._place = place
+        self._accept = accept
+        self._server: asyncio.Server | None = None
+        self._unix: UnixSocket | None = None
+
+    async def open(self, context: ssl.SSLContext | None = None, handshake_s: float | None = None) -> Address:
+        """Bind and accept; with `context` over TLS, whose handshakes have to end within `handshake_s`.
+
+        Returns the place with the port that the kernel chose. OSError when it cannot be had.
+        """
+        loop, place = asyncio.get_running_loop(), self._place
+        timeout = handshake_s if context is not None else None
+        if place.path:
+            self._unix = UnixSocket(place.path)
+            self._server = await loop.create_unix_server(
+                self._accept,
+                sock=self._unix.socket,
+                backlog=_BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=timeout,
+            )
+            return place
+        self._server = await loop.create_server(
+            self._accept,
+            place.host or None,
+            place.port,
+            backlog=_BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=timeout,
+        )
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return Address(host, port)
+
+    def close(self) -> None:
+        """Accept nothing new."""
+        if self._server is not None:
+            self._server.close()
+
+    def remove(self) -> None:
+        """Accept nothing new, and leave no socket file behind."""
+        self.close()
+        if self._unix is not None:
+            self._unix.remove()
 
 
 class UnixSocket:

@@ -10,16 +10,17 @@ import asyncio
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.config.addresses import Address
 from proxy.exchange import Call
 from proxy.http2.blocks import BlockWriter
+from proxy.http2.intake import ReadBuffer
 from proxy.http2.limits import Limits
-from proxy.ingress.binding import UnixSocket
+from proxy.ingress.binding import Listener
 from proxy.ingress.http2_link import ClientLink
 from proxy.ingress.server import new_ids
 from proxy.ingress.tls import TlsFront, hop_of
 
 if TYPE_CHECKING:
+    from proxy.config.addresses import Address
     from proxy.exchange import Ledger
     from proxy.ingress.forwarding import Hop
     from proxy.ingress.http2_call import Service
@@ -32,8 +33,9 @@ __all__ = ("Http2Server", "session_limits")
 _STREAMS: Final = 256
 _FRAME: Final = 64 << 10
 _STREAM_WINDOW: Final = 256 << 10
+_WIDEST_WINDOW: Final = 1 << 20
+_SPARE_WINDOW: Final = 2 << 20
 _CONNECTION_WINDOW: Final = 16 << 20
-_BACKLOG: Final = 4096
 _REFRESH_S: Final = 5.0
 
 
@@ -44,6 +46,8 @@ def session_limits(limits: LimitPolicy) -> Limits:
         frame_size=_FRAME,
         header_list=limits.header_bytes,
         stream_window=_STREAM_WINDOW,
+        widest_window=_WIDEST_WINDOW,
+        spare_window=_SPARE_WINDOW,
         connection_window=_CONNECTION_WINDOW,
     )
 
@@ -72,15 +76,14 @@ class Http2Server:
         self.ledger = ledger
         self.session_limits = session_limits(rules.limits)
         self.writer = BlockWriter()
+        self.buffer = ReadBuffer()
         self.new_ids = new_ids().__next__
         self.newest = Call(b"", b"", ())
         self.address = ""
-        self._place = place
         self._tls = TlsFront(tls, alpn="h2", room=self._room) if tls is not None else None
         self._links: set[ClientLink] = set()
         self._empty = asyncio.Event()
-        self._listener: asyncio.Server | None = None
-        self._unix: UnixSocket | None = None
+        self._listener = Listener(place, self._accept)
         self._timer: Timer | None = None
         self._date = b""
         self._date_at = -1.0
@@ -121,37 +124,14 @@ class Http2Server:
     # ------------------------------------------------------------- life
     async def start(self) -> None:
         """Bind and accept; `address` says where. OSError when the address cannot be had."""
-        loop, place = asyncio.get_running_loop(), self._place
         self._empty.set()
         self._refresh()
         context = self._tls.context if self._tls is not None else None
-        handshake_s = self.timeouts.header if context is not None else None
-        if place.path:
-            self._unix = UnixSocket(place.path)
-            self._listener = await loop.create_unix_server(
-                self._accept,
-                sock=self._unix.socket,
-                backlog=_BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=handshake_s,
-            )
-            self.address = str(place)
-            return
-        self._listener = await loop.create_server(
-            self._accept,
-            place.host or None,
-            place.port,
-            backlog=_BACKLOG,
-            ssl=context,
-            ssl_handshake_timeout=handshake_s,
-        )
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        self.address = str(Address(host, port))
+        self.address = str(await self._listener.open(context, self.timeouts.header))
 
     async def drain(self, deadline: float) -> None:
         """Accept nothing new, answer everything admitted, then close; cancelled at `deadline`."""
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         for link in tuple(self._links):
             link.drain()
         await self._empty.wait()
@@ -160,10 +140,7 @@ class Http2Server:
         """Close what is left."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._listener is not None:
-            self._listener.close()
-        if self._unix is not None:
-            self._unix.remove()
+        self._listener.remove()
         for link in tuple(self._links):
             link.abort()
         await self._empty.wait()

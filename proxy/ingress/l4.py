@@ -20,9 +20,9 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from proxy.config.addresses import Address
 from proxy.errors import ClientGone, ProxyError, UpstreamError
 from proxy.exchange import Call, Stream
+from proxy.ingress.binding import Listener
 from proxy.kernel_buffers import FROM_AFAR, bound_receiving
 from proxy.streaming.relay import Relay
 from proxy.telemetry.error_log import ErrorLog
@@ -30,6 +30,7 @@ from proxy.telemetry.error_log import ErrorLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from proxy.config.addresses import Address
     from proxy.exchange import Ledger, Reply
     from proxy.timing import Clock
 
@@ -37,7 +38,6 @@ __all__ = ("L4Server",)
 
 log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 4096
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for zero seconds
 
 
@@ -67,11 +67,10 @@ class L4Server:
         self.outcomes: Counter[str] = Counter()
         self.passed: Counter[str] = Counter()
         self.errors = ErrorLog(log, clock.now)
-        self._place = place
         self._most = most
         self._clients: set[_Client] = set()
         self._empty = asyncio.Event()
-        self._listener: asyncio.Server | None = None
+        self._listener = Listener(place, lambda: _Client(self))
 
     # ------------------------------------------------------------- for its connections
     @property
@@ -105,34 +104,20 @@ class L4Server:
     # ------------------------------------------------------------- life
     async def start(self) -> None:
         """Bind and accept; `address` says where. OSError when the address cannot be had."""
-        loop, place = asyncio.get_running_loop(), self._place
         self._empty.set()
-        if place.path:
-            self._listener = await loop.create_unix_server(self._accept, place.path, backlog=_BACKLOG)
-            self.address = str(place)
-            return
-        self._listener = await loop.create_server(
-            self._accept, place.host or None, place.port, backlog=_BACKLOG
-        )
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        self.address = str(Address(host, port))
+        self.address = str(await self._listener.open())
 
     async def drain(self, deadline: float) -> None:
         """Accept nothing new and wait until the last client has left; cancelled at `deadline`."""
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         await self._empty.wait()
 
     async def stop(self) -> None:
         """Break off what is left."""
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.remove()
         for client in tuple(self._clients):
             client.break_off("shed")
         await self._empty.wait()
-
-    def _accept(self) -> _Client:
-        return _Client(self)
 
 
 class _Passed:
@@ -144,7 +129,7 @@ class _Passed:
         self._counts = counts
         self._direction = direction
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, data: bytes | memoryview) -> None:
         self._counts[self._direction] += len(data)
 
     def paused(self) -> None: ...

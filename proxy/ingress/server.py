@@ -8,7 +8,6 @@ nothing but its connections' ends when it drains.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import resource
 from email.utils import formatdate
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from aiohttp.web import Server
 
-from proxy.config.addresses import Address
 from proxy.exchange import Call, Ledger
-from proxy.ingress.binding import UnixSocket
+from proxy.ingress.binding import Listener
 from proxy.ingress.headers import HeadWriter
 from proxy.ingress.http import ClientConnection
 from proxy.ingress.patience import Attention
@@ -29,11 +27,13 @@ from proxy.telemetry.error_log import ErrorLog
 from proxy.timing import LoopClock
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from aiohttp.web import StreamResponse
     from aiohttp.web_protocol import RequestHandler
 
+    from proxy.config.addresses import Address
     from proxy.errors import ProxyError
     from proxy.exchange import Reply
     from proxy.ingress.forwarding import Hop
@@ -46,7 +46,6 @@ __all__ = ("HttpServer", "Serve", "new_ids")
 log = logging.getLogger(__name__)
 
 # The kernel's own cap (net.core.somaxconn) is the smaller one on most machines.
-_BACKLOG: Final = 4096
 _LONGEST_SCAN_S: Final = 1.0  # the date's own resolution
 _SHORTEST_SCAN_S: Final = 0.01
 _INSPECTED_AT_ONCE: Final = 500
@@ -95,13 +94,11 @@ class HttpServer(Server):
         self.newest = Call(b"", b"", ())
         self.is_draining = False
         self.address = ""
-        self._place = place
         self._tls = TlsFront(tls, room=self._room) if tls is not None else None
         self._most_connections = rules.limits.connections
         self._errors = ErrorLog(log, self._loop.time)
         self._probe = PeerProbe()
-        self._listener: asyncio.Server | None = None
-        self._unix: UnixSocket | None = None
+        self._listener = Listener(place, self)
         self._watched: set[ClientConnection] = set()
         self._looks = 0
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -117,39 +114,16 @@ class HttpServer(Server):
     # ------------------------------------------------------------- life
     async def start(self) -> None:
         """Bind and accept; `address` says where. OSError when the address cannot be had."""
-        loop = asyncio.get_running_loop()
-        place = self._place
         self._limit_descriptors()
         self._scan()
         context = self._tls.context if self._tls is not None else None
-        handshake_s = self.timeouts.header if context is not None else None
-        if place.path:
-            self._unix = UnixSocket(place.path)
-            self._listener = await loop.create_unix_server(
-                self,
-                sock=self._unix.socket,
-                backlog=_BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=handshake_s,
-            )
-            self.address = str(place)
-            return
-        self._listener = await loop.create_server(
-            self,
-            place.host or None,
-            place.port,
-            backlog=_BACKLOG,
-            ssl=context,
-            ssl_handshake_timeout=handshake_s,
-        )
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        self.address = f"{'https' if context else 'http'}://{Address(host, port)}"
+        place = await self._listener.open(context, self.timeouts.header)
+        self.address = str(place) if place.path else f"{'https' if context else 'http'}://{place}"
 
     async def drain(self, deadline: float) -> None:
         """Accept nothing new, answer everything admitted, then close; bounded by `deadline`."""
         self.is_draining = True
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         self.pre_shutdown()  # idle connections go at once
         for connection in self._connections:
             cast("ClientConnection", connection).leave()
@@ -158,10 +132,7 @@ class HttpServer(Server):
 
     async def stop(self) -> None:
         """Close what is left."""
-        if self._listener is not None:
-            self._listener.close()
-        if self._unix is not None:
-            self._unix.remove()
+        self._listener.remove()
         await self.shutdown(0)
         for timer in (self._scan_timer, self._watch_timer):
             if timer is not None:

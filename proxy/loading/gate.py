@@ -54,6 +54,10 @@ class Models(Protocol):
     def epoch(self) -> float:
         """What an instant of the clock lacks to be one of the planner's."""
 
+    @property
+    def acts(self) -> bool:
+        """Whether anybody ever has to wait for a model."""
+
     def find(self, model: str) -> Slot | None:
         """The managed model that requests mean by `model`; None when there is none."""
 
@@ -129,7 +133,8 @@ class Gate:
         return forward(call) if slot is None else Visit(self, call, slot, (model, model_at)).follow(forward)
 
     async def _serve_named(self, call: Call, forward: Forward) -> Reply:
-        model = await model_in_body(call)
+        # who is never held back need not be read first
+        model = await model_in_body(call) if self.models.acts else named_in(call)
         slot = self.models.find(model)
         return await (forward(call) if slot is None else Visit(self, call, slot, (model, ())).follow(forward))
 

@@ -115,6 +115,11 @@ class Loader:
         await self._executor.close()
 
     # ------------------------------------------------------------- the request path
+    @property
+    def acts(self) -> bool:
+        """Whether models are loaded and unloaded here, or only observed."""
+        return self._state.acts
+
     def find(self, model: str) -> Slot | None:
         """The managed model that requests mean by `model`; None when there is none."""
         slots = self._state.residency.slots

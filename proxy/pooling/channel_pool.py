@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from proxy.errors import DeadlineExceeded, LeaseTimeout, ProxyError, QueueFull, Reset, StreamRefused
 from proxy.http2.blocks import BlockWriter
+from proxy.http2.intake import ReadBuffer
 from proxy.pooling.alarm import Alarm, sleep
 from proxy.pooling.backoff import backoff_s
 from proxy.pooling.channel import Channel
@@ -26,16 +27,11 @@ from proxy.pooling.pool_core import Ticket
 from proxy.pooling.retry import is_idempotent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.errors import UpstreamError
     from proxy.exchange import Call, Reply
     from proxy.pooling.channel_call import Answer, ChannelCall
-    from proxy.pooling.dial import Dialer
-    from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.events import PoolEvents
-    from proxy.pooling.policy import RetryPolicy, UpstreamPolicy
-    from proxy.timing import Clock
+    from proxy.pooling.context import PoolContext
+    from proxy.pooling.policy import RetryPolicy
 
 __all__ = ("ChannelPool",)
 
@@ -49,32 +45,24 @@ _Claim = asyncio.Future[Channel]
 class ChannelPool:
     """Implements `Upstream` for one gRPC endpoint; see the module's text."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        policy: UpstreamPolicy,
-        dialer: Dialer,
-        clock: Clock,
-        *,
-        events: PoolEvents,
-        random: Callable[[], float],
-        on_trouble: Callable[[], None],
-    ) -> None:
-        self.clock = clock
+    def __init__(self, context: PoolContext) -> None:
+        policy, endpoint = context.policy, context.endpoint
+        self.clock = context.clock
         self.timeouts = policy.timeouts
         self.ping_s = policy.pool.grpc.ping
         self.authority = endpoint.authority
         self.scheme = b"https" if endpoint.is_tls else b"http"
         self.writer = BlockWriter()
-        self.alarm = Alarm(clock, self._look_after)
+        self.buffer = ReadBuffer()
+        self.alarm = Alarm(self.clock, self._look_after)
         self._policy = policy.pool.grpc
         self._retry = policy.retry
-        self._dialer = dialer
-        self._events = events
-        self._on_trouble = on_trouble
-        self._now = clock.now
-        self._random = random
-        self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, random)
+        self._dialer = context.dialer
+        self._events = context.events
+        self._on_trouble = context.on_trouble
+        self._now = self.clock.now
+        self._random = context.random
+        self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, self._random)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 

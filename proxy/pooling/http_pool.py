@@ -18,39 +18,22 @@ from proxy.pooling.retry import is_idempotent
 from proxy.pooling.stock import Claim, Stock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.exchange import Call, Reply
     from proxy.pooling.connection import Connection
-    from proxy.pooling.dial import Dialer
-    from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.events import PoolEvents
-    from proxy.pooling.policy import UpstreamPolicy
-    from proxy.timing import Clock
+    from proxy.pooling.context import PoolContext
 
 __all__ = ("HttpPool",)
 
 
 class HttpPool:
-    """Implements `Upstream` for one endpoint; see the module's text and `Stock` for the arguments."""
+    """Implements `Upstream` for one endpoint; see the module's text."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        policy: UpstreamPolicy,
-        dialer: Dialer,
-        clock: Clock,
-        *,
-        events: PoolEvents,
-        random: Callable[[], float],
-        on_trouble: Callable[[], None],
-    ) -> None:
-        self._stock = Stock(
-            endpoint, policy, dialer, clock, events=events, random=random, on_trouble=on_trouble
-        )
+    def __init__(self, context: PoolContext) -> None:
+        policy = context.policy
+        self._stock = Stock(context)
         self._core = self._stock.core
-        self._now = clock.now
-        self._events = events
+        self._now = context.clock.now
+        self._events = context.events
         self._retry = policy.retry
         self._wait_s = policy.pool.http.wait
         self._limiter = Gradient(policy.concurrency) if policy.concurrency.mode == "adaptive" else None

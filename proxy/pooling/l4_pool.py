@@ -23,14 +23,8 @@ from proxy.pooling.alarm import Alarm
 from proxy.pooling.tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.exchange import Call
-    from proxy.pooling.dial import Dialer
-    from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.events import PoolEvents
-    from proxy.pooling.policy import UpstreamPolicy
-    from proxy.timing import Clock
+    from proxy.pooling.context import PoolContext
 
 __all__ = ("L4Pool",)
 
@@ -38,25 +32,15 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for zero secon
 
 
 class L4Pool:
-    """Implements `Upstream` for one endpoint; see the module's text. `random` is not needed here."""
+    """Implements `Upstream` for one endpoint; see the module's text."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        policy: UpstreamPolicy,
-        dialer: Dialer,
-        clock: Clock,
-        *,
-        events: PoolEvents,
-        random: Callable[[], float],
-        on_trouble: Callable[[], None],
-    ) -> None:
-        self._policy = policy.pool.l4
-        self._dialer = dialer
-        self._clock = clock
-        self._events = events
-        self._on_trouble = on_trouble
-        self._alarm = Alarm(clock, self._look_after)
+    def __init__(self, context: PoolContext) -> None:
+        self._policy = context.policy.pool.l4
+        self._dialer = context.dialer
+        self._clock = context.clock
+        self._events = context.events
+        self._on_trouble = context.on_trouble
+        self._alarm = Alarm(self._clock, self._look_after)
         self._tunnels: set[Tunnel] = set()
         self._dialing = 0
 

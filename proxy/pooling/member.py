@@ -14,6 +14,7 @@ from proxy.errors import UpstreamError
 from proxy.exchange import Reply, Stream
 from proxy.pooling.balancing import ramp
 from proxy.pooling.channel_pool import ChannelPool
+from proxy.pooling.context import PoolContext
 from proxy.pooling.dial import Dialer
 from proxy.pooling.ejection import Ejection
 from proxy.pooling.events import unobserved
@@ -82,7 +83,7 @@ class Member:
             on_probed=self._probed,
         )
         self.pool: HttpPool | ChannelPool | L4Pool = _POOLS.get(protocol, HttpPool)(
-            endpoint, policy, dialer, clock, events=events, random=random, on_trouble=self.prober.suspect
+            PoolContext(endpoint, policy, dialer, clock, events, random, on_trouble=self.prober.suspect)
         )
         self._now = clock.now
         self._random = random

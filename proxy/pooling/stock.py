@@ -21,14 +21,8 @@ from proxy.pooling.supply import Supply
 from proxy.pooling.upkeep import TICK_S, Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from proxy.pooling.dial import Dialer
-    from proxy.pooling.endpoint import Endpoint
-    from proxy.pooling.events import PoolEvents
-    from proxy.pooling.policy import UpstreamPolicy
+    from proxy.pooling.context import PoolContext
     from proxy.pooling.reply_reader import HeadTable
-    from proxy.timing import Clock
 
 __all__ = ("Claim", "Stock")
 
@@ -40,48 +34,34 @@ _LOOK_SOON_S: Final = 0.1
 
 
 class Stock:
-    """Owner of connections; see the module's text.
+    """Owner of connections; see the module's text."""
 
-    `random` draws from [0, 1). `on_trouble` is called when dials fail or connections vanish together: the
-    endpoint should be probed.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        policy: UpstreamPolicy,
-        dialer: Dialer,
-        clock: Clock,
-        *,
-        events: PoolEvents,
-        random: Callable[[], float],
-        on_trouble: Callable[[], None],
-    ) -> None:
-        self.clock = clock
-        self.timeouts = policy.timeouts
-        self.authority = endpoint.authority
+    def __init__(self, context: PoolContext) -> None:
+        self.clock = clock = context.clock
+        self.timeouts = context.policy.timeouts
+        self.authority = context.endpoint.authority
         self.heads: HeadTable = {}
         self.alarm = Alarm(clock, self._look_after)
         self._now = clock.now
-        self._url = endpoint.url
-        self._policy = policy.pool.http
-        self._events = events
-        self._random = random
-        self._on_trouble = on_trouble
+        self._url = context.endpoint.url
+        self._policy = context.policy.pool.http
+        self._events = context.events
+        self._random = context.random
+        self._on_trouble = context.on_trouble
         self.core: PoolCore[Connection, Claim] = PoolCore(self._policy.max, self._policy.queue)
         self.upkeep: Upkeep[Connection, Claim] = Upkeep(self._policy, self.core, clock.now())
         self._supply = Supply(
-            dialer,
+            context.dialer,
             lambda: Connection(self),
             self._policy,
             clock,
-            events=events,
+            events=context.events,
             on_dialed=self._dialed,
             on_failed=self._dial_failed,
         )
         self._is_closed = False
         self._is_serving = False
-        dialer.on_gone = self._retire_addresses
+        context.dialer.on_gone = self._retire_addresses
 
     # ------------------------------------------------------------- leasing
     def take(self, now: float) -> Connection | None:

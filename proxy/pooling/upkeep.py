@@ -76,6 +76,14 @@ class Chores(NamedTuple, Generic[C]):
     dials: int
 
 
+class Sighting(NamedTuple, Generic[C]):
+    """A look at a connection, idle since `idle_since`, that found it silent at `at`."""
+
+    connection: C
+    idle_since: float
+    at: float
+
+
 class Upkeep(Generic[C, W]):
     """See the module's text."""
 
@@ -111,7 +119,7 @@ class Upkeep(Generic[C, W]):
         self._idle_before = 0
         self._judge_at = math.inf
         self._looked_at = -math.inf
-        self._sighting: tuple[C, float, float] | None = None
+        self._sighting: Sighting[C] | None = None
         self._ticked_at = now
         self._calls = 0
         self._rate = 0.0
@@ -189,7 +197,7 @@ class Upkeep(Generic[C, W]):
     def sighted(self, connection: C, now: float) -> None:
         """An idle connection was found silent, which may prove something `REST_S` later."""
         if self._sighting is None:
-            self._sighting = connection, connection.idle_since, now
+            self._sighting = Sighting(connection, connection.idle_since, now)
 
     def survived(self, connection: C, now: float) -> None:
         """An idle connection was silent until `now`."""
@@ -226,7 +234,7 @@ class Upkeep(Generic[C, W]):
             resting = [one.idle_since for one in core.idle if one.uses and one.looks < LOOKS]
             instants += [max(self._looked_at, min(resting)) + LOOK_S] if resting else []
         if self._sighting is not None:
-            instants.append(self._sighting[2] + REST_S)
+            instants.append(self._sighting.at + REST_S)
         if self._is_warm and core.spares_wanted(math.inf, self._spare):
             instants.append(max(now, self._next_warm_at, core.dial_at))
         return min(instants)
@@ -264,10 +272,12 @@ class Upkeep(Generic[C, W]):
             for connection in self.core.idle:
                 if connection.idle_since + LOOK_S <= now:
                     connection.looks += 1
-        if self._sighting is not None and now >= self._sighting[2] + REST_S:
-            (connection, idle_since, at), self._sighting = self._sighting, None
-            if connection.idle_since == idle_since and connection in self.core.idle:
-                self.survived(connection, at)
+        sighting = self._sighting
+        if sighting is not None and now >= sighting.at + REST_S:
+            self._sighting = None
+            connection = sighting.connection
+            if connection.idle_since == sighting.idle_since and connection in self.core.idle:
+                self.survived(connection, sighting.at)
 
     def _tick(self, now: float) -> list[C]:
         idle = self.core.idle

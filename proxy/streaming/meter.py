@@ -54,7 +54,7 @@ class Meter:
         self._on_closed = on_closed
         self._sizes = record.pieces(direction)
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, data: bytes | memoryview) -> None:
         """A piece arrived."""
         self._sizes.observe(len(data))
 
@@ -107,28 +107,28 @@ class EventMeter(Meter):
         self._started_at = started_at
         self._scanner = scanner
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, data: bytes | memoryview) -> None:
         """A piece arrived; this runs for each token."""
         self._sizes.observe(len(data))
         series, scanner = self._series, self._scanner
         if series is None or scanner is None:
             self._begun(data)
             return
-        count = scanner.feed(data)
+        count = scanner.feed(data if isinstance(data, bytes) else bytes(data))
         if count:
             now = self._now()
             series.event_gap.observe(now - self._last_at)
             self._last_at = now
             self._count += count
 
-    def _begun(self, data: bytes) -> None:
+    def _begun(self, data: bytes | memoryview) -> None:
         """There was no event before `data`."""
         now = self._now()
         if not self._last_at:
             self._record.first_byte(self._model, now - self._started_at)
             self._last_at = now
         if self._scanner is not None:
-            self._count = self._scanner.feed(data)
+            self._count = self._scanner.feed(bytes(data))
             if self._count:
                 self._series = self._record.series(self._model)
                 self._first_at = self._last_at = now

@@ -33,11 +33,10 @@ async def test_while_a_retry_waits() -> None:
 async def test_while_an_endpoint_is_on_trial() -> None:
     async with RawBackend(Manners(health=503, delay_s=60.0)) as backend, ClusterRig(backend) as rig:
         backend.manners.delay_s = 0.0
-        while rig.health != ["down"]:
-            await rig.probe(1.0)
+        await rig.down()
         backend.manners.delay_s = 60.0
         task = await rig.call_later()
-        await until(lambda: bool(backend.peers))
+        await until(lambda: backend.asked[b"/infer"] == 1)
         await leave(task)
         assert not rig.cluster._members[0].ejection.is_on_trial
         assert load(rig) == [0]

@@ -11,6 +11,7 @@ import pytest
 from proxy.demo.options import DemoOptions, ModelSpec
 from proxy.demo.server import DemoServer, start
 from tests.support.sidecar import pillion, run_pillion
+from tests.support.waiting import until_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,8 +99,9 @@ async def test_a_running_proxy_says_what_it_knows_and_sends_nothing(
 
 async def told(client: aiohttp.ClientSession, admin: str) -> None:
     """Return once the proxy knows the backend's models."""
-    for _ in range(200):
+
+    async def are_listed() -> bool:
         async with client.get(f"{admin}/models") as answer:
-            if (await answer.json())["models"]:
-                return
-    raise AssertionError("the models were never listed")
+            return bool((await answer.json())["models"])
+
+    await until_told(are_listed)

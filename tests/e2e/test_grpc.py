@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import grpc
@@ -16,7 +16,7 @@ from grpc import aio
 from tests.integration.grpc.service import Service, running
 from tests.support.http2_backend import Backend
 from tests.support.sidecar import Sidecar, pillion
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, until_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,12 +51,21 @@ async def test_calls_reach_the_upstream_that_speaks_grpc(
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     async with aiohttp.ClientSession() as session:
         text = await (await session.get(f"{sidecar.admin}/metrics")).text()
-        status = await (await session.get(f"{sidecar.admin}/status.json")).json()
+
+        async def status() -> dict[str, Any]:
+            async with session.get(f"{sidecar.admin}/status.json") as answer:
+                found: dict[str, Any] = await answer.json()
+                return found
+
+        async def are_both_dialed() -> bool:
+            return bool((await status())["pools"]["model"][0]["channels"] == 2)
+
+        await until_told(are_both_dialed)
+        listeners = (await status())["listeners"]
     counted = [line for line in text.splitlines() if line.startswith("pillion_requests_total{")]
     assert any('protocol="grpc"' in line and 'outcome="ok"' in line for line in counted), counted
     assert any('protocol="grpc"' in line and 'outcome="client_error"' in line for line in counted)
-    assert status["pools"]["model"][0]["channels"] == 2
-    assert {listener["name"] for listener in status["listeners"]} == {"http", "grpc", "admin"}
+    assert {listener["name"] for listener in listeners} == {"http", "grpc", "admin"}
 
 
 async def test_sigterm_lets_a_call_finish(stage: tuple[Service, Sidecar, aio.Channel]) -> None:

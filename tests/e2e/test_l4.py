@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from tests.support.sidecar import pillion
+from tests.support.waiting import until_told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +41,12 @@ async def test_bytes_metrics_and_drain(tmp_path: Path) -> None:
             async with aiohttp.ClientSession() as session:
                 answer = await session.get(sidecar.url)
                 assert answer.status == 404
-                ready = await session.get(f"{sidecar.admin}/readyz")
-                assert ready.status == 200
+
+                async def is_ready() -> bool:
+                    async with session.get(f"{sidecar.admin}/readyz") as ready:
+                        return ready.status == 200
+
+                await until_told(is_ready)
                 sidecar.signal(signal.SIGTERM)
                 writer.write_eof()
                 assert await reader.readexactly(10) == b"%010d" % SIZE

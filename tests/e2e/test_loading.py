@@ -12,7 +12,7 @@ import pytest
 from proxy.demo.options import DemoOptions, ModelSpec
 from proxy.demo.server import DemoServer, start
 from tests.support.sidecar import Sidecar, pillion, run_pillion
-from tests.support.waiting import until
+from tests.support.waiting import until, until_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,11 +46,12 @@ async def served(
 
 async def listed(client: aiohttp.ClientSession, sidecar: Sidecar) -> None:
     """Return once the proxy knows the backend's models."""
-    for _ in range(200):
+
+    async def are_listed() -> bool:
         async with client.get(f"{sidecar.admin}/models") as answer:
-            if (await answer.json())["models"]:
-                return
-    raise AssertionError("the models were never listed")
+            return bool((await answer.json())["models"])
+
+    await until_told(are_listed)
 
 
 async def ask(

@@ -125,7 +125,8 @@ async def test_comments_come_while_the_model_loads_and_then_its_events(tmp_path:
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"\r\ncontent-type: text/event-stream" in head.lower()
         assert b"data:" not in rest
-        assert server.is_loading.is_set()
+        async with asyncio.timeout(PATIENCE_S):
+            await server.is_loading.wait()
         assert not server.chats
         server.may_load.set()
         seen = await read_until(client, b"\r\n0\r\n\r\n", seen=seen)

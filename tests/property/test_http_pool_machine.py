@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from proxy.errors import ProxyError
 from proxy.exchange import Call, Reply
+from proxy.pooling.context import PoolContext
 from proxy.pooling.endpoint import parse_endpoint
 from proxy.pooling.http_pool import HttpPool
 from proxy.pooling.idle_time import REST_S
@@ -75,13 +76,15 @@ class HttpPoolMachine(RuleBasedStateMachine):
 
         def make() -> None:
             self.pool = HttpPool(
-                endpoint,
-                policy,
-                self.dialer,  # type: ignore[arg-type]  # a fake
-                self.clock,
-                events=RecordedEvents(),
-                random=Random(1).random,
-                on_trouble=lambda: None,
+                PoolContext(
+                    endpoint,
+                    policy,
+                    self.dialer,  # type: ignore[arg-type]  # a fake
+                    self.clock,
+                    events=RecordedEvents(),
+                    random=Random(1).random,
+                    on_trouble=lambda: None,
+                )
             )
             if is_warm:
                 self.pool.keep_warm()

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy.demo.processes import free_port
 from tests.integration.http.cases import CASES
 from tests.property.test_request_reader import read_by_h11
 from tests.support.raw_client import RawClient
@@ -96,8 +96,7 @@ def commands(port: int, folder: Path) -> dict[str, list[str]]:
 @asynccontextmanager
 async def running(name: str, folder: Path) -> AsyncIterator[str]:
     """The URL of the server `name`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = commands(port, folder)[name]
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")

@@ -13,6 +13,7 @@ import trustme
 
 from tests.support.backend import backend
 from tests.support.sidecar import pillion
+from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -114,7 +115,7 @@ async def test_node(origin: tuple[str, str]) -> None:
 async def test_httpx(origin: tuple[str, str]) -> None:
     url, authority = origin
     verify = ssl.create_default_context(cafile=authority) if authority else True
-    async with httpx.AsyncClient(http1=False, http2=True, verify=verify) as client:
+    async with httpx.AsyncClient(http1=False, http2=True, verify=verify, timeout=PATIENCE_S) as client:
         answers = await asyncio.gather(*(client.post(f"{url}/x", content=bytes(SIZE)) for _ in range(10)))
     assert {(answer.http_version, answer.status_code, len(answer.content)) for answer in answers} == {
         ("HTTP/2", 200, SIZE)

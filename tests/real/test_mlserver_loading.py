@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -30,7 +31,7 @@ ROWS = [image for image, _ in sample_images()][:1]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MLServer]:
-    """One MLServer for the module; its models are loaded at first."""
+    """One MLServer for the module."""
     async with mlserver(train(tmp_path_factory.mktemp("models"))) as running:
         yield running
 
@@ -62,49 +63,51 @@ async def test_two_models_share_one_place(server: MLServer, tmp_path: Path, port
         f"  history: {{file: '{tmp_path}/history.json'}}\n"
         f"  models: {{{FOREST}: {{load_time: 2s}}, {LOGISTIC}: {{load_time: 1s}}}}\n"
     )
-    async with aiohttp.ClientSession() as client:
-        async with pillion("-c", str(config)) as sidecar:
-            await until_managed(client, sidecar.admin)
-            for model in (FOREST, LOGISTIC):
-                async with client.post(f"{sidecar.admin}/models/{model}/unload") as answer:
-                    await answer.read()
-            await until_unloaded(client, server)
-            for model, other in ((FOREST, LOGISTIC), (LOGISTIC, FOREST), (FOREST, LOGISTIC)):
-                statuses = await asyncio.gather(*(ask(client, sidecar.url, model) for _ in range(8)))
-                assert set(statuses) == {200}
-                assert await states(client, server) == {model: "READY", other: "UNAVAILABLE"}
-            async with client.get(f"{sidecar.admin}/models") as answer:
-                report = await answer.json()
-            assert {m["name"]: m["loads_measured"] for m in report["models"]} == {FOREST: 2, LOGISTIC: 1}
-            async with client.post(f"{sidecar.admin}/models/{LOGISTIC}/load") as answer:
-                assert answer.status == 202
-            async with client.post(f"{sidecar.admin}/drain") as answer:
-                await answer.read()
-            await sidecar.wait()
-        for model in (FOREST, LOGISTIC):  # as the next test expects them
+    now = asyncio.get_running_loop().time
+    began = now()
+    async with aiohttp.ClientSession() as client, pillion("-c", str(config)) as sidecar:
+        await all_are_unloaded(client, server, sidecar.admin)
+        for model, other in ((FOREST, LOGISTIC), (LOGISTIC, FOREST), (FOREST, LOGISTIC)):
+            statuses = await asyncio.gather(*(ask(client, sidecar.url, model) for _ in range(8)))
+            assert set(statuses) == {200}
+            assert await states(client, server) == {model: "READY", other: "UNAVAILABLE"}
+        async with client.get(f"{sidecar.admin}/models") as answer:
+            report = await answer.json()
+        assert {m["name"]: m["loads_measured"] for m in report["models"]} == {FOREST: 2, LOGISTIC: 1}
+        async with client.post(f"{sidecar.admin}/models/{LOGISTIC}/load") as answer:
+            assert answer.status == 202
+        async with client.post(f"{sidecar.admin}/drain") as answer:
+            await answer.read()
+        await sidecar.wait()
+    measured = json.loads((tmp_path / "history.json").read_bytes())["models"]
+    assert 0 < measured[FOREST]["cost"]["mean"] < now() - began
+
+
+async def all_are_unloaded(client: aiohttp.ClientSession, server: MLServer, admin: str) -> None:
+    """Return once both models have been loaded and unloaded, and both the server and the proxy say so."""
+
+    async def are_loaded() -> bool:
+        for model in (FOREST, LOGISTIC):
             async with client.post(f"{server.url}/v2/repository/models/{model}/load") as answer:
                 await answer.read()
-    measured = json.loads((tmp_path / "history.json").read_bytes())["models"]
-    assert 0 < measured[FOREST]["cost"]["mean"] < 30
+        return await proxy_has_all(client, admin, "ready")
 
-
-async def until_managed(client: aiohttp.ClientSession, admin: str) -> None:
-    """Return once the proxy knows both models."""
-    await until_told(lambda: _are(client, f"{admin}/models", "ready"))
-
-
-async def until_unloaded(client: aiohttp.ClientSession, server: MLServer) -> None:
-    """Return once the server has unloaded both models."""
-
-    async def is_so() -> bool:
+    async def server_has_none() -> bool:
         return set((await states(client, server)).values()) == {"UNAVAILABLE"}
 
-    await until_told(is_so)
+    await until_told(are_loaded)
+    for model in (FOREST, LOGISTIC):
+        async with client.post(f"{admin}/models/{model}/unload") as answer:
+            await answer.read()
+    await until_told(server_has_none)
+    await until_told(partial(proxy_has_all, client, admin, "unloaded"))
 
 
-async def _are(client: aiohttp.ClientSession, url: str, state: str) -> bool:
-    async with client.get(url) as answer:
-        return {m["state"] for m in (await answer.json())["models"]} == {state}
+async def proxy_has_all(client: aiohttp.ClientSession, admin: str, state: str) -> bool:
+    """Whether the proxy knows both models, both in `state`."""
+    async with client.get(f"{admin}/models") as answer:
+        found = {model["name"]: model["state"] for model in (await answer.json())["models"]}
+    return found == dict.fromkeys((FOREST, LOGISTIC), state)
 
 
 def infer_message(model: str) -> bytes:
@@ -125,20 +128,16 @@ async def test_grpc_calls_wait_for_their_model_too(server: MLServer, tmp_path: P
     )
     method = "/inference.GRPCInferenceService/ModelInfer"
     async with aiohttp.ClientSession() as client, pillion("-c", str(config)) as sidecar:
-        await until_managed(client, sidecar.admin)
-        for model in (FOREST, LOGISTIC):
-            async with client.post(f"{sidecar.admin}/models/{model}/unload") as answer:
-                await answer.read()
-        await until_unloaded(client, server)
+        await all_are_unloaded(client, server, sidecar.admin)
         async with aio.insecure_channel(sidecar.grpc) as channel:
             infer = channel.unary_unary(method)
             assert await infer(infer_message(FOREST))
             with pytest.raises(aio.AioRpcError) as caught:
-                await infer(infer_message(LOGISTIC), timeout=5)
+                await infer(infer_message(LOGISTIC), timeout=30)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             trailers = dict(caught.value.trailing_metadata() or ())
             assert trailers["grpc-retry-pushback-ms"] == "60000"
-            await until_told(lambda: _are(client, f"{sidecar.admin}/models", "ready"))
+            await until_told(partial(proxy_has_all, client, sidecar.admin, "ready"))
             assert await infer(infer_message(LOGISTIC)), "the load went on"
             async with client.post(f"{server.url}/v2/repository/models/{FOREST}/unload") as answer:
                 assert answer.status == 200

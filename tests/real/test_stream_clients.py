@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -143,11 +143,16 @@ def program(name: str) -> str:
     return found
 
 
+def openai_client(front: Stage) -> Any:  # noqa: ANN401  an optional package
+    openai = pytest.importorskip("openai")
+    base_url = f"{front.url}/v1"
+    return openai.AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=PATIENCE_S)
+
+
 @pytest.mark.parametrize("stream", [{}, {"compress": "on"}], ids=["plain", "encoded"])
 async def test_openai(stream: dict[str, object]) -> None:
-    openai = pytest.importorskip("openai")
     async with chat(**stream) as front:
-        async with openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0) as client:
+        async with openai_client(front) as client:
             tokens = [
                 chunk.choices[0].delta.content or ""
                 async for chunk in await client.chat.completions.create(**CHAT)
@@ -159,30 +164,22 @@ async def test_openai(stream: dict[str, object]) -> None:
 
 async def test_openai_hears_why_a_stream_broke_off() -> None:
     openai = pytest.importorskip("openai")
-    async with breaking(error_event=True) as front:
-        client = openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0)
-        async with client:
-            answer = await client.chat.completions.create(**CHAT)
-            with pytest.raises(openai.APIError, match="closed the connection"):
-                [chunk async for chunk in answer]
+    async with breaking(error_event=True) as front, openai_client(front) as client:
+        answer = await client.chat.completions.create(**CHAT)
+        with pytest.raises(openai.APIError, match="closed the connection"):
+            [chunk async for chunk in answer]
 
 
 async def test_openai_sees_that_a_stream_is_not_whole() -> None:
     openai, httpx = pytest.importorskip("openai"), pytest.importorskip("httpx")
-    async with breaking() as front:
-        client = openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0)
-        async with client:
-            answer = await client.chat.completions.create(**CHAT)
-            with pytest.raises((openai.APIConnectionError, httpx.TransportError)):
-                [chunk async for chunk in answer]
+    async with breaking() as front, openai_client(front) as client:
+        answer = await client.chat.completions.create(**CHAT)
+        with pytest.raises((openai.APIConnectionError, httpx.TransportError)):
+            [chunk async for chunk in answer]
 
 
 async def test_openai_leaves() -> None:
-    openai = pytest.importorskip("openai")
-    async with (
-        endless() as (front, is_over),
-        openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0) as client,
-    ):
+    async with endless() as (front, is_over), openai_client(front) as client:
         answer = await client.chat.completions.create(**CHAT)
         async for _ in answer:
             break
@@ -192,7 +189,7 @@ async def test_openai_leaves() -> None:
 
 async def test_httpx_leaves() -> None:
     httpx = pytest.importorskip("httpx")
-    async with endless() as (front, is_over), httpx.AsyncClient() as client:
+    async with endless() as (front, is_over), httpx.AsyncClient(timeout=PATIENCE_S) as client:
         async with client.stream("POST", f"{front.url}/v1/chat/completions", json=CHAT) as answer:
             async for _ in answer.aiter_bytes():
                 break
@@ -225,7 +222,7 @@ async def test_a_program_leaves(who: str) -> None:
 
 async def test_httpx() -> None:
     httpx = pytest.importorskip("httpx")
-    async with chat() as front, httpx.AsyncClient() as client:
+    async with chat() as front, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         async with client.stream("POST", f"{front.url}/v1/chat/completions", json=CHAT) as answer:
             assert answer.headers["x-accel-buffering"] == "no"
             text = "".join([part async for part in answer.aiter_text()])
@@ -236,7 +233,7 @@ async def test_httpx_sees_that_a_stream_is_not_whole() -> None:
     httpx = pytest.importorskip("httpx")
     async with (
         breaking() as front,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=PATIENCE_S) as client,
         client.stream("POST", f"{front.url}/v1/chat/completions", json=CHAT) as answer,
     ):
         with pytest.raises(httpx.TransportError):

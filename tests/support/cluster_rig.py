@@ -24,19 +24,28 @@ __all__ = ("ClusterRig", "failures")
 
 
 class ClusterRig:
-    """`policy` is what an operator would write below ``upstreams.<name>``; probes go to ``/health``."""
+    """`policy` is what an operator would write below ``upstreams.<name>``, `pool` what below its ``pool.http``.
 
-    def __init__(self, *backends: RawBackend | str, protocol: str = "openai", **policy: object) -> None:
+    Probes go to ``/health``.
+    """
+
+    def __init__(
+        self,
+        *backends: RawBackend | str,
+        protocol: str = "openai",
+        pool: dict[str, object] | None = None,
+        **policy: object,
+    ) -> None:
         self.clock = FakeClock()
         self.events = RecordedEvents()
         self.sightings: list[bool] = []
+        http = {"min": 0, "connect": "60s"}  # a busy machine is not what is tested
         urls = [backend if isinstance(backend, str) else backend.url for backend in backends]
         self.cluster = Cluster(
             "model",
             [parse_endpoint(url) for url in urls],
             UpstreamPolicy.model_validate(
-                {"pool": {"http": {"min": 0}}, "health": {"timeout": "30s"}}
-                | policy  # a busy machine is not what is tested
+                {"health": {"timeout": "30s"}} | policy | {"pool": {"http": http | (pool or {})}}
             ),
             self.clock,
             events=self.events,
@@ -78,6 +87,11 @@ class ClusterRig:
     async def up(self) -> None:
         """Probe until every endpoint is up."""
         while set(self.health) != {"up"}:
+            await self.probe(1.0)
+
+    async def down(self) -> None:
+        """Probe until every endpoint is down."""
+        while set(self.health) != {"down"}:
             await self.probe(1.0)
 
     async def told(self, words: str) -> None:

@@ -34,6 +34,7 @@ class Fleet:
         self.refusal: Exception | None = None
         self.lost: list[int] = []
         self.run_s: list[float] = []
+        self.acts = True
 
     @property
     def in_flight(self) -> dict[str, int]:

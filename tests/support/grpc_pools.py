@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from proxy.exchange import Call, Reply, Stream
 from proxy.pooling.attempt import Attempt
 from proxy.pooling.channel_pool import ChannelPool
+from proxy.pooling.context import PoolContext
 from proxy.pooling.dial import Dialer
 from proxy.pooling.ejection import Ejection
 from proxy.pooling.endpoint import parse_endpoint
@@ -99,13 +100,15 @@ async def channel_pool(
     """A pool to a loopback port; `grpc` are its own settings, `policy` the upstream's others."""
     endpoint, clock = parse_endpoint(f"http://127.0.0.1:{port}"), clock or LoopClock()
     pool = ChannelPool(
-        endpoint,
-        UpstreamPolicy.model_validate({"pool": {"grpc": grpc or {}}, **policy}),
-        Dialer(endpoint, clock),
-        clock,
-        events=DeafEvents(),
-        random=lambda: 0.5,
-        on_trouble=lambda: None,
+        PoolContext(
+            endpoint,
+            UpstreamPolicy.model_validate({"pool": {"grpc": grpc or {}}, **policy}),
+            Dialer(endpoint, clock),
+            clock,
+            events=DeafEvents(),
+            random=lambda: 0.5,
+            on_trouble=lambda: None,
+        )
     )
     try:
         yield pool

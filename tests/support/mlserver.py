@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxy.demo.processes import child, free_port
+from proxy.demo.processes import child, free_port, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -91,13 +91,13 @@ async def mlserver(
     `is_empty`, nothing is loaded at first. `ports` are those of REST and gRPC; None: free ones. `runtime` is the
     class that loads and predicts.
     """
-    http, grpc = ports or (free_port(), free_port())
+    http, grpc, metrics = (*ports, free_port()) if ports else free_ports(3)
     names = _write_settings(models, runtime, batch or {})
     environment = {
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_HTTP_PORT": str(http),
         "MLSERVER_GRPC_PORT": str(grpc),
-        "MLSERVER_METRICS_PORT": str(free_port()),
+        "MLSERVER_METRICS_PORT": str(metrics),
         "MLSERVER_PARALLEL_WORKERS": "0",
         "MLSERVER_DEBUG": "false",
         "MLSERVER_LOAD_MODELS_AT_STARTUP": "false" if is_empty else "true",

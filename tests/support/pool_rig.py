@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from proxy.exchange import Call
+from proxy.pooling.context import PoolContext
 from proxy.pooling.endpoint import parse_endpoint
 from proxy.pooling.http_pool import HttpPool
 from proxy.pooling.idle_time import REST_S
@@ -38,13 +39,15 @@ class PoolRig:
         self.events = RecordedEvents()
         self.troubles = 0
         self.pool = HttpPool(
-            parse_endpoint("http://model:8000"),
-            UpstreamPolicy.model_validate({"pool": {"http": {"min": 0} | (policy or {})}} | more),
-            self.dialer,  # type: ignore[arg-type]  # a fake
-            self.clock,
-            events=self.events,
-            random=Random(7).random,
-            on_trouble=self._trouble,
+            PoolContext(
+                parse_endpoint("http://model:8000"),
+                UpstreamPolicy.model_validate({"pool": {"http": {"min": 0} | (policy or {})}} | more),
+                self.dialer,  # type: ignore[arg-type]  # a fake
+                self.clock,
+                events=self.events,
+                random=Random(7).random,
+                on_trouble=self._trouble,
+            )
         )
         self.tasks: list[asyncio.Task[Reply]] = []
 

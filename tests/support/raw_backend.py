@@ -71,7 +71,9 @@ class _Peer(asyncio.Protocol):
         self.received += data
         while b"\r\n\r\n" in self.received:
             head, _, self.received = self.received.partition(b"\r\n\r\n")
-            self.later(self.backend.manners.delay_s, partial(self.answer, head.split()[1]))
+            target = head.split()[1]
+            self.backend.asked[target] += 1
+            self.later(self.backend.manners.delay_s, partial(self.answer, target))
 
     def later(self, span_s: float, action: Callable[[], object]) -> None:
         if span_s:
@@ -93,13 +95,21 @@ class _Peer(asyncio.Protocol):
                 return
         self.transport.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(target), target))
         if manners.chatter:
-            self.later(manners.chatter_after_s, lambda: self.transport.write(manners.chatter))
+            self.later(manners.chatter_after_s, partial(self.chatter, manners.chatter))
         if manners.close_after_s is not None:
             self.later(manners.close_after_s, self.transport.close)
 
+    def chatter(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.backend.chattered += 1
+
 
 class RawBackend:
-    """Listens on a free port of this machine; `url` says where. It can be stopped and started again."""
+    """Listens on a free port of this machine; `url` says where. It can be stopped and started again.
+
+    `asked` counts the requests that came, by target, `executed` those that were answered, and `chattered` how often
+    it spoke unasked.
+    """
 
     def __init__(
         self,
@@ -110,7 +120,9 @@ class RawBackend:
         path: str = "",
     ) -> None:
         self.manners = manners or Manners()
+        self.asked: Counter[bytes] = Counter()
         self.executed: Counter[bytes] = Counter()
+        self.chattered = 0
         self.connections = 0
         self.peers: set[_Peer] = set()
         self.port = port

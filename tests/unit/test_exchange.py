@@ -279,3 +279,13 @@ def test_a_repeated_call_asks_for_the_same_and_has_spans_of_its_own() -> None:
     assert (again.identity, again.dialect, again.is_grpc) == (b"alice", "openai", True)
     assert (again.upstream_s, again.batch, again.on_informational) == (0.0, b"", None)
     assert again.deadline == NEVER
+
+
+def test_whoever_acts_for_a_call_accounts_to_it() -> None:
+    call, own = Call(b"POST", b"/v1", ()), Call(b"GET", b"/", ())
+    call.identity, call.idempotent, call.peer = b"alice", True, b"10.0.0.1"
+    own.act_for(call)
+    assert (own.identity, own.idempotent, own.peer) == (b"alice", True, b"10.0.0.1")
+    own.queue_s, own.pool_s, own.upstream_s, own.batch = 1.0, 2.0, 3.0, b"size=2"
+    own.account_to(call)
+    assert (call.queue_s, call.pool_s, call.upstream_s, call.batch) == (1.0, 2.0, 3.0, b"size=2")

@@ -54,7 +54,7 @@ async def test_an_open_loop_sends_its_plan_whatever_happens(
 
 
 async def test_errors_are_counted_by_kind() -> None:
-    server = await start(DemoOptions(faults=("close-at=0; every=5", "status=503; every=7")))
+    server = await start(DemoOptions(faults=("close-at=0; every=2", "status=503; every=3")))
     result = await load(server, [get(server.url, "/health")])
     assert result.errors.keys() == {"lost"}
     assert result.statuses.keys() == {"200", "503"}
@@ -62,7 +62,7 @@ async def test_errors_are_counted_by_kind() -> None:
 
 
 async def test_a_stray_answer_is_noticed() -> None:
-    server = await start(DemoOptions(faults=("unsolicited; every=5",)))
+    server = await start(DemoOptions(faults=("unsolicited; every=2",)))
     result = await load(server, [get(server.url, "/health")])
     assert result.errors.keys() & {"unsolicited", "different"}
 

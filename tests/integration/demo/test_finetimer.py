@@ -18,10 +18,11 @@ async def timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 async def test_callbacks_run_in_the_order_of_their_instants(timer: FineTimer) -> None:
     ran, over = [], asyncio.Event()
-    timer.call_later(0.003, over.set)
-    timer.call_later(0.002, lambda: ran.append("second"))
-    timer.call_later(0.001, lambda: ran.append("first"))
-    timer.call_at(timer.now() - 1, lambda: ran.append("at once"))
+    now = timer.now()
+    timer.call_at(now + 0.003, over.set)
+    timer.call_at(now + 0.002, lambda: ran.append("second"))
+    timer.call_at(now + 0.001, lambda: ran.append("first"))
+    timer.call_at(now - 1, lambda: ran.append("at once"))
     await over.wait()
     assert ran == ["at once", "first", "second"]
 

@@ -42,6 +42,7 @@ __all__ = (
     "fill",
     "metrics",
     "output_of",
+    "queued",
     "settled",
     "staged",
     "values_of",
@@ -204,10 +205,15 @@ async def blocked(stage: Stage, model: str = "m") -> asyncio.Task[Proto]:
     return task
 
 
+def queued(stage: Stage) -> int:
+    """How many calls wait in lanes."""
+    (upstream,) = [part for part in stage.app._components if isinstance(part, UpstreamComponent)]
+    return sum(calls for _, calls in upstream._batcher.waiting())
+
+
 async def waiting(stage: Stage, count: int) -> None:
     """Until so many calls wait in a lane."""
-    (upstream,) = [part for part in stage.app._components if isinstance(part, UpstreamComponent)]
-    await until(lambda: sum(calls for _, calls in upstream._batcher.waiting()) == count)
+    await until(lambda: queued(stage) == count)
 
 
 async def metrics(stage: Stage) -> str:

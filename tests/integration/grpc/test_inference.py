@@ -20,6 +20,7 @@ from tests.integration.grpc.inference_rig import (
     blocked,
     metrics,
     output_of,
+    queued,
     settled,
     staged,
     values_of,
@@ -134,7 +135,7 @@ async def test_the_latest_deadline_of_the_members_is_sent_and_each_is_cut_off_at
     patient = begin(infer(asked(2.0), timeout=60))
     await waiting(stage, 1)
     hasty = begin(infer(asked(1.0), timeout=1.0))
-    await waiting(stage, 2)
+    await until(lambda: queued(stage) == 2 or hasty.done())
     with pytest.raises(aio.AioRpcError) as caught:
         await hasty
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from tests.support.raw_client import RawClient
 from tests.support.stage import Stage, stage
-from tests.support.waiting import PATIENCE_S, stop_accepting
+from tests.support.waiting import PATIENCE_S, standstill, stop_accepting, until
 from tests.support.wire import response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ("DIALOGUES", "Dialogue", "Peer", "Scene", "backend", "dialogue", "field_of", "url_of")
+__all__ = ("DIALOGUES", "Dialogue", "Peer", "Scene", "backend", "dialogue", "field_of", "fill", "url_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,23 @@ class Scene:
             while not self.front.is_at_rest:  # noqa: ASYNC110  there is no event for what is no longer there
                 await asyncio.sleep(0.001)
         return "everything freed"
+
+
+async def fill(client: RawClient) -> None:
+    """Send until every buffer on the way is full."""
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        while True:
+            await client.send(b"x" * 65536)
+            sent += 65536
+
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(send())
+        await until(lambda: sent > 0)
+        await standstill(lambda: sent)
+        sending.cancel()
 
 
 def url_of(server: asyncio.Server) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.integration.http.dialogues import CHUNKED, DIALOGUES, GET, Dialogue, Scene, backend, dialogue
+from tests.integration.http.dialogues import CHUNKED, DIALOGUES, GET, Dialogue, Scene, backend, dialogue, fill
 from tests.support.wire import response
 
 if TYPE_CHECKING:
@@ -106,10 +105,7 @@ def _departures() -> None:
             await client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 30000000\r\n\r\n")
             peer = await scene.peer()
             await peer.head()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.3):  # until every buffer on the way is full
-                    while True:
-                        await client.send(b"x" * 65536)
+            await fill(client)
             if by_reset:
                 client.reset()
             else:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from tests.integration.http.conformance import Backend
-from tests.integration.http.dialogues import CHUNKED, GET, backend, dialogue
+from tests.integration.http.dialogues import CHUNKED, GET, backend, dialogue, fill
 from tests.support.raw_client import RawClient
 from tests.support.stage import stage
 from tests.support.waiting import PATIENCE_S, until
@@ -133,10 +133,8 @@ async def full_buffers() -> str:
         first = await scene.client().__aenter__()
         await first.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20000000\r\n\r\n")
         await (await scene.peer()).head()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.3):
-                while True:
-                    await first.send(b"x" * 65536)
+
+        await fill(first)
         refused = await other.ask(b"POST", b"/", b"x")
         reason = (refused.header(b"proxy-status") or b"").partition(b'details="')[2].rstrip(b'"').decode()
         wait = (refused.header(b"retry-after") or b"").decode()

@@ -42,7 +42,7 @@ not. `‖` stands between messages. Where the fields added by the proxy do not m
 ports and dates are masked.
 
 Two answers differ from what one might expect, for reasons given in [decision
-0013](adr/0013-half-closed-or-gone.md) and [decision 0012](adr/0012-own-request-reader.md). """
+0008](adr/0008-half-closed-or-gone.md) and [decision 0007](adr/0007-own-request-reader.md). """
 
 
 class Row(NamedTuple):

@@ -333,7 +333,7 @@ async def test_a_slow_reader_pauses_the_source() -> None:
         client.send(GET)
         await client.reader.readuntil(b"\r\n\r\n")
         sent = 0
-        while asked != ["pause"]:
+        while "pause" not in asked:
             bodies[0].feed(b"x" * 65536)
             sent += 65536
             await asyncio.sleep(0)

@@ -18,7 +18,7 @@ from proxy.pooling.policy import UpstreamPolicy
 from proxy.timing import LoopClock
 from tests.support.backend import backend
 from tests.support.grpc_pools import DeafEvents
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, standstill, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 NOBODY = "http://127.0.0.1:1"
+ANY = Address("127.0.0.1", 0)
 
 
 class Stage:
     """A listener before backends; `ledger` is what it holds for slow readers."""
 
-    def __init__(self, urls: tuple[str, ...], most: int, **policy: object) -> None:
+    def __init__(self, urls: tuple[str, ...], most: int, place: Address = ANY, /, **policy: object) -> None:
         clock = LoopClock()
         self.ledger = Ledger(1 << 20)
         self.cluster = Cluster(
@@ -43,7 +44,7 @@ class Stage:
             protocol="l4",
             random=lambda: 0.0,
         )
-        self.server = L4Server(self.cluster, Address("127.0.0.1", 0), clock, ledger=self.ledger, most=most)
+        self.server = L4Server(self.cluster, place, clock, ledger=self.ledger, most=most)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Streams]:
@@ -66,7 +67,7 @@ async def stage(*urls: str, most: int = 100, **policy: object) -> AsyncIterator[
     rig = Stage(urls, most, **policy)
     await rig.cluster.start()
     await rig.server.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         yield rig
         await rig.server.stop()
         await rig.cluster.stop()
@@ -148,11 +149,7 @@ async def test_a_client_that_reads_nothing_stops_the_server() -> None:
         client = await _client(rig)
         await until(lambda: client._relay is not None and client._relay._held > 0)
         await until(lambda: rig.ledger.used > 64 << 10)
-        before = 0
-        while before != sent:
-            before = sent
-            await asyncio.sleep(0.05)
-        assert sent < 20 << 20
+        assert await standstill(lambda: sent) < 20 << 20
         assert rig.ledger.used < 1 << 20
         writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
         assert len(await reader.read()) == 65_536_000
@@ -239,7 +236,7 @@ async def test_an_endpoint_that_does_not_accept_in_time() -> None:
             async with rig.connect() as (reader, _):
                 with pytest.raises(ConnectionResetError):
                     await reader.read()
-            assert rig.server.outcomes == {"refused": 1}
+            await until(lambda: rig.server.outcomes == {"refused": 1})
         for each in queued:
             each.close()
 
@@ -256,7 +253,7 @@ async def test_limits_of_the_listener_and_of_the_endpoint() -> None:
             async with rig.connect() as (refused, _):
                 with pytest.raises(ConnectionResetError):
                     await refused.read()
-        assert rig.server.outcomes == {"shed": 2}
+        await until(lambda: rig.server.outcomes == {"shed": 2})
 
 
 async def test_a_silent_connection_is_closed() -> None:
@@ -264,7 +261,7 @@ async def test_a_silent_connection_is_closed() -> None:
         async with rig.connect() as (reader, _):
             with pytest.raises(ConnectionResetError):
                 await reader.read()
-        assert rig.open == 0
+        await until(lambda: rig.open == 0)
 
 
 async def test_a_client_that_leaves_while_its_endpoint_is_dialed() -> None:
@@ -298,8 +295,7 @@ async def test_a_unix_socket_on_either_side(tmp_path: Path) -> None:
         await echo(reader, writer)
         writer.close()
 
-    rig = Stage((f"unix:{behind}",), 10)
-    rig.server._place = Address("", 0, before)
+    rig = Stage((f"unix:{behind}",), 10, Address("", 0, before))
     async with await asyncio.start_unix_server(serve, behind):
         await rig.server.start()
         reader, writer = await asyncio.open_unix_connection(before)
@@ -307,9 +303,12 @@ async def test_a_unix_socket_on_either_side(tmp_path: Path) -> None:
         writer.write_eof()
         assert await reader.read() == b"hello"
         writer.close()
+        with pytest.raises(OSError, match="another process listens there"):
+            await Stage((f"unix:{behind}",), 10, Address("", 0, before)).server.start()
         await rig.server.drain(0.0)
         await rig.server.stop()
         await rig.cluster.stop()
+    assert not (tmp_path / "before.sock").exists()
 
 
 async def _client(rig: Stage) -> _Client:

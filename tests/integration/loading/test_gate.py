@@ -188,6 +188,14 @@ class TestModelInTheBody:
         await gate(Fleet(a="unloaded")).serve(call(body, b"/v1/chat/completions"), "", upstream)
         assert upstream.bodies == [body]
 
+    async def test_a_body_that_is_still_coming_passes_unread_where_models_are_only_observed(self) -> None:
+        fleet = Fleet(a="unloaded")
+        fleet.acts = False
+        body = Stream(None)
+        upstream = Upstream()
+        await gate(fleet).serve(call(body, b"/v1/chat/completions"), "", upstream)
+        assert upstream.bodies == [body]
+
     async def test_a_name_may_be_short_for_what_the_server_lists(self) -> None:
         fleet = Fleet(**{"a:latest": "unloaded"})
         upstream = Upstream()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from proxy.demo.processes import free_port
 from proxy.errors import ConnectFailed, ConnectTimeout
 from proxy.pooling.dial import Dialer
 from proxy.pooling.endpoint import parse_endpoint
@@ -129,9 +130,9 @@ async def test_the_next_address_is_tried(names: Names) -> None:
 def swallower() -> Iterator[int]:
     """A port of NOWHERE whose backlog is full: the kernel drops further attempts."""
     with socket.socket() as listener:
-        listener.bind((NOWHERE, 0))
+        port = free_port()  # of 127.0.0.1 too, where a backend will listen
+        listener.bind((NOWHERE, port))
         listener.listen(0)
-        port = listener.getsockname()[1]
         fillers = []
         for _ in range(4):
             filler = socket.socket()

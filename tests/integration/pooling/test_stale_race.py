@@ -20,9 +20,10 @@ from proxy.pooling.policy import UpstreamPolicy
 from proxy.timing import LoopClock
 from tests.support.pool_events import RecordedEvents
 from tests.support.raw_backend import Manners, RawBackend, in_another_thread
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 STOLEN = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen"
@@ -34,9 +35,9 @@ async def drive(
     calls: int,
     clients: int,
     idempotent: bool,
-    pause: Callable[[], float] | None = None,
+    pause: Callable[[], Awaitable[None]] | None = None,
 ) -> RecordedEvents:
-    """Send `calls` POSTs over `clients` callers, each waiting `pause` between two; every answer is its own."""
+    """Send `calls` POSTs over `clients` callers, each in a `pause` between two; every answer is its own."""
     events = RecordedEvents()
     patient = {"min": 0, "connect": "100s", "wait": "100s"}  # a busy machine is not what is tested
     policy = UpstreamPolicy.model_validate({"pool": {"http": patient}, "health": {"every": "0s"}})
@@ -52,7 +53,7 @@ async def drive(
             reply = await cluster.exchange(call)
             assert (reply.status, reply.body) == (200, target)
             if pause is not None:
-                await asyncio.sleep(pause())
+                await pause()
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -89,7 +90,11 @@ async def test_no_client_notices(manners: Manners, idempotent: bool) -> None:
 async def test_an_answer_that_nobody_asked_for_is_nobodys(idempotent: bool) -> None:
     """It arrives between two calls. One that crosses the next call on its way could not be told from its answer."""
     with in_another_thread(RawBackend(Manners(chatter=STOLEN, chatter_after_s=0.001))) as backend:
-        await drive(backend, calls=320, clients=16, idempotent=idempotent, pause=lambda: 0.05)
+
+        async def all_is_said() -> None:
+            await until(lambda: backend.chattered == len(backend.executed))
+
+        await drive(backend, calls=320, clients=16, idempotent=idempotent, pause=all_is_said)
 
 
 @pytest.mark.slow
@@ -114,7 +119,7 @@ async def test_at_the_edge_of_the_backends_keep_alive(keep_alive_s: float, idemp
             calls=1000,
             clients=16,
             idempotent=idempotent,
-            pause=lambda: keep_alive_s + spread.uniform(-0.001, 0.001),
+            pause=lambda: asyncio.sleep(keep_alive_s + spread.uniform(-0.001, 0.001)),
         )
 
 

@@ -93,8 +93,8 @@ async def stream_for_ever(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 async def go_on_for_ever(writer: asyncio.StreamWriter) -> None:
     writer.write(SSE)
     while True:
+        await writer.drain()  # just before it writes: uvloop has an error of its own for what is closed
         writer.write(chunk(EVENT))
-        await writer.drain()
         await asyncio.sleep(0.001)  # a model takes longer, and the machine is for whoever comes and goes
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.backend import backend
 from tests.support.raw_client import RawClient
 from tests.support.stage import Stage, stage
-from tests.support.waiting import until
+from tests.support.waiting import standstill, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,17 +61,6 @@ async def before(source: Source, **stream: object) -> AsyncIterator[Stage]:
         yield front
 
 
-async def standstill(source: Source) -> int:
-    """The number of bytes at which the backend stopped."""
-    last = -1
-    while source.written != last:
-        last = source.written
-        for _ in range(200):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.02)
-    return last
-
-
 @asynccontextmanager
 async def reader_that_waits(front: Stage) -> AsyncIterator[socket.socket]:
     """A client's bare socket: nothing reads from it but the test."""
@@ -90,7 +79,7 @@ async def test_a_reader_that_stops_stops_the_backend(*, chunked: bool) -> None:
     source = Source(32 * MiB, chunked=chunked)
     async with before(source) as front, reader_that_waits(front) as peer:
         await until(lambda: source.written > MiB)
-        assert await standstill(source) < AHEAD
+        assert await standstill(lambda: source.written) < AHEAD
         assert front.ledger.used < MiB
         received = 0
         while not front.telemetry.ended:
@@ -115,12 +104,8 @@ async def test_a_backend_that_stops_reading_stops_the_client() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(upload())
             await until(lambda: sent > MiB)
-            last = -1
-            while sent != last:
-                last = sent
-                await asyncio.sleep(0.05)
             # The client's kernel, ours twice, the watermark, the backend's own reader and kernel.
-            assert sent < 24 * MiB
+            assert await standstill(lambda: sent) < 24 * MiB
             assert front.ledger.used <= MiB
             source.may_read.set()
         assert (await client.receive()).status == 200
@@ -134,7 +119,7 @@ async def test_the_budget_holds_for_all_streams_together() -> None:
         for _ in range(12):
             await stack.enter_async_context(reader_that_waits(front))
         await until(lambda: source.written > 12 * MiB)
-        await standstill(source)
+        await standstill(lambda: source.written)
         # The watermark and one read for each, and what the transport could not pass on.
         assert front.ledger.used < 12 * MiB
         await stack.aclose()

@@ -11,6 +11,7 @@ from proxy.batching.isolation import MISMATCH, Failure, Group, Isolation, Lesson
 
 BAD = Failure(400, (), b"bad item")
 BROKEN = Failure(500, (), b"boom")
+TOO_MUCH = Failure(429)
 
 Answer = Callable[[Group], Failure | None]
 
@@ -118,12 +119,36 @@ def test_too_large_is_halved_until_it_fits_and_nobody_is_suspected() -> None:
     assert set(told.values()) == {None}
 
 
-def test_too_many_requests_are_tried_once_in_halves() -> None:
-    too_many = Failure(429)
-    lesson, sent, told = take_apart(8, too_many, lambda group: too_many if 0 in group else None)
-    assert sent == [(0, 1, 2, 3), (4, 5, 6, 7)]
-    assert told == {index: too_many if index < 4 else None for index in range(8)}
+def test_a_backend_that_is_asked_too_often_is_asked_little_more() -> None:
+    lesson, sent, told = take_apart(8, TOO_MUCH, lambda _: TOO_MUCH)
+    assert sent == [(0, 1, 2, 3), (0,), (4, 5, 6, 7)]
+    assert told == dict.fromkeys(range(8), TOO_MUCH)
+    assert lesson == Lesson((), 0, works_only_alone=False, is_sick=False)
+
+
+def test_half_of_what_was_too_much_may_be_taken() -> None:
+    lesson, sent, told = take_apart(8, TOO_MUCH, lambda group: TOO_MUCH if 0 in group else None)
+    assert sent == [(0, 1, 2, 3), (0,), (4, 5, 6, 7)]
+    assert told == {index: TOO_MUCH if index < 4 else None for index in range(8)}
     assert lesson.culprits == ()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_backend_that_takes_few_at_once_gets_few_at_once(most: int) -> None:
+    lesson, sent, told = take_apart(16, TOO_MUCH, lambda group: TOO_MUCH if len(group) > most else None)
+    assert told == dict.fromkeys(range(16))
+    assert lesson.largest_items == (most if most > 1 else 0)
+    assert lesson.works_only_alone == (most == 1)
+    assert len(sent) <= 16 + 16
+
+
+def test_who_is_at_fault_was_not_too_much() -> None:
+    def answer(group: Group) -> Failure | None:
+        return TOO_MUCH if len(group) > 2 else BAD if 0 in group else None
+
+    lesson, _, told = take_apart(8, TOO_MUCH, answer)
+    assert told == {index: None if index else BAD for index in range(8)}
+    assert lesson.culprits == (0,)
 
 
 def test_a_single_call_that_is_too_much_is_no_culprit() -> None:
@@ -160,7 +185,7 @@ def test_a_sick_backend_is_asked_few_times(size: int) -> None:
     assert lesson.is_sick
     assert len(sent) == 3
     assert told == dict.fromkeys(range(size), BROKEN)
-    assert lesson.culprits == tuple(sorted(index for group in sent for index in group if len(group) == 1))
+    assert lesson.culprits == ()
 
 
 def test_equal_errors_of_two_culprits_are_no_sickness() -> None:

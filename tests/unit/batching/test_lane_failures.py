@@ -9,7 +9,7 @@ import msgspec
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
 from proxy.batching.lane import Batcher
-from proxy.errors import BadReply, ProxyError, Reset, SplitMismatch
+from proxy.errors import ProxyError, Reset, SplitMismatch
 from proxy.exchange import Call, Reply, Stream
 from tests.support.batching import (
     Stage,
@@ -255,7 +255,7 @@ async def test_a_connection_that_breaks_for_one_is_that_ones_error(stage: Stage)
     assert [type(one) for one in found] == [Reset, Reply, Reply, Reply]
 
 
-async def test_an_answer_too_large_to_collect_is_a_bad_reply(
+async def test_when_an_answer_is_too_large_to_collect_each_is_asked_alone(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(_: Call) -> Reply:
@@ -267,10 +267,9 @@ async def test_an_answer_too_large_to_collect_is_a_bad_reply(
     monkeypatch.setattr("proxy.batching.carrier._MOST_ANSWER_BYTES", 99)
     stage.upstream.release_all()
     stage.upstream.answer = answer
-    errors = await asyncio.gather(
-        *[stage.submit(predict_call(k + 0.5)) for k in range(2)], return_exceptions=True
-    )
-    assert [type(error) for error in errors] == [BadReply, BadReply]
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(2)])
+    assert [type(reply.body) for reply in replies] == [Stream, Stream]
+    assert len(stage.upstream.calls) == 3
 
 
 async def test_cookies_end_the_sharing(stage: Stage) -> None:

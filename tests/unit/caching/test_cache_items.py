@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from proxy.exchange import Reply
 from tests.support.batching import JSON_FIELDS, predict, predict_call
@@ -21,6 +22,16 @@ async def test_only_unknown_items_are_asked() -> None:
     assert (numbers(known), status_of(known)) == ([9.0, 3.0], "hit; ttl=600")
     assert bench.asked == [[1.5, 2.5], [3.5, 4.5]]
     assert bench.cache.results == {"miss": 1, "partial": 1, "hit": 1}
+
+
+@pytest.mark.parametrize("instances", [(1.5,), (1.5, 2.5)], ids=["alone", "several"])
+async def test_who_asks_is_told_to_the_backend_side(instances: tuple[float, ...]) -> None:
+    """There, calls of two identities never share a batch."""
+    bench = Bench()
+    call = predict_call(*instances)
+    call.identity = b"key:alice"
+    await bench.ask(call)
+    assert [sent.identity for sent in bench.upstream.calls] == [b"key:alice"]
 
 
 async def test_an_item_that_occurs_twice_is_asked_once() -> None:
