@@ -47,7 +47,7 @@ WINDOW = "mode: window, max_wait: 50ms, items: {start: 100}"
 OWN_BATCHING = {"max_batch_size": 100, "max_batch_time": 0.01}
 CROWD = 64
 LOW_LOAD = 0.4
-LONG_S = 30.0
+LONG_S = 60.0
 """Span of a comparison at few requests a second: a median of a few dozen says nothing about half a
 millisecond."""
 BATCHES = (1, 16, 64)
