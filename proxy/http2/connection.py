@@ -18,6 +18,13 @@ without a body) leaves it to the handlers.
 Which frame may come next is a gate: the peer's first frame must be SETTINGS, and between HEADERS without
 END_HEADERS and its last CONTINUATION nothing else may come.
 
+A large DATA frame need not be whole: each read brings its part of it, so that no body waits here to become a
+frame. It is booked on the windows with its header. Parts of less than `_BULK` bytes wait for more, since each
+becomes a frame on its way out.
+
+`receive_view` does what `receive` does and copies no large body: its events hold parts of the view, good for
+as long as what was read stays where it is.
+
 Our settings hold for the peer only once it has acknowledged them, the peer's for us as soon as they arrive.
 Frames that do no work draw on a budget, and replies to them are counted until they are written: see `limits`.
 """
@@ -52,7 +59,8 @@ if TYPE_CHECKING:
 __all__ = ("Connection",)
 
 _PEER_STREAMS: Final = 100  # of a peer that announces no limit: the least that RFC 9113 §6.5.2 recommends
-_BULK: Final = 4096 << 8  # DATA from here on is not copied until its pieces are put together
+_BULK: Final = 4096  # DATA from here on is not copied until its pieces are put together
+_BULK_WORD: Final = _BULK << 8
 
 
 class Connection:
@@ -66,7 +74,7 @@ class Connection:
         self.is_over = False
         self.is_draining = False
         self.peer_streams = 1  # what every peer takes; servers refuse what exceeds a limit not yet announced
-        self._streams = Streams(is_client=is_client)
+        self._streams = Streams(is_client=is_client, spare=limits.spare_window)
         self._control = Budget(limits.control_burst, limits.control_rate)
         self._sender = Sender(self._streams, self._control)
         self._reader = frames.FrameReader(limits.frame_size)
@@ -76,6 +84,7 @@ class Connection:
         self._opening: RequestReceived | ResponseReceived | None = None  # what the next frame may belong to
         self._now = 0.0
         self._gate: tuple[int, int] | None = (frames.SETTINGS, 0)
+        self._missing = 0  # bytes of the DATA frame that was begun
 
     def receive(self, data: bytes, now: float) -> list[Event]:
         """What `data`, read at the instant `now`, has brought."""
@@ -86,12 +95,32 @@ class Connection:
         self._opening = None
         try:
             data = self._after_preface(data)
-            first, position = self._reader.complete(data)
-            if first:
-                self._run(first, 0)
+            if self._missing:
+                position = self._go_on(data)
+            else:
+                first, position = self._reader.complete(data)
+                if first:
+                    self._run(first, 0)
             self._run(data, position)
         except SessionError as error:
             self._end(error)
+        self._events = []  # what the events refer to is not to be kept until the next read
+        return events
+
+    def receive_view(self, view: memoryview, now: float) -> list[Event]:
+        """As `receive`, for a large read: the events of bodies hold parts of `view` itself."""
+        if self._gate is not None or (self._reader.held and not self._missing):
+            return self.receive(bytes(view), now)
+        if self.is_over:
+            return []
+        self._now = now
+        events = self._events = []
+        self._opening = None
+        try:
+            self._run_view(view, self._go_on(view) if self._missing else 0)
+        except SessionError as error:
+            self._end(error)
+        self._events = []  # what the events refer to is not to be kept until the next read
         return events
 
     def _run(self, data: bytes, position: int) -> None:
@@ -106,6 +135,8 @@ class Connection:
             if end - start > reader.max_frame_size:
                 reader.end(word, stream_id, position)  # raises
             if end > size:
+                if size - start >= _BULK and self._begin(word, flags, stream_id, memoryview(data)[start:]):
+                    position = size
                 break
             position = end
             try:
@@ -115,12 +146,58 @@ class Connection:
                         position = end
                         start = end + HEADER_SIZE
                         continue
-                payload: Piece = data[start:position] if word < _BULK else memoryview(data)[start:position]
+                payload: Piece = (
+                    data[start:position] if word < _BULK_WORD else memoryview(data)[start:position]
+                )
                 self._handle(word & 0xFF, flags, stream_id, payload)
             except StreamError as error:
                 self._refuse(error, stream_id)
             start = position + HEADER_SIZE
         reader.keep(data, position)
+
+    def _run_view(self, view: memoryview, position: int) -> None:
+        """As `_run`, where most frames are DATA and large."""
+        size = len(view)
+        while size - position >= HEADER_SIZE:
+            word, flags, stream_id = unpack_header(view, position)
+            stream_id &= MAX_STREAM_ID
+            end = self._reader.end(word, stream_id, position)
+            part = view[position + HEADER_SIZE : end]
+            is_bulk = len(part) >= _BULK
+            if end > size:
+                if is_bulk and self._begin(word, flags, stream_id, part):
+                    return
+                break
+            try:
+                self._handle(word & 0xFF, flags, stream_id, part if is_bulk else bytes(part))
+            except StreamError as error:
+                self._refuse(error, stream_id)
+            position = end
+        self._reader.keep(bytes(view[position:]), 0)
+
+    # ------------------------------------------------------------- a DATA frame in parts
+    def _begin(self, word: int, flags: int, stream_id: int, part: memoryview) -> bool:
+        """Take the first part of a frame, if it may come in parts."""
+        if word & 0xFF != frames.DATA or flags & frames.PADDED or self._gate is not None:
+            return False
+        self._missing = (word >> 8) - len(part)
+        try:
+            self._begin_data(flags, stream_id, word >> 8, part)
+        except StreamError as error:
+            self._refuse(error, stream_id)
+        return True
+
+    def _go_on(self, data: Piece) -> int:
+        """Take the next part of the frame that was begun; where the next frame begins in `data`."""
+        reader = self._reader
+        size = min(self._missing - reader.held, len(data))
+        if reader.held + size < min(self._missing, _BULK):
+            reader.keep(bytes(data), 0)
+            return size
+        part = reader.take() + bytes(data[:size]) if reader.held else memoryview(data)[:size]
+        self._missing -= len(part)
+        self._go_on_data(part)
+        return size
 
     def _handle(self, kind: int, flags: int, stream_id: int, payload: Piece) -> None:
         if self._gate is not None:
@@ -156,6 +233,12 @@ class Connection:
         Returns where the message ends; 0 when it is not of that kind, and nothing has happened then.
         """
         return 0
+
+    def _begin_data(self, flags: int, stream_id: int, size: int, part: Piece) -> None:
+        """The first part of a DATA frame of `size` bytes without padding."""
+
+    def _go_on_data(self, part: Piece) -> None:
+        """Another part; the last one if nothing is missing any more."""
 
     def _on_wasted_stream(self) -> None:
         """A stream was reset without having been answered, or its peer would not believe it."""
@@ -195,7 +278,7 @@ class Connection:
         """Only now does the peer know our initial window."""
         self._stream_window = self.limits.stream_window
         for stream in self._streams.live.values():
-            stream.resize(self._stream_window)
+            stream.resize(self._stream_window + stream.extra)
             increment = stream.credit(0)  # what was too little to announce may be much of a smaller window
             if increment:
                 self._sender.out.append(frames.window_update_frame(stream.id, increment))

@@ -103,7 +103,8 @@ class InterimReceived:
 class DataReceived(MessagePart):
     """What a read brought of a body.
 
-    Its bytes must be given back by `Session.credit` once they are consumed.
+    Its bytes must be given back by `Session.credit` once they are consumed. After `Session.receive_view` its
+    `pieces` are views of what was read; `data` is a copy.
     """
 
     __slots__ = ("is_ended", "pieces")
@@ -112,6 +113,11 @@ class DataReceived(MessagePart):
         self.stream_id = stream_id
         self.pieces: list[Piece] = [data]
         self.is_ended = is_ended
+
+    @property
+    def size(self) -> int:
+        """Bytes in all its frames."""
+        return len(self.pieces[0]) if len(self.pieces) == 1 else sum(map(len, self.pieces))
 
     @property
     def data(self) -> bytes:

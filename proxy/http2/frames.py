@@ -138,7 +138,9 @@ _RESET: Final = Struct(">IBII")
 _PRIORITY_SIZE: Final = 5
 
 _pack_header: Final = _HEADER.pack
-unpack_header: Final[Callable[[bytes | bytearray, int], tuple[int, int, int]]] = _HEADER.unpack_from
+unpack_header: Final[Callable[[bytes | bytearray | memoryview, int], tuple[int, int, int]]] = (
+    _HEADER.unpack_from
+)
 """(length and type, flags, stream id with its reserved bit) of the frame header at an offset."""
 
 
@@ -177,6 +179,17 @@ class FrameReader:
         return self._pending[3] if len(self._pending) > 3 else None
 
     # ------------------------------------------------------------- for an owner that runs the loop itself
+    @property
+    def held(self) -> int:
+        """Bytes that were kept."""
+        return len(self._pending)
+
+    def take(self) -> bytes:
+        """What was kept."""
+        data = bytes(self._pending)
+        self._pending.clear()
+        return data
+
     def complete(self, data: bytes) -> tuple[bytes, int]:
         """The frame that was begun before, if `data` completes it, and where the next one begins in `data`.
 

@@ -67,7 +67,7 @@ class MessageMeter:
         self._left = 0
         self._is_over = False
 
-    def is_over(self, data: bytes) -> bool:
+    def is_over(self, data: bytes | memoryview) -> bool:
         """Take the next piece; whether any message so far declares more than `limit` bytes."""
         pos, size = 0, len(data)
         while pos < size and not self._is_over:
@@ -76,7 +76,7 @@ class MessageMeter:
                 self._left -= step
                 pos += step
                 continue
-            part = data[pos : pos + _PREFIX - len(self._prefix)]
+            part = bytes(data[pos : pos + _PREFIX - len(self._prefix)])
             pos += len(part)
             self._prefix += part
             if len(self._prefix) == _PREFIX:

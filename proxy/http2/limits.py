@@ -47,6 +47,10 @@ class Limits:
     """Bytes of one header list, as the peer is told."""
     stream_window: int = DEFAULT_WINDOW
     """Bytes a stream may send before its consumer has taken any."""
+    widest_window: int = 0
+    """Bytes up to which a stream's window grows while its consumer takes all that comes; 0: it never does."""
+    spare_window: int = 0
+    """Bytes by which the windows of all streams together may be wider than `stream_window`."""
     connection_window: int = DEFAULT_WINDOW
     """Bytes all streams together may have on the way to us."""
     reset_burst: int = 1000

@@ -9,7 +9,8 @@ sender that waits for room; a session that is over is written out and closed.
 Sending a body is coupled to the peer twice. The stream's window: a body is held until what was handed over
 has left the session's queue. The socket: while the transport's buffer is above its high mark nothing is
 flushed, and bodies are held. A peer that takes nothing at all for `write_stall_s` loses the stream, not the
-connection.
+connection. From the first large read on an `Intake` reads for the link, and what a read brings of bodies
+leaves before the next one.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from proxy.http2.errors import ErrorCode
+from proxy.http2.intake import BULKY, Intake
 from proxy.http2.relay import BodyRelay
 from proxy.http2.session import Session
+from proxy.http2.vectors import descriptor, write_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Stream
     from proxy.http2.blocks import BlockWriter
     from proxy.http2.events import Event
+    from proxy.http2.intake import ReadBuffer
     from proxy.http2.pulse import Pulse
 
 __all__ = ("Link",)
@@ -49,13 +53,22 @@ class Link(Generic[S]):
     _transport: asyncio.Transport
 
     def __init__(
-        self, session: S, writer: BlockWriter, now: Callable[[], float], *, write_stall_s: float
+        self,
+        session: S,
+        writer: BlockWriter,
+        now: Callable[[], float],
+        *,
+        buffer: ReadBuffer,
+        write_stall_s: float,
     ) -> None:
         self.session = session
         self.is_open = False
         self.writer = writer
         self.now = now
         self.heard_at = now()
+        self._buffer = buffer
+        self._reads_views = False
+        self._fileno = -1
         self._write_stall_s = write_stall_s
         self._loop = asyncio.get_running_loop()
         self.is_writing = False
@@ -68,13 +81,24 @@ class Link(Generic[S]):
         """Say our settings."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        self._fileno = descriptor(transport)
         self.is_open = True
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         """A read: hand its events to the owner, book the flush of whatever they caused."""
+        if len(data) >= BULKY and not self._reads_views:
+            self._reads_views = True
+            self._transport.set_protocol(Intake(self, self._buffer))
         self.heard_at = now = self.now()
-        events = self.session.receive(data, now)
+        self._act(self.session.receive(data, now))
+
+    def view_received(self, view: memoryview) -> None:
+        """A large read: `view` is not referred to when this has returned, but for what nobody takes."""
+        self.heard_at = now = self.now()
+        self._act(self.session.receive_view(view, now))
+
+    def _act(self, events: list[Event]) -> None:
         if events:
             self._handle(events)
         if self.session.is_over:
@@ -124,7 +148,7 @@ class Link(Generic[S]):
             if len(pieces) == 1:
                 self._transport.write(pieces[0])
             else:
-                self._transport.writelines(pieces)
+                write_pieces(self._transport, self._fileno, pieces)
 
     def feel(self, pulse: Pulse) -> float | None:
         """Ask a silent peer for a sign of life; the instant at which to look again, None when it is gone."""
@@ -140,7 +164,7 @@ class Link(Generic[S]):
         """Write what is left, then close."""
         if self.is_open:
             self.is_open = False
-            self._transport.writelines(self.session.pieces_to_send())
+            write_pieces(self._transport, self._fileno, self.session.pieces_to_send())
             self._transport.close()
 
     def abort(self) -> None:

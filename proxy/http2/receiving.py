@@ -11,7 +11,8 @@ and its header block goes through the decoder, since both sides must keep the sa
 
 The connection's window is given back as DATA arrives, so that one slow stream cannot hold up the others; a
 stream's own is given back by the owner, when its consumer has taken the bytes. What one connection can make
-us hold is thus `Limits.streams` times `Limits.stream_window`.
+us hold is thus `Limits.streams` times `Limits.stream_window`, and `Limits.spare_window`: by as much the
+windows of streams grow whose consumers keep up, which spares both sides most of the updates.
 
 A header block is handled once it is whole. Until then its fragments are bounded in number and in bytes.
 """
@@ -46,18 +47,25 @@ class Receiver(Connection):
         self._blocks = blocks
         self._fragments: list[bytes] = []
         self._fragments_end = False
+        self._begun = 0  # the stream whose DATA frame comes in parts
+        self._begun_ends = False
 
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
         """A whole header block arrived."""
         raise NotImplementedError
 
-    def credit(self, stream_id: int, count: int) -> None:
-        """`count` bytes of the stream's DATA were consumed: the peer may send as many again."""
+    def credit(self, stream_id: int, count: int, *, has_paused: bool = True) -> None:
+        """`count` bytes of the stream's DATA were consumed: the peer may send as many again.
+
+        And more than that, to a bound, where the consumer has not paused since the last time.
+        """
         stream = self._streams.live.get(stream_id)
         if stream is None or stream.remote_closed:
             return
         increment = stream.credit(count)
         if increment:
+            if not has_paused:
+                increment += self._streams.widen(stream, self.limits.widest_window)
             self._sender.out.append(frames.window_update_frame(stream_id, increment))
 
     def _count_data(self, size: int) -> None:
@@ -89,23 +97,9 @@ class Receiver(Connection):
             super()._dispatch(kind, flags, stream_id, payload)
 
     def _on_data(self, flags: int, stream_id: int, payload: Piece) -> None:
-        size = len(payload)
-        window = self._window
-        window.left -= size
-        if window.left < 0:
-            raise overrun(window.left, 0)
-        increment = window.credit(size)
-        if increment:
-            self._sender.out.append(frames.window_update_frame(0, increment))
-        stream = self._streams.live.get(stream_id)
+        stream = self._count_frame(stream_id, len(payload))
         if stream is None:
-            self._stray(stream_id, "DATA")
             return
-        if stream.remote_closed:
-            raise StreamError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
-        stream.left -= size
-        if stream.left < 0:
-            raise overrun(stream.left, stream_id)
         is_ended = flags & frames.END_STREAM != 0
         if flags & frames.PADDED:
             payload = self._without_padding(flags, stream_id, payload)
@@ -118,6 +112,44 @@ class Receiver(Connection):
         if is_ended:
             self._streams.close_remote(stream)
         self._add_data(stream_id, payload, is_ended=is_ended)
+
+    def _begin_data(self, flags: int, stream_id: int, size: int, part: Piece) -> None:
+        self._begun = stream_id
+        self._begun_ends = is_ended = flags & frames.END_STREAM != 0
+        stream = self._count_frame(stream_id, size)
+        if stream is not None:
+            self._control.tokens += REFUND
+            count_content(stream, size, is_ended=is_ended)
+            self._add_data(stream_id, part, is_ended=False)
+
+    def _go_on_data(self, part: Piece) -> None:
+        stream = self._streams.live.get(self._begun)
+        if stream is None:
+            return  # reset meanwhile, and its frame is counted
+        is_ended = self._begun_ends and not self._missing
+        if is_ended:
+            self._streams.close_remote(stream)
+        self._add_data(stream.id, part, is_ended=is_ended)
+
+    def _count_frame(self, stream_id: int, size: int) -> Stream | None:
+        """Book a DATA frame on both windows; None when there is nobody to have it."""
+        window = self._window
+        window.left -= size
+        if window.left < 0:
+            raise overrun(window.left, 0)
+        increment = window.credit(size)
+        if increment:
+            self._sender.out.append(frames.window_update_frame(0, increment))
+        stream = self._streams.live.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, "DATA")
+            return None
+        if stream.remote_closed:
+            raise StreamError(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+        stream.left -= size
+        if stream.left < 0:
+            raise overrun(stream.left, stream_id)
+        return stream
 
     def _add_data(self, stream_id: int, payload: Piece, *, is_ended: bool) -> None:
         opening = self._opening

@@ -1,7 +1,8 @@
 """Passing a body on as DATA frames, at the pace of the peer's windows and socket.
 
-Owned by a link, for one stream and as long as `run`. It is the body's `Sink`: a piece becomes frames within
-the read that brought it, and leaves with the flush of that turn of the loop. What the stream's window does
+Owned by a link, for one stream and as long as `run`. It is the body's `PromptSink`: a piece becomes frames
+within the read that brought it, uncopied where it is large, and leaves at the end of that read or with the
+flush of that turn of the loop. What the stream's window does
 not let through waits in the session's queue, one piece at most, and while it does, or while the socket is
 full, the body is held: its watermarks pause whoever produces it.
 
@@ -48,6 +49,9 @@ class RelayLink(Protocol):
     def wake(self) -> None:
         """Something was sent on the session."""
 
+    def flush(self) -> None:
+        """Write it now."""
+
     def send_trailers(self, stream_id: int, trailers: Headers) -> bool:
         """End the stream with these fields."""
 
@@ -80,7 +84,7 @@ class BodyRelay:
         Raises what the body raises. Whoever calls sees to it that the body is abandoned in the end.
         """
         try:
-            self._body.attach(self)
+            self._body.attach_prompt(self)
             is_sent = await self._done
         finally:
             self._body.detach()
@@ -90,10 +94,12 @@ class BodyRelay:
             self._body.complete()
         return is_sent
 
-    # ------------------------------------------------------------- Sink of the body
-    def write(self, data: bytes) -> None:
+    # ------------------------------------------------------------- PromptSink of the body
+    def write(self, data: bytes | memoryview) -> None:
         """Pass `data` on; to nobody when the stream is gone."""
         link = self._link
+        if link.is_full and isinstance(data, memoryview):
+            data = bytes(data)  # the flush will have to wait
         if not link.session.send_data(self._stream_id, data):
             self._settle(is_sent=False)
             return
@@ -101,6 +107,10 @@ class BodyRelay:
         queued = link.session.queued(self._stream_id)
         if queued or link.is_full:
             self._hold(queued)
+
+    def flush(self) -> None:
+        """The read is over: what it brought leaves."""
+        self._link.flush()
 
     def finish(self, error: ProxyError | None) -> None:
         """The body is over and all of it was sent."""

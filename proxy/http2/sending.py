@@ -113,8 +113,8 @@ class Sender:
         if trailers is not None:
             self.trailers(stream, trailers)
 
-    def data(self, stream: Stream, data: bytes, *, end: bool) -> None:
-        """A piece of the body; what does not fit the windows is queued."""
+    def data(self, stream: Stream, data: Piece, *, end: bool) -> None:
+        """A piece of the body; what does not fit the windows is queued, and copied if it is a view."""
         size = len(data)
         if stream.queue is None and (
             not size or (size <= stream.send_left and size <= self.window_left and size <= self.frame_size)
@@ -132,7 +132,9 @@ class Sender:
             stream.queued += size
         if end:
             stream.tail = b""
-        self._pump(stream, stream.queue)
+        queue = stream.queue
+        if not self._pump(stream, queue) and isinstance(data, memoryview):
+            queue[-1] = memoryview(bytes(queue[-1]))  # it may wait for longer than its memory holds
 
     def trailers(self, stream: Stream, block: bytes) -> None:
         """The fields after the body; they wait for it."""

@@ -68,8 +68,11 @@ class Session(Receiver):
         self._sender.head(stream, block, end=end)
         return True
 
-    def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> bool:
-        """A piece of a body; what no window lets through is queued. False: the stream is gone."""
+    def send_data(self, stream_id: int, data: Piece, *, end: bool = False) -> bool:
+        """A piece of a body; what no window lets through is queued. False: the stream is gone.
+
+        A view has to hold until the frames were taken; what is queued of it is copied.
+        """
         stream = self._streams.live.get(stream_id)
         if stream is None:
             return False

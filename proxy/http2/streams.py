@@ -33,12 +33,14 @@ class Stream(ReceiveWindow):
     """One live stream, with what the peer may send on it; `send_left` is what we may send, in bytes.
 
     `content_left` counts a declared content-length down, in bytes (-1: none was declared). `queue` holds what
-    waits for a window, None when nothing does; `queued` is its bytes. `tail` is what follows the queue: None
+    waits for a window, None when nothing does; `queued` is its bytes. `extra` is by how much the window was
+    widened. `tail` is what follows the queue: None
     when more data may come, b"" for a bare END_STREAM, else a block of trailers.
     """
 
     __slots__ = (
         "content_left",
+        "extra",
         "has_head",
         "id",
         "is_head_request",
@@ -55,6 +57,7 @@ class Stream(ReceiveWindow):
         self.send_left = send_window
         self.size = self.left = receive_window
         self.owed = 0
+        self.extra = 0
         self.local_closed = False
         self.remote_closed = False
         self.has_head = False
@@ -68,12 +71,14 @@ class Stream(ReceiveWindow):
 class Streams:
     """The live streams by identifier, and what is remembered of the others.
 
+    `spare` is how many bytes may still be spent on wider windows; a stream's share comes back at its end.
     `last_peer_id` is the highest identifier that the peer has used, `next_own_id` the one we use next.
     """
 
-    __slots__ = ("_ended", "_is_client", "_reset", "ended", "last_peer_id", "live", "next_own_id")
+    __slots__ = ("_ended", "_is_client", "_reset", "ended", "last_peer_id", "live", "next_own_id", "spare")
 
-    def __init__(self, *, is_client: bool) -> None:
+    def __init__(self, *, is_client: bool, spare: int = 0) -> None:
+        self.spare = spare
         self.live: dict[int, Stream] = {}
         self.last_peer_id = 0
         self.next_own_id = 1 if is_client else 2
@@ -94,14 +99,24 @@ class Streams:
         if stream.local_closed:
             self._retire(stream)
 
+    def widen(self, stream: Stream, widest: int) -> int:
+        """Double the stream's window within bounds; by how many bytes it has grown."""
+        more = min(stream.size, widest - stream.size, self.spare)
+        if more <= 0:
+            return 0
+        self.spare -= more
+        stream.extra += more
+        stream.resize(stream.size + more)
+        return more
+
     def drop(self, stream_id: int) -> None:
         """The peer has reset the stream."""
-        self.live.pop(stream_id, None)
+        self._remove(stream_id)
         self._ended.append(stream_id)
 
     def reset(self, stream_id: int) -> None:
         """We have reset the stream: what is still on its way is to be ignored."""
-        self.live.pop(stream_id, None)
+        self._remove(stream_id)
         if len(self._reset) >= _REMEMBERED_RESETS:
             del self._reset[next(iter(self._reset))]
         self._reset[stream_id] = None
@@ -136,7 +151,13 @@ class Streams:
     def _is_own(self, stream_id: int) -> bool:
         return (stream_id & 1 == 1) is self._is_client
 
+    def _remove(self, stream_id: int) -> None:
+        stream = self.live.pop(stream_id, None)
+        if stream is not None:
+            self.spare += stream.extra
+
     def _retire(self, stream: Stream) -> None:
         del self.live[stream.id]
+        self.spare += stream.extra
         self.ended += 1
         self._ended.append(stream.id)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy.exchange import Call
 from proxy.http2.blocks import BlockWriter
+from proxy.http2.intake import ReadBuffer
 from proxy.http2.limits import Limits
 from proxy.ingress.binding import Listener
 from proxy.ingress.http2_link import ClientLink
@@ -32,6 +33,8 @@ __all__ = ("Http2Server", "session_limits")
 _STREAMS: Final = 256
 _FRAME: Final = 64 << 10
 _STREAM_WINDOW: Final = 256 << 10
+_WIDEST_WINDOW: Final = 1 << 20
+_SPARE_WINDOW: Final = 2 << 20
 _CONNECTION_WINDOW: Final = 16 << 20
 _REFRESH_S: Final = 5.0
 
@@ -43,6 +46,8 @@ def session_limits(limits: LimitPolicy) -> Limits:
         frame_size=_FRAME,
         header_list=limits.header_bytes,
         stream_window=_STREAM_WINDOW,
+        widest_window=_WIDEST_WINDOW,
+        spare_window=_SPARE_WINDOW,
         connection_window=_CONNECTION_WINDOW,
     )
 
@@ -71,6 +76,7 @@ class Http2Server:
         self.ledger = ledger
         self.session_limits = session_limits(rules.limits)
         self.writer = BlockWriter()
+        self.buffer = ReadBuffer()
         self.new_ids = new_ids().__next__
         self.newest = Call(b"", b"", ())
         self.address = ""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from proxy.http2.blocks import BlockWriter
     from proxy.http2.events import Event
     from proxy.http2.headers import RequestHead
+    from proxy.http2.intake import ReadBuffer
     from proxy.http2.limits import Limits
     from proxy.ingress.head import Head
     from proxy.ingress.policy import ServerTimeoutPolicy
@@ -58,6 +59,7 @@ class Listener(CallListener, Protocol):
     timeouts: ServerTimeoutPolicy
     clock: Clock
     writer: BlockWriter
+    buffer: ReadBuffer
     session_limits: Limits
 
     @property
@@ -81,7 +83,11 @@ class ClientLink(Link[ServerSession]):
         clock = listener.clock
         write_stall_s = listener.timeouts.write_stall
         super().__init__(
-            ServerSession(listener.session_limits), listener.writer, clock.now, write_stall_s=write_stall_s
+            ServerSession(listener.session_limits),
+            listener.writer,
+            clock.now,
+            buffer=listener.buffer,
+            write_stall_s=write_stall_s,
         )
         self.listener = listener
         self.hop = Hop(b"")
@@ -105,9 +111,9 @@ class ClientLink(Link[ServerSession]):
         timeouts = self.listener.timeouts
         self._arm(self._idle_since + min(timeouts.header, timeouts.keepalive, timeouts.ping or math.inf))
 
-    def data_received(self, data: bytes) -> None:
-        """A read; notes when a head begins that it does not end."""
-        super().data_received(data)
+    def _act(self, events: list[Event]) -> None:
+        """Notes when a head begins that the read does not end."""
+        super()._act(events)
         if not self.session.is_mid_head:
             self._mid_head_since = None
         elif self._mid_head_since is None:
@@ -172,6 +178,7 @@ class ClientLink(Link[ServerSession]):
     def _handle(self, events: list[Event]) -> None:
         calls = self._calls
         fresh: list[Upload] = []
+        fed: list[Upload] = []
         limits = self.listener.rules.limits
         most, most_grpc = limits.body, limits.message or math.inf
         for event in events:
@@ -183,13 +190,20 @@ class ClientLink(Link[ServerSession]):
                     calls[event.stream_id] = upload = Upload(self, event)
                     fresh.append(upload)
                     if event.data:
-                        upload.receive(event.data, is_ended=event.is_ended)
+                        upload.receive([event.data], is_ended=event.is_ended)
             elif isinstance(event, DataReceived):
                 known = calls.get(event.stream_id)
                 if isinstance(known, Upload):
-                    known.receive(event.data, is_ended=event.is_ended)
+                    known.receive(event.pieces, is_ended=event.is_ended)
+                    fed.append(known)
             else:
                 self._handle_rare(event)
+        self._see_to(fresh, fed)
+
+    def _see_to(self, fresh: list[Upload], fed: list[Upload]) -> None:
+        """What becomes of uploads after the read that began them or brought more of them."""
+        for upload in fed:
+            upload.flush()
         for upload in fresh:
             if not upload.is_started:
                 upload.wait_for_more()

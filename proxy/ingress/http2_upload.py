@@ -18,6 +18,7 @@ from proxy.ingress.http2_call import ClientCall
 if TYPE_CHECKING:
     from proxy.exchange import Headers
     from proxy.http2.events import RequestReceived
+    from proxy.http2.frames import Piece
     from proxy.ingress.http2_call import CallLink
 
 __all__ = ("Upload",)
@@ -43,25 +44,31 @@ class Upload(ClientCall):
         most = link.listener.rules.limits.message
         self._meter = MessageMeter(most) if most and request.head.is_grpc else None
 
-    def receive(self, data: bytes, *, is_ended: bool) -> None:
-        """A piece of the body."""
-        self._size += len(data)
+    def receive(self, pieces: list[Piece], *, is_ended: bool) -> None:
+        """What a read brought of the body."""
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+        self._size += size
         self._heard_at = self._link.now()
         self._is_ended = is_ended
         limits = self._link.listener.rules.limits
         if not self._request.head.is_grpc and self._size > limits.body:
             self._refuse(BodyTooLarge(f"request body over {limits.body} bytes"))
-        elif self._meter is not None and self._meter.is_over(data):
+        elif self._meter is not None and any(map(self._meter.is_over, pieces)):
             self._refuse(BodyTooLarge(f"a message over {limits.message} bytes"))
         elif self._stream is not None:
-            self._stream.feed(data)
-            self._credit(len(data))
+            self._stream.feed_parts(pieces)
+            self._credit(size)
             if is_ended:
                 self._stream.end()
         elif not self.is_started:
-            self._chunks.append(data)
+            self._chunks += map(bytes, pieces)
             if is_ended:
                 self.start(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
+
+    def flush(self) -> None:
+        """The read is over."""
+        if self._stream is not None:
+            self._stream.flush()
 
     def end(self, trailers: Headers) -> None:
         """The body ended with trailers, which only a stream can carry."""
@@ -122,17 +129,17 @@ class Upload(ClientCall):
     def resume(self) -> None:
         """The reader has caught up."""
         self._is_paused = False
-        self._credit(0)
+        self._credit(0, has_paused=True)
 
     def abandon(self) -> None:
         """Nobody reads any more: grant nothing; the answer's end refuses the rest."""
         self._is_paused = True
 
-    def _credit(self, count: int) -> None:
+    def _credit(self, count: int, *, has_paused: bool = False) -> None:
         self._uncredited += count
         if not self._is_paused:
             link = self._link
-            link.session.credit(self.stream_id, self._uncredited)
+            link.session.credit(self.stream_id, self._uncredited, has_paused=has_paused)
             self._uncredited = 0
             if link.session.wants_to_send:
                 link.wake()

@@ -129,7 +129,7 @@ class _Passed:
         self._counts = counts
         self._direction = direction
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, data: bytes | memoryview) -> None:
         self._counts[self._direction] += len(data)
 
     def paused(self) -> None: ...

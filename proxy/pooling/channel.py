@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Call, Stream
     from proxy.http2.blocks import BlockWriter
+    from proxy.http2.intake import ReadBuffer
     from proxy.pooling.alarm import Alarm
     from proxy.pooling.channel_call import Answer
     from proxy.pooling.policy import TimeoutPolicy
@@ -53,6 +54,8 @@ __all__ = ("Channel", "ChannelOwner")
 _LIMITS: Final = Limits(
     frame_size=64 << 10,
     stream_window=256 << 10,
+    widest_window=1 << 20,
+    spare_window=16 << 20,
     connection_window=64 << 20,
     control_burst=20_000,
     control_rate=10_000,
@@ -68,6 +71,7 @@ class ChannelOwner(Protocol):
     alarm: Alarm
     timeouts: TimeoutPolicy
     writer: BlockWriter
+    buffer: ReadBuffer
     authority: bytes
     scheme: bytes
     ping_s: float
@@ -89,7 +93,13 @@ class Channel(Link[ClientSession]):
     """
 
     def __init__(self, owner: ChannelOwner) -> None:
-        super().__init__(ClientSession(_LIMITS), owner.writer, owner.clock.now, write_stall_s=_WRITE_STALL_S)
+        super().__init__(
+            ClientSession(_LIMITS),
+            owner.writer,
+            owner.clock.now,
+            buffer=owner.buffer,
+            write_stall_s=_WRITE_STALL_S,
+        )
         self._owner = owner
         self._alarm = owner.alarm
         self._timeouts = owner.timeouts
@@ -137,9 +147,9 @@ class Channel(Link[ClientSession]):
             self._alarm.arm(min(exchange.overdue_at(self._timeouts), now + self._ping_s))
         return exchange
 
-    def credit(self, stream_id: int, count: int) -> None:
+    def credit(self, stream_id: int, count: int, *, has_paused: bool) -> None:
         """`count` bytes of an answer were consumed."""
-        self.session.credit(stream_id, count)
+        self.session.credit(stream_id, count, has_paused=has_paused)
         if self.session.wants_to_send:
             self.wake()
 
@@ -193,6 +203,7 @@ class Channel(Link[ClientSession]):
     def _handle(self, events: list[h2.Event]) -> None:
         now = self.now()
         begun: list[ChannelCall] = []
+        fed: list[ChannelCall] = []
         for event in events:
             if not isinstance(event, h2.MessagePart):
                 self._handle_rare(event)
@@ -204,9 +215,13 @@ class Channel(Link[ClientSession]):
                 self._conclude(exchange)
             elif isinstance(event, h2.ResponseReceived):
                 begun.append(exchange)
+            else:
+                fed.append(exchange)
         for exchange in begun:
             if not exchange.reply.done():
                 exchange.open_stream()
+        for exchange in fed:
+            exchange.flush()
 
     def _handle_rare(self, event: h2.Event) -> None:
         match event:

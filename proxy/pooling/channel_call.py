@@ -47,8 +47,8 @@ class CallOwner(Protocol):
     def now(self) -> float:
         """Seconds on the clock."""
 
-    def credit(self, stream_id: int, count: int) -> None:
-        """`count` bytes of the answer were consumed."""
+    def credit(self, stream_id: int, count: int, *, has_paused: bool) -> None:
+        """`count` bytes of the answer were consumed, with a pause before it or without."""
 
     def forsake(self, exchange: ChannelCall) -> None:
         """Nobody wants the answer any more."""
@@ -102,7 +102,7 @@ class ChannelCall:
             if part.data:
                 self._chunks.append(part.data)
         elif isinstance(part, DataReceived):
-            self._take_data(part.data)
+            self._take_data(part)
             is_ended = part.is_ended
         elif isinstance(part, TrailersReceived):
             trailers = part.headers
@@ -126,6 +126,11 @@ class ChannelCall:
             stream.feed(chunk)
             self._credit(len(chunk))
 
+    def flush(self) -> None:
+        """The read that brought parts of the answer is over."""
+        if self._stream is not None:
+            self._stream.flush()
+
     def fail(self, error: ProxyError) -> None:
         """The answer will never be whole."""
         if self.upload is not None:
@@ -143,12 +148,12 @@ class ChannelCall:
         patience_s = timeouts.first_byte if self._head is None else timeouts.idle
         return min(deadline, self.heard_at + patience_s)
 
-    def _take_data(self, data: bytes) -> None:
+    def _take_data(self, part: DataReceived) -> None:
         if self._stream is None:
-            self._chunks.append(data)
+            self._chunks.append(part.data)
         else:
-            self._stream.feed(data)
-            self._credit(len(data))
+            self._stream.feed_parts(part.pieces)
+            self._credit(part.size)
 
     def _deliver(self, body: bytes | Stream, trailers: Headers = ()) -> None:
         head = self._head
@@ -167,7 +172,7 @@ class ChannelCall:
         """The consumer has caught up; the backend's silence counts from now."""
         self._is_paused = False
         self.heard_at = self._channel.now()
-        self._give_back()
+        self._give_back(has_paused=True)
 
     def abandon(self) -> None:
         """The consumer left: the rest of the answer is worth nothing."""
@@ -176,8 +181,8 @@ class ChannelCall:
     def _credit(self, count: int) -> None:
         self._uncredited += count
         if self._uncredited >= _STEP and not self._is_paused:
-            self._give_back()
+            self._give_back(has_paused=False)
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, has_paused: bool) -> None:
         count, self._uncredited = self._uncredited, 0
-        self._channel.credit(self.stream_id, count)
+        self._channel.credit(self.stream_id, count, has_paused=has_paused)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from proxy.errors import DeadlineExceeded, LeaseTimeout, ProxyError, QueueFull, Reset, StreamRefused
 from proxy.http2.blocks import BlockWriter
+from proxy.http2.intake import ReadBuffer
 from proxy.pooling.alarm import Alarm, sleep
 from proxy.pooling.backoff import backoff_s
 from proxy.pooling.channel import Channel
@@ -52,6 +53,7 @@ class ChannelPool:
         self.authority = endpoint.authority
         self.scheme = b"https" if endpoint.is_tls else b"http"
         self.writer = BlockWriter()
+        self.buffer = ReadBuffer()
         self.alarm = Alarm(self.clock, self._look_after)
         self._policy = policy.pool.grpc
         self._retry = policy.retry

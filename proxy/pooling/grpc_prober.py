@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.exchange import Call, Stream, field
 from proxy.http2.blocks import BlockWriter
+from proxy.http2.intake import ReadBuffer
 from proxy.pooling.channel import Channel
 from proxy.pooling.prober import Prober
 from proxy.timing import Deadline
@@ -57,6 +58,7 @@ class GrpcProber(Prober):
 
     def _channel(self) -> Channel:
         self.writer = BlockWriter()
+        self.buffer = ReadBuffer()
         return Channel(self)
 
     async def _call(self, channel: Channel, path: bytes) -> Reply:

@@ -10,8 +10,15 @@ head followed by exactly its declared body needs no parser at all: measured 1.0 
 typical five-field head. Heads are remembered only when the arithmetic proved that head and body were the
 whole read. The rest of a body of known length needs no parser either: it is counted, and not copied.
 
-The caller says `expect` when it sends a request, `feed`s every read, and looks at `head`, `chunks` and
-`is_complete` after each. After `feed` raised, or when `is_clean` is false, the connection is finished.
+Nor does a read that is one whole chunk, which is how nearly every token of a model comes. Where one chunk has
+ended and nothing of the next has come, llhttp waits for a size, and the length of such a read admits only one
+(`_SIZE_LINES`): if it begins with that line and ends with CRLF, it is what llhttp would have made of it,
+and llhttp waits for a size again (`lone_chunk`: 0.1 us against 0.5). What is written in any other way, with
+an extension, in capital letters, in two reads, is llhttp's.
+
+The caller says `expect` when it sends a request, `feed`s every read (but those that are a `lone_chunk`), and
+looks at `head`, `chunks` and `is_complete` after each. After `feed` raised, or when `is_clean` is false, the
+connection is finished.
 """
 
 from __future__ import annotations
@@ -35,6 +42,20 @@ __all__ = ("ReplyReader",)
 _LONGEST_LEAD: Final = 16
 _VERSIONS: Final = frozenset(("1.0", "1.1"))
 _MAX_HEAD_BYTES: Final = 256 * 1024  # llhttp sets no bound of its own
+_LONGEST_LONE: Final = 4096  # above, llhttp's copy of the data counts for more than its callbacks
+
+
+def _size_line(whole: int) -> bytes:
+    """The first line of a chunk that has `whole` bytes in all; empty when none has."""
+    for digits in range(1, 4):
+        size = whole - digits - 4
+        line = b"%x\r\n" % max(size, 0)
+        if size > 0 and len(line) == digits + 2:
+            return line
+    return b""
+
+
+_SIZE_LINES: Final = tuple([_size_line(whole) for whole in range(_LONGEST_LONE + 1)])
 
 
 class ReplyReader:
@@ -43,6 +64,7 @@ class ReplyReader:
     __slots__ = (
         "_fields",
         "_head_bytes",
+        "_is_between_chunks",
         "_is_pristine",
         "_is_trickling",
         "_left",
@@ -67,6 +89,7 @@ class ReplyReader:
         self._to_head = False
         self._is_pristine = True
         self._is_trickling = False
+        self._is_between_chunks = False
         self._head_bytes = 0
         self._left = 0
         self.head: Head | None = None
@@ -115,18 +138,28 @@ class ReplyReader:
             for status, headers in interim:
                 listener(status, headers)
 
+    def lone_chunk(self, data: bytes) -> bytes:
+        """The data of the chunk that a read is, if it is one whole chunk as `wire.encode_chunk` writes it;
+        else empty, and the read is to be fed."""
+        size = len(data)
+        if not self._is_between_chunks or size > _LONGEST_LONE:
+            return b""
+        line = _SIZE_LINES[size]
+        if not line or not data.startswith(line) or not data.endswith(b"\r\n"):
+            return b""
+        return data[len(line) : size - 2]
+
     def feed(self, data: bytes) -> None:
         """Take one read. Raises `BadReply` for what is not HTTP."""
         if self._left:
             self._count(data)
             return
-        if self._is_trickling:  # nothing but what a token of a stream needs
+        if self._is_trickling:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserError as error:
                 self._judge(error)
-            if self.is_complete:
-                self._is_pristine, self._is_trickling = True, False
+            self._settle_trickling(data)
             return
         self.is_started = True
         if self._is_pristine:
@@ -210,6 +243,13 @@ class ReplyReader:
             self._left = self.head.length - sum(map(len, self.chunks))
         else:
             self._is_trickling = self.tunnelled is None
+            self._settle_trickling(data)
+
+    def _settle_trickling(self, data: bytes) -> None:
+        if self.is_complete:
+            self._is_pristine, self._is_trickling = True, False
+        elif self._is_between_chunks and not data.endswith(b"\r\n"):
+            self._is_between_chunks = False  # a part of the next size has come, of which llhttp says nothing
 
     def _settle_bodiless(self, data: bytes) -> None:
         # llhttp goes on to look for the body of an answer to HEAD, so it starts afresh for the next answer.
@@ -266,8 +306,17 @@ class ReplyReader:
         else:
             self.chunks.append(data)
 
+    def on_chunk_header(self) -> None:
+        """A chunk's size."""
+        self._is_between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk's end."""
+        self._is_between_chunks = True
+
     def on_message_complete(self) -> None:
         """The end of an answer, interim ones included."""
+        self._is_between_chunks = False
         if self.head is not None:
             self.is_complete = True
 

@@ -23,7 +23,11 @@ frames = st.builds(
 def _run(session: Session, wire: bytes, pieces: int) -> None:
     step = max(len(wire) // pieces, 1)
     for start in range(0, len(wire), step):
-        session.receive(wire[start : start + step], now=0.0)
+        part = wire[start : start + step]
+        if start // step % 2:
+            session.receive_view(memoryview(part), now=0.0)
+        else:
+            session.receive(part, now=0.0)
     said = parse(session.data_to_send().removeprefix(f.PREFACE))
     assert [kind for kind, *_ in said].count(f.GOAWAY) == session.is_over
     assert session.active <= session.limits.streams

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("GrpcClient", "GrpcError")
 
 _HEADERS = ((b"content-type", b"application/grpc"), (b"te", b"trailers"))
+_LARGEST_ANSWER = 16 << 20  # an index of a hundred thousand models; whoever sends more does not stop there
 _KINDS: dict[int, FailureKind] = {4: "timeout", 5: "missing", 8: "memory", 14: "unreachable"}
 
 
@@ -59,7 +60,12 @@ class GrpcClient:
 async def _read(body: bytes | Stream) -> tuple[bytes, Headers]:
     if not isinstance(body, Stream):
         return body, ()
-    chunks = []
-    while chunk := await body.read():
-        chunks.append(chunk)
+    chunks: list[bytes] = []
+    try:
+        while chunk := await body.read():
+            chunks.append(chunk)
+            if body.delivered > _LARGEST_ANSWER:
+                raise ControlError("unreachable", f"an answer of over {_LARGEST_ANSWER} bytes")
+    finally:
+        body.abandon()
     return b"".join(chunks), body.trailers

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from proxy.errors import ConnectFailed
-from proxy.exchange import Call, Reply
+from proxy.exchange import Call, Reply, Stream
 from proxy.loading.control.base import ControlError
 from proxy.loading.control.grpc_call import GrpcClient, GrpcError
 from proxy.loading.control.open_inference_grpc import OpenInferenceGrpcControl
@@ -64,6 +64,23 @@ class TestGrpcClient:
         with pytest.raises(ControlError) as caught:
             await GrpcClient(Odd()).ask("/s/m", b"")
         assert caught.value.kind == "unreachable"
+
+    async def test_an_answer_without_end_is_not_gathered(self) -> None:
+        class Flood:
+            def __init__(self) -> None:
+                self.body = Stream(None)
+
+            async def exchange(self, call: Call) -> Reply:
+                for _ in range(17):
+                    self.body.feed(bytes(1 << 20))
+                return Reply(200, (), self.body)
+
+        flood = Flood()
+        with pytest.raises(ControlError, match="an answer of over") as caught:
+            await GrpcClient(flood).ask("/s/m", b"")
+        assert caught.value.kind == "unreachable"
+        flood.body.feed(b"more")
+        assert flood.body.buffered == 0
 
     async def test_nobody_there(self) -> None:
         class Gone:
