@@ -51,21 +51,24 @@ class Sink(Protocol):
         """All bytes were written: the body is whole, or it broke off with `error`."""
 
 
-class ChunkSink(Sink, Protocol):
-    """A sink that writes HTTP/1.1 itself, and so has a use for chunks that are framed already."""
-
-    def write_chunk(self, chunk: bytes) -> None:
-        """Take one whole chunk, framing included, instead of its data."""
-
-
 class PromptSink(Sink, Protocol):
     """A `Sink` that keeps nothing of what it is given beyond `flush`, but for copies."""
 
     def write(self, data: bytes | memoryview) -> None:
         """As `Sink.write`."""
 
+    def write_parts(self, parts: list[bytes | memoryview], size: int) -> bool:
+        """Take `parts`, `size` bytes in all; False, and nothing has happened, where `write` might hold."""
+
     def flush(self) -> None:
         """The producer has no more for now; its memory is used again once this has returned."""
+
+
+class ChunkSink(Sink, Protocol):
+    """A sink that writes HTTP/1.1 itself, and so has a use for chunks that are framed already."""
+
+    def write_chunk(self, chunk: bytes) -> None:
+        """Take one whole chunk, framing included, instead of its data."""
 
 
 class Watch(Protocol):
@@ -152,7 +155,7 @@ class Inflow:
         self._reservoir = Reservoir()
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
-        self._prompt: PromptSink | None = None  # the sink, if it is one
+        self._prompt: PromptSink | None = None  # the same, if it is one
         self._ended = False
         self._is_abandoned = False
         self._closed = False
@@ -182,17 +185,6 @@ class Inflow:
             self._pause(self._flow)
         self._wake()
 
-    def feed_chunk(self, data: bytes, chunk: bytes) -> None:
-        """Add `data`, which came as `chunk`: framed just as this proxy would frame it."""
-        sink = self._chunk_sink
-        if sink is None or self._open_sink is not sink:
-            self.feed(data)
-            return
-        if self._watch is not None:
-            self._watch.passed(data)
-        self.delivered += len(data)
-        sink.write_chunk(chunk)
-
     def feed_parts(self, parts: list[bytes | memoryview]) -> None:
         """As `feed`, for what may lie in the producer's memory: only a `PromptSink` gets it uncopied.
 
@@ -201,6 +193,13 @@ class Inflow:
         prompt = self._prompt
         if prompt is None or prompt is not self._open_sink:
             self.feed(b"".join(parts))
+            return
+        size = sum(map(len, parts))
+        if prompt.write_parts(parts, size):
+            self.delivered += size
+            if self._watch is not None:
+                for part in parts:
+                    self._watch.passed(part)
             return
         for part in parts:
             if prompt is not self._open_sink:
@@ -215,6 +214,17 @@ class Inflow:
         """All that the producer has for now was fed."""
         if self._prompt is not None:
             self._prompt.flush()
+
+    def feed_chunk(self, data: bytes, chunk: bytes) -> None:
+        """Add `data`, which came as `chunk`: framed just as this proxy would frame it."""
+        sink = self._chunk_sink
+        if sink is None or self._open_sink is not sink:
+            self.feed(data)
+            return
+        if self._watch is not None:
+            self._watch.passed(data)
+        self.delivered += len(data)
+        sink.write_chunk(chunk)
 
     def end(self, trailers: Headers = ()) -> None:
         """The body is whole."""
