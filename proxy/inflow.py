@@ -51,13 +51,6 @@ class Sink(Protocol):
         """All bytes were written: the body is whole, or it broke off with `error`."""
 
 
-class ChunkSink(Sink, Protocol):
-    """A sink that writes HTTP/1.1 itself, and so has a use for chunks that are framed already."""
-
-    def write_chunk(self, chunk: bytes) -> None:
-        """Take one whole chunk, framing included, instead of its data."""
-
-
 class PromptSink(Sink, Protocol):
     """A `Sink` that keeps nothing of what it is given beyond `flush`, but for copies."""
 
@@ -66,6 +59,13 @@ class PromptSink(Sink, Protocol):
 
     def flush(self) -> None:
         """The producer has no more for now; its memory is used again once this has returned."""
+
+
+class ChunkSink(Sink, Protocol):
+    """A sink that writes HTTP/1.1 itself, and so has a use for chunks that are framed already."""
+
+    def write_chunk(self, chunk: bytes) -> None:
+        """Take one whole chunk, framing included, instead of its data."""
 
 
 class Watch(Protocol):
@@ -182,17 +182,6 @@ class Inflow:
             self._pause(self._flow)
         self._wake()
 
-    def feed_chunk(self, data: bytes, chunk: bytes) -> None:
-        """Add `data`, which came as `chunk`: framed just as this proxy would frame it."""
-        sink = self._chunk_sink
-        if sink is None or self._open_sink is not sink:
-            self.feed(data)
-            return
-        if self._watch is not None:
-            self._watch.passed(data)
-        self.delivered += len(data)
-        sink.write_chunk(chunk)
-
     def feed_parts(self, parts: list[bytes | memoryview]) -> None:
         """As `feed`, for what may lie in the producer's memory: only a `PromptSink` gets it uncopied.
 
@@ -215,6 +204,17 @@ class Inflow:
         """All that the producer has for now was fed."""
         if self._prompt is not None:
             self._prompt.flush()
+
+    def feed_chunk(self, data: bytes, chunk: bytes) -> None:
+        """Add `data`, which came as `chunk`: framed just as this proxy would frame it."""
+        sink = self._chunk_sink
+        if sink is None or self._open_sink is not sink:
+            self.feed(data)
+            return
+        if self._watch is not None:
+            self._watch.passed(data)
+        self.delivered += len(data)
+        sink.write_chunk(chunk)
 
     def end(self, trailers: Headers = ()) -> None:
         """The body is whole."""

@@ -80,14 +80,14 @@ class Stream(Inflow):
         if not self._reservoir.held:
             self.go_on()
 
-    def attach_chunks(self, sink: ChunkSink) -> None:
-        """As `attach`, for a sink that frames each piece as a chunk: one that is framed so comes as it is."""
-        self._chunk_sink = sink
-        self.attach(sink)
-
     def attach_prompt(self, sink: PromptSink) -> None:
         """As `attach`, for a sink that takes what it is given out of the producer's memory."""
         self._prompt = sink
+        self.attach(sink)
+
+    def attach_chunks(self, sink: ChunkSink) -> None:
+        """As `attach`, for a sink that frames each piece as a chunk: one that is framed so comes as it is."""
+        self._chunk_sink = sink
         self.attach(sink)
 
     def detach(self) -> None:

@@ -171,15 +171,15 @@ class Loader:
     def is_lost(self, slot: Slot, status: int, body: bytes) -> bool:
         """Whether an answer of the backend says, in its dialect, that the model is not loaded after all.
 
-        Then it counts as unloaded, and `ready` brings it back.
+        Then it counts as unloaded, and `ready` brings it back: also for others that were under way meanwhile.
         """
         control = self._executor.control
         if control is None or not control.is_not_ready(status, body):
             return False
-        if not self.planner.backend.not_ready(slot.name, self._now()):
-            return False
-        self._watcher.look_soon()
-        return True
+        if self.planner.backend.not_ready(slot.name, self._now()):
+            self._watcher.look_soon()
+            return True
+        return not self.planner.is_open(slot)
 
     def finished(self, slot: Slot, now: float, run_s: float) -> None:
         """A request ends, `run_s` after the backend had it. O(1), cannot fail."""

@@ -50,9 +50,7 @@ async def test_while_a_copy_is_under_way() -> None:
         RawBackend() as other,
         ClusterRig(one, other, hedge={"mode": "p95"}) as rig,
     ):
-        await rig.up()
-        for _ in range(4):
-            await rig.calls(8)
+        await rig.learn()
         before = rig.events.counts["hedged"]
         one.manners.delay_s = other.manners.delay_s = 60.0
         task = await rig.call_later()

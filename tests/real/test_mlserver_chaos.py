@@ -90,6 +90,9 @@ class Site:
     async def is_in(self, sidecar: Sidecar, model: str, state: str) -> bool:
         return (await self.states(sidecar))[model] == state
 
+    async def has_loaded(self, sidecar: Sidecar, count: int) -> bool:
+        return await self.loads(sidecar) == count
+
     async def loads(self, sidecar: Sidecar) -> int:
         async with self.client.get(f"{sidecar.admin}/models") as answer:
             return sum(model["loads_measured"] for model in (await answer.json())["models"])
@@ -156,9 +159,9 @@ async def test_a_restart_brings_back_what_was_used(models: Path, tmp_path: Path)
         await here.start()
         sidecar = await here.sidecar("mode: predictive")
         assert [await here.ask(sidecar, model) for model in (FOREST, LOGISTIC)] == [200, 200]
+        before = await here.loads(sidecar)
         await here.start()
-        for model in (FOREST, LOGISTIC):
-            await until_told(partial(here.is_in, sidecar, model, "ready"))
+        await until_told(partial(here.has_loaded, sidecar, before + 2))
         assert [await here.ask(sidecar, model) for model in (FOREST, LOGISTIC)] == [200, 200]
 
 

@@ -89,6 +89,12 @@ class ClusterRig:
         while set(self.health) != {"up"}:
             await self.probe(1.0)
 
+    async def learn(self) -> None:
+        """As `up`, and make as many calls as it takes to know which are slow."""
+        await self.up()
+        for _ in range(4):
+            await self.calls(8)
+
     async def down(self) -> None:
         """Probe until every endpoint is down."""
         while set(self.health) != {"down"}:

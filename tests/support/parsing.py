@@ -1,4 +1,4 @@
-"""A request parser of a listener's rules, and a socket that remembers what was asked of it."""
+"""A request parser of a listener's rules."""
 
 from __future__ import annotations
 
@@ -6,37 +6,23 @@ from proxy.exchange import Ledger
 from proxy.ingress.parser import Arrival, RequestParser
 from proxy.ingress.policy import ForwardingPolicy, LimitPolicy
 from proxy.ingress.rules import HeadRules
+from tests.support.recorded_flow import RecordedFlow
 
 __all__ = (
     "OURS",
     "POST",
-    "Socket",
     "one",
     "parser",
 )
-
-
-class Socket:
-    """The flow side of a connection: remembers what the stream asked of it."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def pause(self) -> None:
-        self.asked.append("pause")
-
-    def resume(self) -> None:
-        self.asked.append("resume")
-
-    def abandon(self) -> None:
-        self.asked.append("abandon")
 
 
 def parser(**limits: int) -> RequestParser:
     policy = LimitPolicy.model_construct(**{**LimitPolicy().__dict__, **limits})
     rules = HeadRules(policy, forwarding=ForwardingPolicy(via="off"))
     hop = rules.hop(b"192.0.2.1", scheme=b"http", port=0)
-    return RequestParser(rules, hop, Socket(), ledger=Ledger(1 << 30), new_ids=lambda: (b"a" * 32, b"b" * 16))
+    return RequestParser(
+        rules, hop, RecordedFlow(), ledger=Ledger(1 << 30), new_ids=lambda: (b"a" * 32, b"b" * 16)
+    )
 
 
 OURS = (

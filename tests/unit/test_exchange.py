@@ -9,22 +9,7 @@ import pytest
 from proxy.errors import Reset
 from proxy.exchange import Call, Ledger, Reply, Stream, field
 from proxy.timing import NEVER, Deadline
-
-
-class Source:
-    """Remembers what the consumer's side asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def pause(self) -> None:
-        self.asked.append("pause")
-
-    def resume(self) -> None:
-        self.asked.append("resume")
-
-    def abandon(self) -> None:
-        self.asked.append("abandon")
+from tests.support.recorded_flow import RecordedFlow
 
 
 async def test_read_returns_all_that_is_there_and_then_the_end() -> None:
@@ -58,7 +43,7 @@ async def test_a_cancelled_read_leaves_the_stream_usable() -> None:
 
 
 async def test_a_failure_comes_after_the_bytes_that_did_arrive() -> None:
-    stream = Stream(Source())
+    stream = Stream(RecordedFlow())
     stream.feed(b"x")
     stream.fail(Reset("gone"))
     stream.fail(Reset("again"))
@@ -69,7 +54,7 @@ async def test_a_failure_comes_after_the_bytes_that_did_arrive() -> None:
 
 
 def test_watermarks_pause_and_resume_the_producer() -> None:
-    source = Source()
+    source = RecordedFlow()
     stream = Stream(source, high=10, low=4)
     stream.feed(b"x" * 10)
     assert source.asked == []
@@ -82,7 +67,7 @@ def test_watermarks_pause_and_resume_the_producer() -> None:
 
 
 def test_a_producer_that_ended_is_not_resumed() -> None:
-    source = Source()
+    source = RecordedFlow()
     stream = Stream(source, high=1)
     stream.feed(b"xx")
     stream.end()
@@ -92,7 +77,7 @@ def test_a_producer_that_ended_is_not_resumed() -> None:
 
 
 def test_abandoning_frees_the_source_once_and_drops_what_comes() -> None:
-    source = Source()
+    source = RecordedFlow()
     stream = Stream(source)
     closed: list[str] = []
     stream.on_close(lambda: closed.append("early"))
@@ -107,7 +92,7 @@ def test_abandoning_frees_the_source_once_and_drops_what_comes() -> None:
 
 
 def test_abandoning_an_ended_stream_asks_nothing_of_its_source() -> None:
-    source = Source()
+    source = RecordedFlow()
     stream = Stream(source)
     stream.end()
     stream.abandon()
@@ -162,7 +147,7 @@ async def test_a_ledger_counts_what_waits() -> None:
 
 
 async def test_a_tight_ledger_keeps_streams_to_one_read() -> None:
-    ledger, tap = Ledger(1000), Source()
+    ledger, tap = Ledger(1000), RecordedFlow()
     ledger.used = 700
     stream = Stream(tap)
     stream.account(ledger)
@@ -190,7 +175,7 @@ async def test_a_body_is_gathered_and_stays_on_the_ledger_until_it_is_let_go() -
 
 
 async def test_a_gathered_body_lets_a_paused_producer_go_on() -> None:
-    tap = Source()
+    tap = RecordedFlow()
     stream = Stream(tap, high=4)
     stream.feed(b"abcdef")
     asyncio.get_running_loop().call_soon(stream.end)
@@ -204,7 +189,7 @@ async def test_a_body_that_is_declared_too_long_is_left_alone() -> None:
 
 
 async def test_a_body_that_grows_too_long_can_still_be_read() -> None:
-    tap = Source()
+    tap = RecordedFlow()
     stream = Stream(tap)
     stream.feed(b"abc")
     asyncio.get_running_loop().call_soon(stream.feed, b"defg")

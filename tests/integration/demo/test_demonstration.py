@@ -11,8 +11,13 @@ from proxy.demo.options import DemoOptions
 from proxy.demo.processes import child
 from proxy.demo.run import compare, drive, server_url
 from proxy.demo.server import start
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
+
+
+def _going_on(line: str) -> str | None:
+    return line if line.startswith("Both go on.") else None
 
 
 async def test_the_demonstration_ends_by_itself_with_a_table() -> None:
@@ -32,7 +37,7 @@ async def test_the_demonstration_ends_by_itself_with_a_table() -> None:
 
 async def test_kept_running_until_interrupted() -> None:
     command = (sys.executable, "-m", "proxy", "demo", "--requests", "8", "--keep")
-    async with child(command, lambda line: line if line.startswith("Both go on.") else None) as demo:
+    async with child(command, _going_on, start_s=PATIENCE_S) as demo:
         url = demo.ready.partition("curl ")[2].removesuffix("/v1/models")
         assert (await drive(url, [get(url, "/v1/models")], 1)).answers[0][0] == 200
         demo.process.send_signal(signal.SIGINT)
@@ -54,7 +59,9 @@ async def test_answers_that_differ_are_a_failure(capsys: pytest.CaptureFixture[s
 
 
 async def test_the_server_as_a_process_stops_when_told() -> None:
-    async with child((sys.executable, "-m", "proxy.demo", "--item-s", "0.001"), server_url) as server:
+    async with child(
+        (sys.executable, "-m", "proxy.demo", "--item-s", "0.001"), server_url, start_s=PATIENCE_S
+    ) as server:
         answers = (await drive(server.ready, [get(server.ready, "/health")], 1)).answers
         server.process.terminate()
         assert await server.process.wait() == 0

@@ -15,6 +15,7 @@ from proxy.exchange import Call, Reply, Stream
 from proxy.ingress.policy import LimitPolicy, ServerTimeoutPolicy
 from proxy.ingress.rules import HeadRules
 from proxy.ingress.server import HttpServer
+from tests.support.recorded_flow import RecordedFlow
 from tests.support.waiting import PATIENCE_S
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -311,29 +312,18 @@ async def test_a_client_that_leaves_mid_stream_abandons_the_body() -> None:
 
 
 async def test_a_slow_reader_pauses_the_source() -> None:
-    asked: list[str] = []
-
-    class Source:
-        def pause(self) -> None:
-            asked.append("pause")
-
-        def resume(self) -> None:
-            asked.append("resume")
-
-        def abandon(self) -> None:
-            asked.append("abandon")
-
+    flow = RecordedFlow()
     bodies: list[Stream] = []
 
     async def bulk(call: Call) -> Reply:
-        bodies.append(Stream(Source()))
+        bodies.append(Stream(flow))
         return Reply(200, (), bodies[0])
 
     async with serving(bulk) as (client, _, _):
         client.send(GET)
         await client.reader.readuntil(b"\r\n\r\n")
         sent = 0
-        while "pause" not in asked:
+        while "pause" not in flow.asked:
             bodies[0].feed(b"x" * 65536)
             sent += 65536
             await asyncio.sleep(0)

@@ -242,6 +242,13 @@ async def test_an_unload_that_fails(house: Open, kind: FailureKind, is_asked_aga
     assert (home.backend.asked.count("unload a") == 2) is is_asked_again
 
 
+async def test_who_only_observes_passes_every_answer_on(house: Open) -> None:
+    home = await house(mode="observe")
+    home.backend.states["a"] = "ready"
+    await home.pass_time(10)
+    assert not home.loader.is_lost(home.client.slot("a"), 404, b"cold")
+
+
 async def test_a_dialect_trap_reloads_the_model(house: Open) -> None:
     home = await house()
     await home.make_ready("a")
@@ -249,7 +256,8 @@ async def test_a_dialect_trap_reloads_the_model(house: Open) -> None:
     assert not home.loader.is_lost(slot, 404, b"no such path")
     home.backend.states["a"] = "unloaded"
     assert home.loader.is_lost(slot, 404, b"cold")
-    assert not home.loader.is_lost(slot, 404, b"cold"), "it is known by now"
+    assert home.loader.is_lost(slot, 404, b"cold"), "another call that was under way"
     client = await home.request("a")
+    assert home.loader.is_lost(slot, 404, b"cold"), "and one that hears of it while it is loaded again"
     await home.backend.end("load a")
     await client

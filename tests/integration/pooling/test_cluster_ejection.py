@@ -111,9 +111,7 @@ async def test_a_slow_call_is_hedged() -> None:
         RawBackend() as other,
         ClusterRig(one, other, hedge={"mode": "p95", "share": "100%"}) as rig,
     ):
-        await rig.up()
-        for _ in range(4):
-            await rig.calls(8)
+        await rig.learn()
         one.manners.stuck_once = True
         assert not failures(await rig.calls(4))  # whichever is stuck may be hedged
         assert not one.manners.stuck_once

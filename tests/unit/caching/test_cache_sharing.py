@@ -41,18 +41,23 @@ async def test_requests_share_the_items_that_others_wait_for() -> None:
     assert bench.asked == [[1.5, 2.5], [3.5]]
 
 
+async def who_stays_when_the_first_leaves(bench: Bench, group: asyncio.TaskGroup) -> asyncio.Task[Reply]:
+    first = group.create_task(bench.ask(predict_call(1.5)))
+    await turns()
+    second = group.create_task(bench.ask(predict_call(1.5)))
+    await turns()
+    first.cancel()
+    await turns()
+    assert first.cancelled()
+    return second
+
+
 async def test_when_the_first_caller_leaves_the_others_lose_nothing() -> None:
     bench = Bench(is_held=True)
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(bench.ask(predict_call(1.5)))
-        await turns()
-        second = group.create_task(bench.ask(predict_call(1.5)))
-        await turns()
-        first.cancel()
-        await turns()
+        second = await who_stays_when_the_first_leaves(bench, group)
         assert bench.upstream.in_flight == 1
         bench.upstream.release()
-    assert first.cancelled()
     assert numbers(second.result()) == [3.0]
     assert len(bench.upstream.calls) == 1
 
@@ -149,12 +154,7 @@ async def test_a_stream_that_nobody_can_take_any_more_is_freed() -> None:
     body = Stream(None)
     bench = Bench(lambda _: Reply(200, (), body), is_held=True)
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(bench.ask(predict_call(1.5)))
-        await turns()
-        second = group.create_task(bench.ask(predict_call(1.5)))
-        await turns()
-        first.cancel()
-        await turns()
+        second = await who_stays_when_the_first_leaves(bench, group)
         bench.upstream.release()
         await turns()
         assert body._closed

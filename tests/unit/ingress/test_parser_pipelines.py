@@ -9,7 +9,7 @@ from proxy.exchange import Ledger
 from proxy.ingress.parser import RequestParser
 from proxy.ingress.policy import LimitPolicy
 from proxy.ingress.rules import HeadRules
-from tests.support.parsing import Socket
+from tests.support.recorded_flow import RecordedFlow
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -17,7 +17,9 @@ GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 def counted(limit: int = 1 << 20) -> tuple[RequestParser, Ledger]:
     rules, ledger = HeadRules(LimitPolicy()), Ledger(limit)
     hop = rules.hop(b"192.0.2.1", scheme=b"http", port=0)
-    return RequestParser(rules, hop, Socket(), ledger=ledger, new_ids=lambda: (b"a" * 32, b"b" * 16)), ledger
+    return RequestParser(
+        rules, hop, RecordedFlow(), ledger=ledger, new_ids=lambda: (b"a" * 32, b"b" * 16)
+    ), ledger
 
 
 def test_of_many_requests_in_one_read_only_some_become_such_at_once() -> None:

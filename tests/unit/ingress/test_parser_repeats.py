@@ -11,7 +11,8 @@ from proxy.exchange import Ledger, Stream
 from proxy.ingress.parser import RequestParser
 from proxy.ingress.policy import AuthPolicy, ForwardingPolicy, LimitPolicy
 from proxy.ingress.rules import HeadRules
-from tests.support.parsing import POST, Socket, one, parser
+from tests.support.parsing import POST, one, parser
+from tests.support.recorded_flow import RecordedFlow
 
 
 def test_a_repeated_head_is_recognised_and_gives_the_same_call() -> None:
@@ -117,7 +118,9 @@ def keyed(*keys: bytes) -> HeadRules:
 def test_what_was_judged_by_other_rules_is_judged_again(other: bytes) -> None:
     rules = keyed(b"one")
     hop = rules.hop(b"192.0.2.1", scheme=b"http", port=0)
-    subject = RequestParser(rules, hop, Socket(), ledger=Ledger(0), new_ids=lambda: (b"a" * 32, b"b" * 16))
+    subject = RequestParser(
+        rules, hop, RecordedFlow(), ledger=Ledger(0), new_ids=lambda: (b"a" * 32, b"b" * 16)
+    )
     for _ in range(3):
         assert len(subject.feed(KEYED)) == 1
     assert len(subject.feed(other)) == 1

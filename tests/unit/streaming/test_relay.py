@@ -13,6 +13,7 @@ from proxy.exchange import Stream
 from proxy.kernel_buffers import FOR_ALL, FOR_THE_FAST
 from proxy.streaming.relay import Relay
 from tests.support.clock import FakeClock
+from tests.support.recorded_flow import RecordedFlow
 from tests.support.waiting import PATIENCE_S
 
 
@@ -70,25 +71,11 @@ class Transport:
         return self.socket if name == "socket" else None
 
 
-class Source:
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def pause(self) -> None:
-        self.asked.append("pause")
-
-    def resume(self) -> None:
-        self.asked.append("resume")
-
-    def abandon(self) -> None:
-        self.asked.append("abandon")
-
-
 class Bench:
     def __init__(
         self, *, room: int = 1 << 30, is_chunked: bool = False, takes_trailers: bool = False
     ) -> None:
-        self.source = Source()
+        self.source = RecordedFlow()
         self.body = Stream(self.source, high=100, low=20)
         self.body.stall_s = 60.0
         self.transport = Transport(room)
