@@ -57,6 +57,9 @@ class PromptSink(Sink, Protocol):
     def write(self, data: bytes | memoryview) -> None:
         """As `Sink.write`."""
 
+    def write_parts(self, parts: list[bytes | memoryview], size: int) -> bool:
+        """Take `parts`, `size` bytes in all; False, and nothing has happened, where `write` might hold."""
+
     def flush(self) -> None:
         """The producer has no more for now; its memory is used again once this has returned."""
 
@@ -190,6 +193,13 @@ class Inflow:
         prompt = self._prompt
         if prompt is None or prompt is not self._open_sink:
             self.feed(b"".join(parts))
+            return
+        size = sum(map(len, parts))
+        if prompt.write_parts(parts, size):
+            self.delivered += size
+            if self._watch is not None:
+                for part in parts:
+                    self._watch.passed(part)
             return
         for part in parts:
             if prompt is not self._open_sink:
