@@ -220,7 +220,8 @@ class Batcher:
 
     def _launch(self, batch: Batch) -> None:
         journey = self._depart(batch)
-        journey.task = self._own(self._carrier.carry(journey.lane, journey.members))
+        land = partial(self._land, journey)
+        journey.task = self._own(self._carrier.carry(journey.lane, journey.members, land))
         journey.task.add_done_callback(partial(self._come_back, journey))
 
     def _depart(self, batch: Batch) -> Journey:
@@ -274,15 +275,19 @@ class Batcher:
             self._intake.experience.company.leave()
         else:
             self._land(ahead.journey, Outcome() if reply is None else outcome_of(ahead.call, reply, took_s))
+            ahead.journey.members.clear()
 
     def _come_back(self, journey: Journey, task: asyncio.Task[Outcome]) -> None:
         """A batch came back, or was given up, perhaps before it left."""
         journey.settle(is_given_up=task.cancelled())
-        has_outcome = not task.cancelled() and task.exception() is None
-        self._land(journey, task.result() if has_outcome else Outcome())
+        if not journey.has_landed:
+            has_outcome = not task.cancelled() and task.exception() is None
+            self._land(journey, task.result() if has_outcome else Outcome())
+        journey.members.clear()  # they know their journey too: a cycle that only the collector would break
 
     def _land(self, journey: Journey, outcome: Outcome) -> None:
         """Learn from a batch that ended, however it did, and give its slot to the next."""
+        journey.has_landed = True
         experience = self._intake.experience
         was_alone = experience.company.leave(journey.batch)
         journey.lane.plan.former.finished(journey.batch)
@@ -291,7 +296,6 @@ class Batcher:
         comparison = self._verification.of(journey, outcome)
         if comparison is not None:
             self._own(comparison)
-        journey.members.clear()  # they know their journey too: a cycle that only the collector would break
 
     def _own(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """A task that ends with the batcher."""
