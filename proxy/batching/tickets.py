@@ -148,7 +148,8 @@ class Member(Ticket):
 class Journey:
     """A batch on its way: who of its members still waits, and the task that carries it.
 
-    `others` exchanges were under way when it left; `has_landed` once its slot was given back. `about` says for its callers how it came about.
+    `others` exchanges were under way when it left; `has_landed` once its slot was given back. `about` says
+    for its callers how it came about.
     """
 
     __slots__ = ("_companions", "about", "batch", "has_landed", "lane", "members", "others", "task")
