@@ -17,39 +17,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from proxy.batching.ahead import Ahead
-from proxy.batching.carrier import Carrier, outcome_of
+from proxy.batching.carrier import outcome_of
 from proxy.batching.codecs import CODECS
-from proxy.batching.expiry import Expiry
+from proxy.batching.departures import Departures
 from proxy.batching.explain import describe, explain
-from proxy.batching.intake import Intake
 from proxy.batching.keys import NO_WISHES
 from proxy.batching.outcome import Outcome
-from proxy.batching.tickets import BatchEvents, CallLane, Journey, Member, Subject, discard
-from proxy.batching.verification import Verification
-from proxy.errors import DeadlineExceeded, Draining, MergeRefused, ProxyError
+from proxy.batching.tickets import BatchEvents, CallLane, Member, Subject, discard
+from proxy.errors import Draining, MergeRefused, ProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from proxy.batching.codecs.base import Codec
-    from proxy.batching.former import Batch, Trigger
     from proxy.batching.policy import BatchPolicy
     from proxy.exchange import Call, Reply, Upstream
-    from proxy.timing import Clock, Timer
+    from proxy.timing import Clock
 
     Inquiry = Callable[[Call], Awaitable[int | None]]
 
 __all__ = ("Batcher",)
 
-T = TypeVar("T")
 
-
-class Batcher:
+class Batcher(Departures):
     """Coalesces calls to one upstream.
 
     `inquire`, if given, is asked once for each path how many items its model takes at once.
@@ -64,22 +57,10 @@ class Batcher:
         codecs: Mapping[str, Codec] = CODECS,
         inquire: Inquiry | None = None,
     ) -> None:
-        self._upstream = upstream
-        self._clock = clock
-        self._events = events
+        super().__init__(upstream, clock, events, codecs)
         self._inquire = inquire
-        self._intake = Intake(codecs)
         self.waiting = self._intake.waiting
         self.limits = self._intake.limits
-        self._carrier = Carrier(upstream, clock, events)
-        self._verification = Verification(upstream, self._intake.experience)
-        self._expiry: Expiry[Member] = Expiry()
-        self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._timer: Timer | None = None
-        self._timer_at = math.inf
-        self._is_woken = False
-        self._is_closed = False
         self._is_merging = True  # the last call that was examined could be merged
 
     async def submit(self, call: Call, subject: Subject, policy: BatchPolicy) -> Reply:
@@ -186,55 +167,6 @@ class Batcher:
         with contextlib.suppress(ProxyError):  # a backend that does not say has no known limit
             self.declare(lane.model, await inquire(call))
 
-    # ----------------------------------------------------------- departures
-    def _wake_soon(self) -> None:
-        if not self._is_woken:
-            self._is_woken = True
-            self._loop.call_soon(self._wake)
-
-    def _wake(self) -> None:
-        self._is_woken = False
-        self._pump("idle")
-
-    def _ring(self) -> None:
-        """The timer went off."""
-        self._timer = None
-        self._timer_at = math.inf
-        for member in self._expiry.due(self._clock.now()):
-            self._expire(member)
-        self._pump("idle")
-
-    def _pump(self, cause: Trigger) -> None:
-        """Let everything leave that may."""
-        if self._is_closed:
-            return
-        now = self._clock.now()
-        for slots in self._intake.plans.slots:
-            former = slots.former
-            while (batch := former.next_batch(now, cause)) is not None:
-                self._launch(batch)
-            for ticket in former.expired:
-                self._expire(cast("Member", ticket))
-            former.expired.clear()
-        self._arm()
-
-    def _launch(self, batch: Batch) -> None:
-        journey = self._depart(batch)
-        journey.task = self._own(self._carrier.carry(journey.lane, journey.members))
-        journey.task.add_done_callback(partial(self._come_back, journey))
-
-    def _depart(self, batch: Batch) -> Journey:
-        """`batch` leaves: count it and tell its members."""
-        members = cast("list[Member]", batch.members)
-        journey = Journey(batch, members, self._intake.experience.company.enter(batch))
-        learner = journey.lane.plan.slots.learner
-        if learner is not None:
-            learner.started(batch.sent_at)
-        self._events.batched(journey.lane.model, batch.items, batch.trigger, batch.wait_s)
-        for member in members:
-            member.board(journey)
-        return journey
-
     async def _go_ahead(self, ahead: Ahead) -> Reply:
         """The answer to a call that is sent first and examined afterwards."""
         self._loop.call_soon(self._book, ahead)  # it is on its way by then
@@ -274,56 +206,7 @@ class Batcher:
             self._intake.experience.company.leave()
         else:
             self._land(ahead.journey, Outcome() if reply is None else outcome_of(ahead.call, reply, took_s))
-
-    def _come_back(self, journey: Journey, task: asyncio.Task[Outcome]) -> None:
-        """A batch came back, or was given up, perhaps before it left."""
-        journey.settle(is_given_up=task.cancelled())
-        has_outcome = not task.cancelled() and task.exception() is None
-        self._land(journey, task.result() if has_outcome else Outcome())
-
-    def _land(self, journey: Journey, outcome: Outcome) -> None:
-        """Learn from a batch that ended, however it did, and give its slot to the next."""
-        experience = self._intake.experience
-        was_alone = experience.company.leave(journey.batch)
-        journey.lane.plan.former.finished(journey.batch)
-        experience.learn(journey, outcome, self._clock.now(), was_alone=was_alone)
-        self._pump("slot_free")
-        comparison = self._verification.of(journey, outcome)
-        if comparison is not None:
-            self._own(comparison)
-        journey.members.clear()  # they know their journey too: a cycle that only the collector would break
-
-    def _own(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
-        """A task that ends with the batcher."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._disown)
-        return task
-
-    def _disown(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            context = {"message": "a lane's task failed", "exception": error, "task": task}
-            task.get_loop().call_exception_handler(context)
-
-    def _arm(self) -> None:
-        """Have the timer ring when the next lane or deadline is due."""
-        now = self._clock.now()
-        when = self._expiry.next_at()
-        for slots in self._intake.plans.slots:
-            when = min(when, slots.former.next_wakeup(now))
-        if when < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = when
-            self._timer = self._clock.call_at(when, self._ring)
-
-    # --------------------------------------------------------------- leaving
-    def _expire(self, member: Member) -> None:
-        """Nobody wants the answer any more."""
-        self._part(member)
-        member.fail(DeadlineExceeded())
+            ahead.journey.members.clear()
 
     def _withdraw(self, member: Member) -> None:
         """The caller was cancelled while it waited, or after its answer came and before it saw it."""
@@ -331,10 +214,3 @@ class Batcher:
             self._part(member)
         elif member.future.exception() is None:
             discard(member.future.result())
-
-    def _part(self, member: Member) -> None:
-        """Take `member` out of its lane or of its batch."""
-        if member.journey is not None:
-            member.journey.leave()
-        elif not member.is_gone:
-            member.home.plan.former.withdraw(member)
