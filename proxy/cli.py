@@ -251,7 +251,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _cache_stats(arguments: argparse.Namespace) -> int:
-    return _print_answer(*_ask_admin(arguments, "/cache"))
+    return _print_cache(*_ask_admin(arguments, "/cache"))
 
 
 def _cache_purge(arguments: argparse.Namespace) -> int:
@@ -259,7 +259,13 @@ def _cache_purge(arguments: argparse.Namespace) -> int:
 
     chosen = {name: vars(arguments)[name] for name in ("model", "upstream") if vars(arguments)[name]}
     target = f"/cache/purge?{urlencode(chosen)}" if chosen else "/cache/purge"
-    return _print_answer(*_ask_admin(arguments, target, "POST"))
+    return _print_cache(*_ask_admin(arguments, target, "POST"))
+
+
+def _print_cache(status: int, body: str) -> int:
+    if status == 404:
+        body = "nothing is kept: no model has cache.mode: deterministic, and cache.metadata is 0s"
+    return _print_answer(status, body)
 
 
 def _models(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from proxy.inflow import Inflow
 
 if TYPE_CHECKING:
     from proxy.errors import ProxyError
-    from proxy.inflow import PromptSink, Sink
+    from proxy.inflow import ChunkSink, PromptSink, Sink
 
 __all__ = ("Stream",)
 
@@ -85,9 +85,14 @@ class Stream(Inflow):
         self._prompt = sink
         self.attach(sink)
 
+    def attach_chunks(self, sink: ChunkSink) -> None:
+        """As `attach`, for a sink that frames each piece as a chunk: one that is framed so comes as it is."""
+        self._chunk_sink = sink
+        self.attach(sink)
+
     def detach(self) -> None:
         """Hand the sink nothing more; whoever comes next finds what it has not taken."""
-        self._sink = self._open_sink = self._prompt = None
+        self._sink = self._open_sink = self._chunk_sink = self._prompt = None
         self._reservoir.hold(0)
 
     def hold(self, size: int) -> None:
@@ -134,7 +139,7 @@ class Stream(Inflow):
         if not self.is_complete:
             self.delivered = max(self.delivered - waiting.held, 0)
         waiting.hold(0)
-        self._sink = self._open_sink = self._prompt = None
+        self._sink = self._open_sink = self._chunk_sink = self._prompt = None
         if not self._closed:
             self.left_because = why
         self._is_abandoned = True

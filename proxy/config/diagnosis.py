@@ -53,7 +53,9 @@ def diagnose(error: ValidationError, lowered: Lowered, model: type[Policy]) -> l
         path = _path(detail, lowered)
         # a list counts only its valid items: where an item has a problem, "too short" says nothing more
         is_echo = detail["type"] == "too_short" and (*path, 0) in lowered.values
-        if path not in problems and path not in lowered.settled and not is_echo:
+        # a value that fits none of several types came nearest to the one whose bounds it missed
+        is_new = path not in problems or detail["type"] in _PLAIN_WORDS
+        if is_new and path not in lowered.settled and not is_echo:
             problems[path] = _problem(detail, path, lowered, model)
     return list(problems.values())
 

@@ -10,7 +10,7 @@ parsed and validated head, under the block's bytes. That is sound only while the
 same bytes mean the same thing, hence two rules: a block that adds to the dynamic table or resizes it is never
 kept, and when one arrives everything kept is dropped, because an index may now name another field. Clients
 fill the table with their first requests and then leave it alone; from there on a head costs one dict lookup
-(0.1 microseconds).
+(0.1 microseconds). A head with fields of its call's own is not kept: its block does not come again.
 
 Outward, `BlockWriter` never uses the peer's dynamic table: it encodes each field as an index into the static
 table or as a literal, so that a block depends on nothing but its content, may be kept by it, and one writer
@@ -75,13 +75,20 @@ class BlockReader(Generic[Head]):
 
     `max_list_size` bounds a header list after decoding, in bytes as RFC 9113 §6.5.2 counts them. A longer one
     costs its stream, one that is `HEADER_SLACK` times as long the connection. Raises `SessionError` for a
-    block that cannot be decoded, and whatever `parse` raises for one that can.
+    block that cannot be decoded, and whatever `parse` raises for one that can. A head that `is_unique` is not
+    expected to come again, and not kept.
     """
 
-    __slots__ = ("_decoder", "_heads", "_most", "_parse", "_trailers")
+    __slots__ = ("_decoder", "_heads", "_is_unique", "_most", "_parse", "_trailers")
 
-    def __init__(self, parse: Callable[[Headers], Head], max_list_size: int) -> None:
+    def __init__(
+        self,
+        parse: Callable[[Headers], Head],
+        max_list_size: int,
+        is_unique: Callable[[Head], bool] | None = None,
+    ) -> None:
         self._parse = parse
+        self._is_unique = is_unique or _never
         self._most = max_list_size
         self._decoder = Decoder(HEADER_SLACK * max_list_size)
         self._heads: dict[bytes, Head] = {}
@@ -89,28 +96,34 @@ class BlockReader(Generic[Head]):
 
     def head(self, block: bytes) -> Head:
         """What the block that opens a message says."""
-        head = self._heads.get(block)
-        return self._read(block, self._parse, self._heads) if head is None else head
+        known = self._heads.get(block)
+        if known is not None:
+            return known
+        head, is_stable = self._read(block, self._parse)
+        if is_stable and not self._is_unique(head):
+            _keep(self._heads, block, head)
+        return head
 
     def trailers(self, block: bytes) -> Headers:
         """What the block that ends a message says."""
-        fields = self._trailers.get(block)
-        return self._read(block, parse_trailers, self._trailers) if fields is None else fields
+        known = self._trailers.get(block)
+        if known is not None:
+            return known
+        fields, is_stable = self._read(block, parse_trailers)
+        if is_stable:
+            _keep(self._trailers, block, fields)
+        return fields
 
     def skip(self, block: bytes) -> None:
         """Decode for the table's sake only: the stream is gone."""
         self._decode(block)
 
-    def _read(self, block: bytes, parse: Callable[[Headers], Kept], cache: dict[bytes, Kept]) -> Kept:
+    def _read(self, block: bytes, parse: Callable[[Headers], Kept]) -> tuple[Kept, bool]:
+        """What `block` says, and whether it says so every time."""
         fields, is_stable = self._decode(block)
         if is_over(self._most, fields, len(block)):
             raise StreamError(ErrorCode.ENHANCE_YOUR_CALM, f"header list is over {self._most} bytes")
-        parsed = parse(fields)
-        if is_stable and len(block) <= _MAX_KEPT_BLOCK:
-            if len(cache) >= _MAX_ENTRIES:
-                cache.clear()
-            cache[block] = parsed
-        return parsed
+        return parse(fields), is_stable
 
     def _decode(self, block: bytes) -> tuple[Headers, bool]:
         """The fields, and whether the dynamic table is as it was before."""
@@ -131,6 +144,17 @@ class BlockReader(Generic[Head]):
 
 
 Kept = TypeVar("Kept")
+
+
+def _keep(cache: dict[bytes, Kept], block: bytes, parsed: Kept) -> None:
+    if len(block) <= _MAX_KEPT_BLOCK:
+        if len(cache) >= _MAX_ENTRIES:
+            cache.clear()
+        cache[block] = parsed
+
+
+def _never(_head: object) -> bool:
+    return False
 
 
 class BlockWriter:

@@ -159,6 +159,9 @@ class Connection:
         """As `_run`, where most frames are DATA and large."""
         size = len(view)
         while size - position >= HEADER_SIZE:
+            position = self._take_run(view, position)
+            if size - position < HEADER_SIZE:
+                break
             word, flags, stream_id = unpack_header(view, position)
             stream_id &= MAX_STREAM_ID
             end = self._reader.end(word, stream_id, position)
@@ -220,7 +223,7 @@ class Connection:
     @property
     def is_mid_head(self) -> bool:
         """Whether the peer owes the rest of something short: its first SETTINGS, or a header block."""
-        return self._gate is not None or self._reader.begun == frames.HEADERS
+        return self._gate is not None or (not self._missing and self._reader.begun == frames.HEADERS)
 
     # ------------------------------------------------------------- overridden
     def _after_preface(self, data: bytes) -> bytes:
@@ -233,6 +236,10 @@ class Connection:
         Returns where the message ends; 0 when it is not of that kind, and nothing has happened then.
         """
         return 0
+
+    def _take_run(self, view: memoryview, position: int) -> int:
+        """Take whole DATA frames of one stream, if such come next; where they end."""
+        return position
 
     def _begin_data(self, flags: int, stream_id: int, size: int, part: Piece) -> None:
         """The first part of a DATA frame of `size` bytes without padding."""

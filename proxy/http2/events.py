@@ -109,9 +109,9 @@ class DataReceived(MessagePart):
 
     __slots__ = ("is_ended", "pieces")
 
-    def __init__(self, stream_id: int, data: Piece, *, is_ended: bool) -> None:
+    def __init__(self, stream_id: int, pieces: list[Piece], *, is_ended: bool) -> None:
         self.stream_id = stream_id
-        self.pieces: list[Piece] = [data]
+        self.pieces = pieces
         self.is_ended = is_ended
 
     @property

@@ -60,6 +60,7 @@ __all__ = (
     "FrameReader",
     "Piece",
     "data_frame",
+    "data_header",
     "frame",
     "goaway_frame",
     "header_frames",
@@ -239,6 +240,11 @@ def _too_large(word: int, stream_id: int, limit: int) -> SessionError:
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """Any frame; the caller answers for its length."""
     return _pack_header(len(payload) << 8 | kind, flags, stream_id) + payload
+
+
+def data_header(stream_id: int, size: int) -> bytes:
+    """What stands before `size` bytes of DATA without padding that do not end the stream."""
+    return _pack_header(size << 8, 0, stream_id)
 
 
 def data_frame(stream_id: int, data: Piece, *, end_stream: bool) -> tuple[Piece, Piece]:

@@ -27,19 +27,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from proxy.exchange import Headers
 from proxy.http2.errors import ErrorCode, StreamError
 from proxy.http2.grpc import parse_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.exchange import Headers
-
 __all__ = (
     "RequestHead",
     "RequestOpening",
     "RequestReader",
     "ResponseHead",
+    "is_unique",
     "parse_response",
     "parse_trailers",
 )
@@ -82,16 +82,12 @@ class RequestHead(NamedTuple):
     expects_continue: bool
 
 
-class RequestOpening(NamedTuple):
-    """What opens one request: the `head` that it shares with others, and what is its own.
+RequestOpening = tuple[RequestHead, float | None, Headers]
+"""What opens one request: the head that it shares with others, and what is its own.
 
-    `timeout_s` is the span of ``grpc-timeout``, None when not given. `own` are the fields, each there at most
-    once, that name the request and its trace.
-    """
-
-    head: RequestHead
-    timeout_s: float | None
-    own: Headers
+That is the span of ``grpc-timeout`` in seconds, None when not given, and the fields, each there at most once,
+that name the request and its trace. A plain tuple, since one is made for each call.
+"""
 
 
 class ResponseHead(NamedTuple):
@@ -132,7 +128,7 @@ class RequestReader:
                 head = None
         if head is None or (len(own) > 1 and len({name for name, _ in own}) < len(own)):
             return self._sort_out(fields)
-        return RequestOpening(head, None if timeout is None else _timeout(timeout), tuple(own))
+        return head, None if timeout is None else _timeout(timeout), tuple(own)
 
     def _sort_out(self, fields: Headers) -> RequestOpening:
         shared: list[tuple[bytes, bytes]] = []
@@ -155,7 +151,7 @@ class RequestReader:
             shared += own  # which of two counts is for whoever judges the head
             own = []
         timeout_s = None if timeout is None else _timeout(timeout)
-        return RequestOpening(self._head(tuple(shared)), timeout_s, tuple(own))
+        return self._head(tuple(shared)), timeout_s, tuple(own)
 
     def _head(self, fields: Headers) -> RequestHead:
         head = self._heads.get(fields)
@@ -165,6 +161,11 @@ class RequestReader:
                 self._heads.clear()
             self._heads[fields] = head
         return head
+
+
+def is_unique(opening: RequestOpening) -> bool:
+    """Whether a request has an id or a trace, which no other one will have."""
+    return bool(opening[2])
 
 
 def _parse_request(fields: Headers) -> RequestHead:
@@ -227,7 +228,7 @@ def _split(
 
 
 def _check_value(name: bytes, value: bytes) -> None:
-    if not _is_value(value):
+    if not value.replace(b"-", b"").isalnum() and not _is_value(value):
         raise _malformed(f"field {name!r} holds a control character or outer white space")
 
 

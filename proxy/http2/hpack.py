@@ -11,9 +11,10 @@ An entry of either table is one ``(name, value)`` tuple, and a reference to it y
 that repeat compare by identity later. References of one octet, the most by far, come in runs, which are
 looked up in one step: a list has both tables at the places that such octets name. The dynamic table is a list
 with the newest entry last, so that index 62 is ``[-1]``; it holds at most 128 entries, and dropping the
-oldest moves as many pointers. Strings that were sent as text are sliced out; Huffman codes are decoded octet
-by octet with the states of the `hpack` library's table, two of its steps (one for each nibble) remembered as
-one. Short strings are remembered whole, because the names and many values of literals do repeat.
+oldest, or adding one to the other list, moves as many pointers. Strings that were sent as text are sliced
+out; Huffman codes are decoded octet by octet with the states of the `hpack` library's table, two of its steps
+(one for each nibble) remembered as one. Short strings are remembered whole, because the names and many values
+of literals do repeat.
 
 `changes` counts what alters the table, so that the owner can tell whether a block means the same next time.
 The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unusable: it ends the connection.
@@ -69,14 +70,13 @@ def is_over(most: int, fields: Sequence[Field], block_size: int) -> bool:
 class Decoder:
     """The decoding half of one connection; `max_list_size` in bytes, overhead included."""
 
-    __slots__ = ("_entries", "_limit", "_places", "_places_at", "_size", "changes", "max_list_size")
+    __slots__ = ("_entries", "_limit", "_places", "_size", "changes", "max_list_size")
 
     def __init__(self, max_list_size: int) -> None:
         self.max_list_size = max_list_size
         self.changes = 0
         self._entries: list[Field] = []
         self._places = _STATIC_PLACES
-        self._places_at = 0  # `changes` when they were right
         self._size = 0
         self._limit = _TABLE_SIZE
 
@@ -87,24 +87,19 @@ class Decoder:
         entries = self._entries
         try:
             while position < end:
-                run = _run_of_references(block, position)
+                octet = block[position]
+                run = _run_of_references(block, position) if octet > 0x80 else None
                 if run is not None:
-                    if self._places_at != self.changes:
-                        self._places = _STATIC_PLACES + entries[::-1]
-                        self._places_at = self.changes
                     fields += map(self._places.__getitem__, run[0])
                     position = run.end()
-                    continue
-                octet = block[position]
-                if octet == 0xFF:
+                elif octet == 0xFF:
                     index, position = _integer(block, position + 1, 0x7F)
-                    field = entries[_FIRST_DYNAMIC - 1 - index]
+                    fields.append(entries[_FIRST_DYNAMIC - 1 - index])
                 elif octet & 0xE0 == 0x20:
                     position = self._resize(block, position, is_first=not fields)
-                    continue
                 else:
                     field, position = self._literal(block, position, octet)
-                fields.append(field)
+                    fields.append(field)
         except IndexError:
             raise HpackError("the block is cut short or names an entry that is not there") from None
         if is_over(self.max_list_size, fields, end):
@@ -143,6 +138,9 @@ class Decoder:
     def _add(self, field: Field) -> None:
         self.changes += 1
         self._entries.append(field)
+        if self._places is _STATIC_PLACES:
+            self._places = _STATIC_PLACES.copy()
+        self._places.insert(len(_STATIC_PLACES), field)
         self._size += len(field[0]) + len(field[1]) + _OVERHEAD
         if self._size > self._limit:
             self._evict()
@@ -165,7 +163,9 @@ class Decoder:
             name, value = entries[dropped]
             self._size -= len(name) + len(value) + _OVERHEAD
             dropped += 1
-        del entries[:dropped]
+        if dropped:
+            del entries[:dropped]
+            del self._places[-dropped:]
 
 
 def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:

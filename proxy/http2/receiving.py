@@ -26,6 +26,7 @@ from proxy.http2.connection import Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
 from proxy.http2.events import DataReceived, ResponseReceived, StreamReset, TrailersReceived
 from proxy.http2.flow import grown, overrun
+from proxy.http2.frames import HEADER_SIZE, unpack_header
 from proxy.http2.limits import HEADER_SLACK, REFUND
 
 if TYPE_CHECKING:
@@ -111,7 +112,34 @@ class Receiver(Connection):
             count_content(stream, len(payload), is_ended=is_ended)
         if is_ended:
             self._streams.close_remote(stream)
-        self._add_data(stream_id, payload, is_ended=is_ended)
+        self._add_parts(stream_id, [payload], is_ended=is_ended)
+
+    def _take_run(self, view: memoryview, position: int) -> int:
+        word, flags, stream_id = unpack_header(view, position)
+        stream = self._streams.live.get(stream_id)
+        if stream is None or stream.remote_closed or stream.content_left >= 0 or self._gate is not None:
+            return position
+        size, most = len(view), self._reader.max_frame_size
+        left = min(self._window.left, stream.left)
+        parts: list[Piece] = []
+        total, of = 0, stream_id
+        while word & 0xFF == frames.DATA and flags == 0 and of == stream_id:
+            start = position + HEADER_SIZE
+            length = word >> 8
+            end = start + length
+            if end > size or not 0 < length <= most or total + length > left:
+                break
+            parts.append(view[start:end])
+            total += length
+            position = end
+            if position + HEADER_SIZE > size:
+                break
+            word, flags, of = unpack_header(view, position)
+        if parts:
+            self._count_frame(stream_id, total)
+            self._control.tokens += REFUND * len(parts)
+            self._add_parts(stream_id, parts, is_ended=False)
+        return position
 
     def _begin_data(self, flags: int, stream_id: int, size: int, part: Piece) -> None:
         self._begun = stream_id
@@ -120,7 +148,7 @@ class Receiver(Connection):
         if stream is not None:
             self._control.tokens += REFUND
             count_content(stream, size, is_ended=is_ended)
-            self._add_data(stream_id, part, is_ended=False)
+            self._add_parts(stream_id, [part], is_ended=False)
 
     def _go_on_data(self, part: Piece) -> None:
         stream = self._streams.live.get(self._begun)
@@ -129,7 +157,7 @@ class Receiver(Connection):
         is_ended = self._begun_ends and not self._missing
         if is_ended:
             self._streams.close_remote(stream)
-        self._add_data(stream.id, part, is_ended=is_ended)
+        self._add_parts(stream.id, [part], is_ended=is_ended)
 
     def _count_frame(self, stream_id: int, size: int) -> Stream | None:
         """Book a DATA frame on both windows; None when there is nobody to have it."""
@@ -151,20 +179,20 @@ class Receiver(Connection):
             raise overrun(stream.left, stream_id)
         return stream
 
-    def _add_data(self, stream_id: int, payload: Piece, *, is_ended: bool) -> None:
+    def _add_parts(self, stream_id: int, parts: list[Piece], *, is_ended: bool) -> None:
         opening = self._opening
         if opening is not None and opening.stream_id == stream_id and not opening.data:
-            opening.data = bytes(payload)
+            opening.data = b"".join(parts)
             opening.is_ended = is_ended
             return
         self._opening = None
         events = self._events
         last = events[-1] if events else None
         if isinstance(last, DataReceived) and last.stream_id == stream_id:
-            last.pieces.append(payload)
+            last.pieces += parts
             last.is_ended = is_ended
         else:
-            events.append(DataReceived(stream_id, payload, is_ended=is_ended))
+            events.append(DataReceived(stream_id, parts, is_ended=is_ended))
 
     def _without_padding(self, flags: int, stream_id: int, payload: Piece) -> Piece:
         """The data of a padded frame; its padding is consumed at once."""

@@ -108,6 +108,14 @@ class BodyRelay:
         if queued or link.is_full:
             self._hold(queued)
 
+    def write_parts(self, parts: list[bytes | memoryview], size: int) -> bool:
+        """Pass all `parts` on, if that needs no waiting."""
+        link = self._link
+        if link.is_full or not link.session.send_parts(self._stream_id, parts, size):
+            return False
+        link.wake()
+        return True
+
     def flush(self) -> None:
         """The read is over: what it brought leaves."""
         self._link.flush()

@@ -136,6 +136,33 @@ class Sender:
         if not self._pump(stream, queue) and isinstance(data, memoryview):
             queue[-1] = memoryview(bytes(queue[-1]))  # it may wait for longer than its memory holds
 
+    def parts(self, stream: Stream, parts: list[Piece], size: int) -> bool:
+        """Pieces of the body, `size` bytes in all, in few frames; False when not all of it may leave now."""
+        room = self.frame_size
+        if stream.queue is not None or size > stream.send_left or size > self.window_left:
+            return False
+        out: list[Piece] = []
+        batch: list[Piece] = []
+        total = 0
+        for part in parts:
+            length = len(part)
+            if length > room:
+                return False
+            if total + length > room:
+                out.append(frames.data_header(stream.id, total))
+                out += batch
+                batch = []
+                total = 0
+            batch.append(part)
+            total += length
+        out.append(frames.data_header(stream.id, total))
+        out += batch
+        stream.send_left -= size
+        self.window_left -= size
+        self.out += out
+        self._has_bulk = self._has_bulk or size >= _BULK
+        return True
+
     def trailers(self, stream: Stream, block: bytes) -> None:
         """The fields after the body; they wait for it."""
         if stream.queue is None:

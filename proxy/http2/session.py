@@ -26,14 +26,14 @@ from proxy.http2.blocks import BlockReader
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.events import InterimReceived, PingAcked, RequestReceived, ResponseReceived
 from proxy.http2.frames import END_STREAM, HEADER_SIZE, HEADERS, unpack_header
-from proxy.http2.headers import RequestReader, parse_response
+from proxy.http2.headers import RequestReader, is_unique, parse_response
 from proxy.http2.limits import Budget
 from proxy.http2.receiving import Receiver, count_content
 from proxy.http2.streams import Stream
 
 if TYPE_CHECKING:
     from proxy.http2.frames import Piece
-    from proxy.http2.headers import ResponseHead
+    from proxy.http2.headers import RequestOpening, ResponseHead
     from proxy.http2.limits import Limits
     from proxy.http2.streams import State
 
@@ -78,6 +78,14 @@ class Session(Receiver):
             return False
         self._sender.data(stream, data, end=end)
         return True
+
+    def send_parts(self, stream_id: int, parts: list[Piece], size: int) -> bool:
+        """Pieces of a body, `size` bytes together, which may be views as in `send_data`.
+
+        False, and nothing has happened, when the windows do not let all of it through or the stream is gone.
+        """
+        stream = self._streams.live.get(stream_id)
+        return stream is not None and self._sender.parts(stream, parts, size)
 
     def send_message(self, stream_id: int, block: bytes, data: bytes, trailers: bytes | None = None) -> bool:
         """A whole answer: its head, its body and, unless None, its trailers.
@@ -165,7 +173,8 @@ class ServerSession(Session):
     """The side that answers; `takes_streams` until GOAWAY has named the last one."""
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits, BlockReader(RequestReader(), limits.header_list), is_client=False)
+        blocks = BlockReader(RequestReader(), limits.header_list, is_unique)
+        super().__init__(limits, blocks, is_client=False)
         self._preface = frames.PREFACE
         self._resets = Budget(limits.reset_burst, limits.reset_rate)
         self._ended_before = 0
@@ -217,7 +226,8 @@ class ServerSession(Session):
         ):
             return 0
         streams.last_peer_id = stream_id
-        head, timeout_s, own = self._blocks.head(data[start:end])
+        opening: RequestOpening = self._blocks.head(data[start:end])
+        head, timeout_s, own = opening
         if head.content_length is not None and head.content_length != size:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
         self._count_data(size)
@@ -242,7 +252,8 @@ class ServerSession(Session):
             self._stray_block(stream_id, block)
 
     def _on_request(self, stream_id: int, block: bytes, *, end: bool) -> None:
-        head, timeout_s, own = self._blocks.head(block)
+        opening: RequestOpening = self._blocks.head(block)
+        head, timeout_s, own = opening
         if not self.takes_streams or self.active >= self.limits.streams:
             raise StreamError(ErrorCode.REFUSED_STREAM, "draining, or too many streams at once")
         stream = Stream(stream_id, self._sender.initial_window, self._stream_window)

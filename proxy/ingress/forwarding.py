@@ -58,6 +58,9 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?"
 )
+_TRACEPARENT_SIZE: Final = 55
+_SPAN_AT: Final = 36
+_SPAN_SIZE: Final = 16
 _FOR: Final = re.compile(rb'(?i)(?:^|[;,])[ \t]*for=("\[[0-9a-f:.]+\](?=[":])|[0-9a-f.]+)')
 _UNKNOWN: Final = b"unknown"
 
@@ -227,6 +230,8 @@ def trace_of(value: bytes) -> tuple[bytes, bytes] | None:
     match = _TRACEPARENT.fullmatch(value)
     if match is None:
         return None
+    if len(value) == _TRACEPARENT_SIZE and value.startswith(b"00"):
+        return value[:_SPAN_AT], value[_SPAN_AT + _SPAN_SIZE :]
     version, trace_id, flags, more = match.groups()
     if more and version == b"00":
         return None

@@ -22,7 +22,7 @@ from proxy.errors import ClientGone, ProxyError, StreamReset
 from proxy.exchange import Call, Reply, Stream
 from proxy.http2.errors import ErrorCode
 from proxy.http2.grpc import status_headers
-from proxy.ingress.forwarding import read_request_id, read_trace
+from proxy.ingress.forwarding import read_request_id, read_trace, trace_of
 from proxy.ingress.http2_answer import AnswerWriter, send_grpc
 from proxy.ingress.replies import error_reply
 from proxy.timing import Deadline
@@ -293,6 +293,10 @@ class ClientCall:
         own = self._request.own
         if not own and head.trace is None and not head.request_id:
             return ((b"X-Request-Id", trace_id), (b"traceparent", b"00-%b-%b-00" % (trace_id, span_id)))
+        if len(own) == 1 and own[0][0] == b"traceparent" and not head.request_id:
+            trace = trace_of(own[0][1])
+            if trace is not None:
+                return ((b"X-Request-Id", trace_id), (b"traceparent", trace[0] + span_id + trace[1]))
         given = dict(own)
         request_id, trace = head.request_id, head.trace
         fields: list[tuple[bytes, bytes]] = []

@@ -28,8 +28,8 @@ from proxy.pooling.wire import request_head, was_offered
 
 if TYPE_CHECKING:
     from proxy.pooling.alarm import Alarm
+    from proxy.pooling.known_heads import HeadTable
     from proxy.pooling.policy import TimeoutPolicy
-    from proxy.pooling.reply_reader import HeadTable
     from proxy.timing import Clock
 
 __all__ = ("Connection", "Ended", "Owner")
@@ -181,7 +181,14 @@ class Connection(Paced):
 
     def data_received(self, data: bytes) -> None:
         """A read: part of the awaited answer, or bytes that nobody asked for."""
-        call, reader = self._call, self._reader
+        reader, download = self._reader, self._download
+        if download is not None:  # first, because this runs for each token of a stream
+            self._heard_at = self._now()
+            piece = reader.lone_chunk(data)
+            if piece:
+                download.stream.feed_chunk(piece, data)
+                return
+        call = self._call
         if call is None:
             self._break(BadReply("bytes that nobody asked for"), "unsolicited")
             return
@@ -190,14 +197,8 @@ class Connection(Paced):
         except BadReply as error:
             self._break(error)
             return
-        download = self._download
-        if download is not None:  # first, because this runs for each token of a stream
-            self._heard_at = self._now()
-            chunks = reader.chunks
-            if len(chunks) == 1 and not reader.is_complete:
-                download.stream.feed(chunks.pop())
-            else:
-                self._pump(download)
+        if download is not None:
+            self._pump(download)
             return
         if reader.informational:
             reader.tell_informational(call.on_informational)

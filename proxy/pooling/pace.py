@@ -52,15 +52,16 @@ class Paced(Aged):
         self, reader: ReplyReader, timeouts: TimeoutPolicy, alarm: Alarm, now: Callable[[], float]
     ) -> None:
         super().__init__()
+        # First what each token of a stream needs: compiled, it lies together in this order.
+        self._download: Download | None = None
         self._reader = reader
+        self._now = now
+        self._heard_at = 0.0
         self._timeouts = timeouts
         self._alarm = alarm
-        self._now = now
         self._call: Call | None = None
         self._upload: Upload | None = None
-        self._download: Download | None = None
         self._tunnel: Tunnel | None = None
-        self._heard_at = 0.0
 
     def overdue_at(self) -> float:
         """The instant at which the exchange in hand has lasted too long; inf when there is none."""

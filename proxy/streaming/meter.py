@@ -8,7 +8,6 @@ streams alone is not, and each line of it costs a token 50 ns.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from proxy.errors import ReaderStalled
@@ -52,8 +51,8 @@ class Meter:
         self.body = body
         self.direction = direction
         self._record = record
-        self._sizes = record.pieces(direction)
         self._on_closed = on_closed
+        self._sizes = record.pieces(direction)
 
     def passed(self, data: bytes | memoryview) -> None:
         """A piece arrived."""
@@ -93,14 +92,14 @@ class EventMeter(Meter):
         now: Callable[[], float],
     ) -> None:
         super().__init__(body, "response", record, on_closed)
-        self._now = now
-        self._model = ""
-        self._scanner: Scanner | None = None
         self._series: ModelSeries | None = None  # once there was an event
-        self._started_at = 0.0
-        self._first_at = 0.0
+        self._scanner: Scanner | None = None
+        self._now = now
         self._last_at = 0.0
         self._count = 0
+        self._model = ""
+        self._started_at = 0.0
+        self._first_at = 0.0
 
     def begin(self, model: str, started_at: float, scanner: Scanner | None) -> None:
         """The body answers a call for `model` whose head came at `started_at`."""
@@ -109,20 +108,16 @@ class EventMeter(Meter):
         self._scanner = scanner
 
     def passed(self, data: bytes | memoryview) -> None:
-        """A piece arrived; what `Meter` and the histograms do is spelled out: this runs for each token."""
-        size, sizes = len(data), self._sizes
-        sizes.counts[bisect_left(sizes.bounds, size)] += 1
-        sizes.total += size
-        series = self._series
-        if series is None or self._scanner is None:
+        """A piece arrived; this runs for each token."""
+        self._sizes.observe(len(data))
+        series, scanner = self._series, self._scanner
+        if series is None or scanner is None:
             self._begun(data)
             return
-        count = self._scanner.feed(bytes(data))
+        count = scanner.feed(data if isinstance(data, bytes) else bytes(data))
         if count:
-            now, gaps = self._now(), series.event_gap
-            span_s = now - self._last_at
-            gaps.counts[bisect_left(gaps.bounds, span_s)] += 1
-            gaps.total += span_s
+            now = self._now()
+            series.event_gap.observe(now - self._last_at)
             self._last_at = now
             self._count += count
 

@@ -1,7 +1,8 @@
 """Passing a body on to an HTTP/1.1 client, at the client's pace.
 
 Owned by the client's connection, for one answer. It is a `Sink`: each piece goes to the transport within
-the read that brought it, so an event costs no task switch and never waits for a turn of the loop. The
+the read that brought it, so an event costs no task switch and never waits for a turn of the loop. A chunk
+that the backend has framed just as it would be framed here is written as the bytes that were read. The
 transport is set to report as soon as the kernel does not take everything (`pause`); from then on pieces
 wait in the body's `Stream`, whose watermarks pause the backend, until the kernel has taken all (`resume`).
 
@@ -92,7 +93,10 @@ class Relay:
             transport.write(head + (_chunk(first) if self._is_chunked and first else first))
             if transport.get_write_buffer_size() and not self._held:
                 self.pause()
-            body.attach(self)
+            if self._is_chunked:
+                body.attach_chunks(self)
+            else:
+                body.attach(self)
             await self._done
             body.complete()
         finally:
@@ -110,9 +114,15 @@ class Relay:
         if not self._is_chunked:
             transport.write(data)
         elif len(data) <= _ONE_BUFFER:
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data))  # as `_chunk`; once for each token
+            transport.write(_chunk(data))
         else:
             transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+
+    def write_chunk(self, chunk: bytes) -> None:
+        """Pass on what needs no framing any more: nearly every token of a stream comes so."""
+        transport = self._transport
+        if not transport.is_closing():
+            transport.write(chunk)
 
     def finish(self, error: ProxyError | None) -> None:
         """The body is over and all of it was written."""

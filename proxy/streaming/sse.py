@@ -18,7 +18,7 @@ line may be in two pieces. CR LF is one line end also when it is split.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -46,18 +46,8 @@ _LINES: Final = frozenset(
 )
 
 
-class Scanner(Protocol):
-    """Counts the events of one stream."""
-
-    is_between: bool
-    """True before the first event and after each one's end."""
-
-    def feed(self, data: bytes) -> int:
-        """The number of events that end in `data` (not empty)."""
-
-
 class SseScanner:
-    """Events of ``text/event-stream``."""
+    """Counts the events of ``text/event-stream``; `is_between` before the first and after each one's end."""
 
     __slots__ = ("_ends_with_cr", "_tail", "is_between")
 
@@ -86,7 +76,7 @@ class SseScanner:
 
 
 class LineScanner:
-    """Events of newline-delimited JSON: lines."""
+    """The same for newline-delimited JSON: lines."""
 
     __slots__ = ("is_between",)
 
@@ -97,6 +87,10 @@ class LineScanner:
         """The number of lines that end in `data` (not empty)."""
         self.is_between = data.endswith(b"\n")
         return data.count(b"\n")
+
+
+Scanner = SseScanner | LineScanner
+"""What counts the events of one stream."""
 
 
 def media_type(headers: Headers) -> bytes:

@@ -101,6 +101,11 @@ def write_certificate(authority: trustme.CA, folder: Path) -> tuple[bytes, bytes
     return key, chain, root
 
 
+async def _each(messages: list[bytes]) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
+
+
 async def test_tls_on_both_sides(tmp_path: Path) -> None:
     authority = trustme.CA()
     key, chain, root = write_certificate(authority, tmp_path)
@@ -111,6 +116,9 @@ async def test_tls_on_both_sides(tmp_path: Path) -> None:
             address = f"localhost:{sidecar.grpc.rpartition(':')[2]}"
             async with aio.secure_channel(address, grpc.ssl_channel_credentials(root)) as channel:
                 assert await channel.unary_unary("/t.T/Unary")(b"hello") == b"hello"
+                large = [bytes((number,)) * (200_000 + number) for number in range(20)]
+                echo = channel.stream_stream("/t.T/Echo")(_each(large))
+                assert [message async for message in echo] == large
             async with aio.insecure_channel(address) as channel:
                 with pytest.raises(aio.AioRpcError) as caught:
                     await channel.unary_unary("/t.T/Unary")(b"hello")

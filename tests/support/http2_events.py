@@ -23,7 +23,7 @@ def apart(events: Iterable[Event]) -> list[Event]:
             has_trailers = _has_trailers(event)
             if event.data:
                 parts.append(
-                    DataReceived(event.stream_id, event.data, is_ended=event.is_ended and not has_trailers)
+                    DataReceived(event.stream_id, [event.data], is_ended=event.is_ended and not has_trailers)
                 )
             if isinstance(event, ResponseReceived) and has_trailers:
                 parts.append(TrailersReceived(event.stream_id, event.trailers))

@@ -24,6 +24,13 @@ class Prompt:
         if len(self.taken) == self._most:
             self._body.hold(1)
 
+    def write_parts(self, parts: list[bytes | memoryview], size: int) -> bool:
+        if len(self.taken) + len(parts) > self._most:
+            return False
+        assert size == sum(map(len, parts))
+        self.taken += parts
+        return True
+
     def flush(self) -> None:
         self.flushes += 1
 

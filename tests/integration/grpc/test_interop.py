@@ -197,6 +197,26 @@ async def test_a_slow_reader_does_not_hold_up_others(stage: Stage) -> None:
     assert sum([len(message) async for message in slow]) == 1_800_000
 
 
+async def test_large_streams_side_by_side_arrive_as_they_were_sent(stage: Stage) -> None:
+    def messages(stream: int) -> list[bytes]:
+        return [bytes((stream, number)) * (70_000 + 9_973 * stream + number) for number in range(12)]
+
+    async def echoed(stream: int) -> list[bytes]:
+        call = stage.proxied.stream_stream("/t.T/Echo")(_each(messages(stream)))
+        if stream == 0:  # read when the others are done: what came for it had to wait
+            await others
+        return [message async for message in call]
+
+    others = asyncio.gather(*map(echoed, range(1, 6)))
+    first = await echoed(0)
+    assert [first, *await others] == [messages(stream) for stream in range(6)]
+
+
+async def _each(messages: list[bytes]) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
+
+
 class Spoiler:
     """Gives answers that cannot be sent: the value of a field is a number."""
 

@@ -49,6 +49,7 @@ def complaints(text: str) -> list[str]:
         ("observe: {access_log: {format: [a]}}", "f:3:32: observe.access_log.format: expected json, text or off"),
         ("observe: {access_log: {format: no}}", 'f:3:32: observe.access_log.format: to some YAML readers a bare no is false (did you mean "no"?)'),
         ("models: {'*': {batch: {inflight: lots}}}", "f:3:34: models.*.batch.inflight: expected auto or a whole number"),
+        ("models: {'*': {batch: {inflight: 0}}}", "f:3:34: models.*.batch.inflight: must be at least 1"),
         ("models: {'*': {batch: {isolate: cookie}}}", 'f:3:33: models.*.batch.isolate: expected a list (did you mean ["cookie"]?)'),
         ("models: {'*': {batch: {isolate: [5]}}}", 'f:3:34: models.*.batch.isolate[0]: expected text (did you mean "5"?)'),
         ("models: {a: {batch: {items: {start: 10}}}}", "f:3:29: models.a.batch.items: least (25), start (10) and most (200) must be in this order"),

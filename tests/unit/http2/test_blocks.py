@@ -187,3 +187,18 @@ def test_a_calls_own_fields_follow_those_it_shares(value: bytes) -> None:
     wire = BlockWriter().request(b"GET", b"http", b"/", ((b"host", b"a"),), own)
     found = [tuple(field) for field in Decoder().decode(wire, raw=True)]
     assert found[-2:] == [(b"x-request-id", value), (b"tracestate", value)]
+
+
+def test_a_head_that_no_other_block_says_is_not_kept() -> None:
+    seen: list[object] = []
+
+    def parse(fields: Headers) -> Headers:
+        seen.append(fields)
+        return fields
+
+    blocks = BlockReader(parse, 10_000, lambda fields: len(fields) > 1)
+    shared = encode_field(b"a", b"1")
+    for _ in range(2):
+        blocks.head(shared)
+        blocks.head(shared + encode_field(b"x-request-id", b"7"))
+    assert len(seen) == 3

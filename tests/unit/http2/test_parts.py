@@ -85,6 +85,13 @@ def test_small_parts_of_a_frame_that_was_begun_wait_for_more() -> None:
     assert data(session.receive_view(memoryview(FRAME)[at + 100 :], 0.0)) == [(BODY[LEAST:], True)]
 
 
+def test_a_part_that_waits_is_no_head() -> None:
+    session = open_server()
+    session.receive(FRAME[: 9 + LEAST], 0.0)
+    session.receive(bytes((f.HEADERS,)) * 20, 0.0)
+    assert not session.is_mid_head
+
+
 def test_the_last_part_may_be_small() -> None:
     session = open_server()
     session.receive(FRAME[:-1], 0.0)
@@ -218,3 +225,130 @@ def test_what_is_queued_of_a_view_is_copied() -> None:
     got += [event for event in wire.to_server() if isinstance(event, e.DataReceived)]
     assert b"".join(event.data for event in got) == BODY * 5
     assert got[-1].is_ended
+
+
+# ---------------------------------------------------------------- runs of frames
+def test_frames_of_one_stream_that_follow_each_other_are_one_event() -> None:
+    session = open_server()
+    wire = b"".join(f.frame(f.DATA, 0, 1, BODY[:size]) for size in (5000, 5, 6000)) + FRAME
+    event = only(session.receive_view(memoryview(wire), 0.0), e.DataReceived)
+    assert [len(piece) for piece in event.pieces] == [5000, 5, 6000, len(BODY)]
+    assert (event.size, event.is_ended) == (11_005 + len(BODY), True)
+
+
+def test_frames_of_two_streams_are_two_events() -> None:
+    session = open_server()
+    session.receive(started(3), 0.0)
+    wire = b"".join(f.frame(f.DATA, 0, stream_id, BODY) for stream_id in (1, 3, 1))
+    events = session.receive_view(memoryview(wire), 0.0)
+    assert [(event.stream_id, event.size) for event in events if isinstance(event, e.DataReceived)] == [
+        (1, len(BODY)),
+        (3, len(BODY)),
+        (1, len(BODY)),
+    ]
+
+
+def test_a_run_stops_where_a_window_does() -> None:
+    session = open_server()
+    wire = f.frame(f.DATA, 0, 1, BODY) * 4
+    event, reset = session.receive_view(memoryview(wire), 0.0)
+    assert isinstance(event, e.DataReceived)
+    assert event.size == 3 * len(BODY)
+    assert isinstance(reset, e.StreamReset)
+
+
+def test_a_run_behind_a_head_joins_it() -> None:
+    session = server()
+    wire = started(1) + f.frame(f.DATA, 0, 1, BODY) * 2 + f.frame(f.DATA, 0, 1, b"x")
+    (event,) = session.receive_view(memoryview(wire), 0.0)
+    assert isinstance(event, e.RequestReceived)
+    assert event.data == BODY * 2 + b"x"
+
+
+def test_a_frame_that_is_too_large_ends_the_session() -> None:
+    session = open_server()
+    wire = f.frame(f.DATA, 0, 1, b"x") + f.frame(f.DATA, 0, 1, BODY + b"x")
+    event, ended = session.receive_view(memoryview(wire), 0.0)
+    assert isinstance(event, e.DataReceived)
+    assert isinstance(ended, e.SessionEnded)
+    assert ended.error.code == ErrorCode.FRAME_SIZE_ERROR
+
+
+# ---------------------------------------------------------------- many pieces out
+def test_pieces_leave_in_few_frames() -> None:
+    wire = Wire(server=Limits(frame_size=1 << 15))
+    stream_id = wire.client.open(block(*REQUEST))
+    wire.to_server()
+    parts: list[bytes | memoryview] = [BODY[:10_000], memoryview(BODY), b"x", BODY]
+    assert wire.client.send_parts(stream_id, parts, 10_001 + 2 * len(BODY))
+    sent = parse(wire.client.data_to_send())
+    assert [(kind, of, len(payload)) for kind, _, of, payload in sent] == [
+        (f.DATA, stream_id, 10_001 + len(BODY)),
+        (f.DATA, stream_id, len(BODY)),
+    ]
+
+
+def test_pieces_that_cannot_all_leave_are_left_to_their_owner() -> None:
+    wire = Wire(server=Limits(connection_window=1 << 20))
+    stream_id = wire.client.open(block(*REQUEST))
+    other = wire.client.open(block(*REQUEST))
+    wire.to_server()
+    most = f.DEFAULT_WINDOW
+    assert not wire.client.send_parts(stream_id, [BODY] * 4, most + 1)
+    assert not wire.client.send_parts(stream_id, [BODY + b"x"], len(BODY) + 1)
+    wire.client.send_data(stream_id, bytes(most + 1))
+    assert not wire.client.send_parts(stream_id, [b"x"], 1)
+    assert not wire.client.send_parts(99, [b"x"], 1)
+    assert wire.client.send_parts(other, [b"x"], 1)
+
+
+def test_the_connection_s_window_bounds_pieces_too() -> None:
+    wire = Wire()
+    streams = [wire.client.open(block(*REQUEST)) for _ in range(2)]
+    wire.to_server()
+    wire.client.send_data(streams[0], bytes(f.DEFAULT_WINDOW))
+    assert not wire.client.send_parts(streams[1], [b"x"], 1)
+
+
+# ---------------------------------------------------------------- wider windows
+def test_the_window_of_a_stream_that_keeps_up_grows_to_a_bound() -> None:
+    limits = Limits(
+        stream_window=1 << 16, widest_window=150_000, spare_window=1 << 20, connection_window=1 << 20
+    )
+    wire = Wire(server=limits)
+    stream_id = wire.client.open(block(*REQUEST))
+    wire.to_server()
+    granted = []
+    for _ in range(4):
+        wire.server.credit(stream_id, 1 << 16, has_paused=False)
+        granted += [int.from_bytes(payload) for _, _, _, payload in parse(wire.server.data_to_send())]
+    assert granted[:2] == [2 << 16, (1 << 16) + 150_000 - (2 << 16)]
+    assert sum(granted) <= 4 * (1 << 16) + 150_000 - (1 << 16)
+
+
+def test_a_consumer_that_has_paused_gets_back_what_it_took() -> None:
+    limits = Limits(stream_window=1 << 16, widest_window=1 << 20, spare_window=1 << 20)
+    wire = Wire(server=limits)
+    stream_id = wire.client.open(block(*REQUEST))
+    wire.to_server()
+    wire.server.credit(stream_id, 1 << 16)
+    assert [int.from_bytes(payload) for _, _, _, payload in parse(wire.server.data_to_send())] == [1 << 16]
+
+
+def test_all_streams_share_what_windows_may_grow_by() -> None:
+    limits = Limits(stream_window=1 << 16, widest_window=1 << 20, spare_window=100_000)
+    wire = Wire(server=limits)
+    first, second = (wire.client.open(block(*REQUEST)) for _ in range(2))
+    wire.to_server()
+
+    def credited(stream_id: int) -> int:
+        wire.server.credit(stream_id, 1 << 16, has_paused=False)
+        return sum(int.from_bytes(payload) for _, _, _, payload in parse(wire.server.data_to_send()))
+
+    assert credited(first) == 2 << 16
+    assert credited(second) == (1 << 16) + 100_000 - (1 << 16)
+    wire.server.reset(first)
+    wire.to_client()
+    third = wire.client.open(block(*REQUEST))
+    wire.to_server()
+    assert credited(third) == 2 << 16

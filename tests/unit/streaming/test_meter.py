@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import ReaderStalled, Reset
+from proxy.errors import ProxyError, ReaderStalled, Reset
 from proxy.exchange import Stream
 from proxy.streaming.meter import EventMeter, Meter, ended_by
 from proxy.streaming.sse import SseScanner
@@ -68,6 +68,39 @@ def test_half_an_event_is_none_and_two_at_once_have_one_gap() -> None:
     rig.end()
     assert rig.gaps() == (1, 0.02)
     assert rig.metrics.models.of("m").event_rate.total == pytest.approx(100.0)
+
+
+class Sink:
+    """Writes down what it is given."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.taken.append(data)
+
+    def write_chunk(self, chunk: bytes) -> None:
+        self.taken.append(chunk)
+
+    def finish(self, error: ProxyError | None) -> None:
+        self.taken.append(b"end")
+
+
+def test_what_passes_in_chunks_is_counted_without_their_framing() -> None:
+    rig, sink = Rig(), Sink()
+    chunk = b"c\r\n%b\r\n" % EVENT
+    rig.feed(EVENT)
+    rig.body.attach_chunks(sink)
+    rig.clock.advance(0.02)
+    rig.body.feed_chunk(EVENT, chunk)
+    rig.body.detach()
+    rig.clock.advance(0.02)
+    rig.body.feed_chunk(EVENT, chunk)
+    assert sink.taken == [EVENT, chunk]
+    assert rig.gaps() == (2, 0.04)
+    pieces = rig.metrics.streaming.pieces["response"]
+    assert (pieces.count, pieces.total) == (3, 3.0 * len(EVENT))
+    assert (rig.body.delivered, rig.body.read_nowait()) == (2 * len(EVENT), EVENT)
 
 
 def test_what_has_no_events_has_no_gaps() -> None:

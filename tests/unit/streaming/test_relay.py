@@ -126,6 +126,47 @@ async def test_chunks_and_trailers() -> None:
     assert bench.text == b"head4e20\r\n" + b"x" * 20_000 + b"\r\n2\r\nyz\r\n0\r\nX-Sum: 1\r\n\r\n"
 
 
+async def test_a_chunk_that_is_framed_already_passes_as_it_is() -> None:
+    bench = Bench(is_chunked=True)
+    await bench.start()
+    chunk = b"2\r\nab\r\n"
+    bench.body.feed_chunk(b"ab", chunk)
+    assert bench.transport.written[-1] is chunk
+    assert bench.body.delivered == 2
+    bench.body.end()
+    await bench.end()
+    assert bench.text == b"head2\r\nab\r\n0\r\n\r\n"
+
+
+async def test_without_framing_of_its_own_an_answer_gets_none_of_the_backends() -> None:
+    bench = Bench()
+    await bench.start()
+    bench.body.feed_chunk(b"ab", b"2\r\nab\r\n")
+    assert bench.text == b"headab"
+
+
+async def test_chunks_that_have_to_wait_are_framed_anew() -> None:
+    bench = Bench(is_chunked=True, room=4)
+    await bench.start()
+    for data in (b"ab", b"cd", b"ef"):
+        bench.body.feed_chunk(data, b"2\r\n%b\r\n" % data)
+    assert (bench.body.buffered, bench.body.delivered) == (4, 2)
+    bench.transport.drain()
+    bench.body.feed_chunk(b"gh", b"2\r\ngh\r\n")
+    assert bench.text == b"head2\r\nab\r\n4\r\ncdef\r\n2\r\ngh\r\n"
+
+
+async def test_a_chunk_is_for_nobody_once_the_client_has_gone() -> None:
+    bench = Bench(is_chunked=True)
+    await bench.start()
+    bench.transport.is_closed = True
+    bench.body.feed_chunk(b"ab", b"2\r\nab\r\n")
+    assert bench.text == b"head"
+    bench.body.abandon()
+    bench.body.feed_chunk(b"ab", b"2\r\nab\r\n")
+    assert bench.text == b"head"
+
+
 async def test_trailers_are_kept_from_a_client_that_does_not_take_them() -> None:
     bench = Bench(is_chunked=True)
     await bench.start()

@@ -16,6 +16,13 @@ def test_a_value_on_a_bound_belongs_to_that_bound() -> None:
     assert histogram.mean == 2.8
 
 
+def test_values_may_come_in_any_order_and_repeat() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (9.0, 9.0, 1.5, 1.5, 1.0, 1.0, -3.0, 2.0, 2.5, 0.0, 0.0):
+        histogram.observe(value)
+    assert histogram.counts == [5, 3, 3]
+
+
 def test_an_empty_histogram_has_zero_for_everything() -> None:
     histogram = Histogram((1.0,))
     assert (histogram.count, histogram.mean, histogram.quantile(0.5)) == (0, 0.0, 0.0)
