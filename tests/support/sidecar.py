@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Sidecar", "pillion", "run_pillion")
 
-_STARTUP_S = 60
+_STARTUP_S = 180
 
 
 class Sidecar:
