@@ -73,6 +73,9 @@ class Call:
     what was found out about one can be kept for the next; None where no head was repeated yet.
 
     `is_newest` while its listener has read no call after it: whatever came in with it has come before it.
+
+    `is_seen_off` is set by a listener that says `left` once the answer was written; what need not be done
+    before that waits for it as `on_left`.
     """
 
     __slots__ = (
@@ -87,8 +90,10 @@ class Call:
         "identity",
         "is_grpc",
         "is_newest",
+        "is_seen_off",
         "method",
         "on_informational",
+        "on_left",
         "own",
         "peer",
         "pool_s",
@@ -123,12 +128,20 @@ class Call:
         self.head: object = None
         self.upgrade = b""
         self.on_informational: Callable[[int, Headers], None] | None = None
+        self.is_seen_off = False
+        self.on_left: Callable[[], None] | None = None
         self.started_at = 0.0
         self.queue_s = 0.0
         self.pool_s = 0.0
         self.upstream_s = 0.0
         self.batch = b""
         self.dialect = "kserve"
+
+    def left(self) -> None:
+        """Said by a listener that sees calls off, when the answer was written, or never will be."""
+        on_left, self.on_left = self.on_left, None
+        if on_left is not None:
+            on_left()
 
     @property
     def headers(self) -> Headers:

@@ -155,7 +155,7 @@ class Inflow:
         self._reservoir = Reservoir()
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
-        self._prompt: PromptSink | None = None  # the same, if it is one
+        self._prompt: PromptSink | None = None  # the sink, if it is one
         self._ended = False
         self._is_abandoned = False
         self._closed = False

@@ -116,7 +116,10 @@ class Pipeline:
             self.lost(call, match, error)
             raise
         # 5 account, once the answer has left
-        self.answered(call, match, reply)
+        if call.is_seen_off and not isinstance(reply.body, Stream):
+            call.on_left = partial(self.answered, call, match, reply)
+        else:
+            self.answered(call, match, reply)
         return reply
 
     def begin(self, call: Call, taker: Taker) -> Begun | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+from proxy import heap
 from proxy.app import build
 from proxy.timing import LoopClock
 
@@ -46,5 +47,6 @@ def _spare_the_collector() -> None:
 async def _serve(loaded: Loaded) -> None:
     app = build(loaded, LoopClock(), time.time)  # noqa: TID251  the one place that may read the wall clock
     _spare_the_collector()
+    heap.collapse()
     with app.life.signals():
         await app.run()

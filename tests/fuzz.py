@@ -27,7 +27,9 @@ _TARGETS = {
 
 
 def _command(files: tuple[str, ...], seed: int) -> list[str]:
-    options = ("-q", "--no-header", "-p", "no:cacheprovider", "-k", "not corpus")
+    # Hundreds of examples, on whatever machine: one that hangs is what is to be found.
+    patience = ("--timeout", "900")
+    options = ("-q", "--no-header", "-p", "no:cacheprovider", "-k", "not corpus", *patience)
     profile = ("--hypothesis-profile=fuzz", f"--hypothesis-seed={seed}")
     return [sys.executable, "-m", "pytest", *options, *profile, *files]
 

@@ -3,7 +3,9 @@
 Three backends: the demo server at 5 ms a batch and 0.15 ms an item, one batch at a time; MLServer with a
 random forest of 200 trees (one row about 12 ms, a hundred about 18); and a stub that answers at once, where
 only the proxy's own work is left. In front of the first two: nothing, Pillion, Pillion as a plain window of
-50 ms or 100 items, and for MLServer its own batching.
+50 ms or 100 items, and for MLServer its own batching; at the lowest rate nginx as well, which only forwards.
+
+At a share of what Pillion carries it is judged by what anybody could reach there (`bench.bounds`).
 """
 
 from __future__ import annotations
@@ -17,17 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.bounds import Costs, best_p50_ms, fitted
 from bench.report import Report
 from bench.statistics import interleaved, ratio, ratios, spread
-from bench.subjects import Running, demo, envoy, pillion
+from bench.subjects import Running, demo, nginx, pillion
+from bench.suites.batching_stub import batching_stub
 from bench.suites.common import (
-    Maximum,
     Measured,
     Options,
     closed_loop,
-    demo_stats,
     enter_available,
-    maximum,
     open_loop,
     valid_pairs,
 )
@@ -44,24 +45,24 @@ __all__ = ("batching",)
 COSTS = ("--fixed-s", "0.005", "--item-s", "0.00015", "--parallelism", "1")
 WINDOW = "mode: window, max_wait: 50ms, items: {start: 100}"
 OWN_BATCHING = {"max_batch_size": 100, "max_batch_time": 0.01}
-STUB_CONNECTIONS = 256
 CROWD = 64
 LOW_LOAD = 0.4
-LONG_S = 20.0
+LONG_S = 60.0
 """Span of a comparison at few requests a second: a median of a few dozen says nothing about half a
 millisecond."""
+BATCHES = (1, 16, 64)
+"""Items in the calls by which a server's costs are measured."""
+COSTS_IN_ROUND = "costs"
+"""Stands among a load's subjects: the pace of a shared machine drifts, and a bound with it."""
+NEAR = 1.25
+"""Times what a scheduler could reach that knows the server."""
 ENOUGH = 300
 """Requests from which a median at a share of the load is taken."""
 DOORS = ("direct", "Pillion")
+ANY_PROXY = "nginx"
+"""It forwards and nothing more: what it adds is what the way through a second process costs."""
 WHO = {"direct": "the server", "Pillion": "Pillion"}
-BATCHED = "Pillion, batched"
-BATCHED_TENSORS = "Pillion, batched, Open Inference"
-UNBATCHED = "Envoy, unbatched"
-
-ROW = b'{"instances":[[6.8,2.8,4.8,1.4]]}'
 PREDICT = "/v1/models/sum:predict"
-TENSORS = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","data":[6.8,2.8,4.8,1.4]}]}'
-INFER = "/v2/models/sum/infer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,14 @@ class Contest:
     title: str
     subjects: dict[str, Running]
     requests: Callable[[str], list[bytes]]
+    batch: Callable[[str, int], bytes]
+    """One call with so many items."""
     clients: tuple[int, ...]
-    load_core: int
+    crowd_core: int
+    """Where many clients are played."""
+    lone_core: int
+    """Where one at a time is. Not the proxy's core: a client there would be in its way, and never in the
+    server's. On the server's, it has nothing to do while the server computes."""
     low_rate: float = 0.0
     """Requests per second at which waiting is pure loss; 0: none is measured."""
 
@@ -96,7 +103,7 @@ async def batching(options: Options, *, with_mlserver: bool = True) -> Report:
     if with_mlserver:
         async with _forest(options) as contest:
             await _play(report, contest, options)
-    await _stub(report, options)
+    await batching_stub(report, options)
     return report
 
 
@@ -111,8 +118,10 @@ async def _cost_model(options: Options) -> AsyncIterator[Contest]:
             "5 ms a batch, 0.15 ms an item",
             subjects,
             lambda url: [post(url, PREDICT, json.dumps({"instances": [[i, 1]]}).encode()) for i in range(64)],
+            lambda url, items: post(url, PREDICT, json.dumps({"instances": [[1, 1]] * items}).encode()),
             (CROWD, 1),
             options.cores.load,
+            options.cores.backend,
         )
 
 
@@ -137,8 +146,12 @@ async def _forest(options: Options) -> AsyncIterator[Contest]:
                 post(url, f"/v2/models/{FOREST}/infer", infer_body([image], str(i)))
                 for i, (image, _) in enumerate(images)
             ],
+            lambda url, items: post(
+                url, f"/v2/models/{FOREST}/infer", infer_body([image for image, _ in images[:1] * items], "b")
+            ),
             (CROWD, 2 * CROWD, 1),
             options.cores.proxy,  # the forest computes all the time: beside it the generator would be late
+            options.cores.backend,
             low_rate=20.0,
         )
 
@@ -163,14 +176,20 @@ async def _play(report: Report, contest: Contest, options: Options) -> None:
         requests = contest.requests(url)
         for clients in contest.clients:
             found = await closed_loop(
-                url, requests, connections=clients, options=options, core=contest.load_core
+                url,
+                requests,
+                connections=clients,
+                options=options,
+                core=contest.crowd_core if clients > 1 else contest.lone_core,
             )
             measured[_clients(clients)][name].append(found)
     loads = _shares(contest, measured)
-    for load in loads:
-        await _carry(contest, measured, load, options)
+    for index, load in enumerate(loads):
+        costs = await _carry(contest, measured, load, options)
+        if costs:
+            loads[index] = _bounded(report, contest, measured, load, costs)
     if contest.low_rate:
-        await _low_rates(contest, measured, options)
+        await _low_rates(report, contest, measured, options)
     _objectives(report, contest, measured)
     meanings = {load.title: f"{load.meaning}\n\n" for load in loads}
     for title, by_name in measured.items():
@@ -191,7 +210,7 @@ def _shares(contest: Contest, measured: dict[str, dict[str, list[Measured]]]) ->
     loads = []
     for whose, names in (
         ("direct", [*DOORS, "window of 50 ms"]),
-        ("Pillion", ["Pillion", "window of 50 ms"]),
+        ("Pillion", ["Pillion", COSTS_IN_ROUND, "window of 50 ms"]),
     ):
         most = spread(_rates(crowd[whose])).median
         meaning = (
@@ -203,51 +222,104 @@ def _shares(contest: Contest, measured: dict[str, dict[str, list[Measured]]]) ->
     return loads
 
 
+def _bounded(
+    report: Report,
+    contest: Contest,
+    measured: dict[str, dict[str, list[Measured]]],
+    load: Load,
+    costs: list[Costs],
+) -> Load:
+    """Judge Pillion by what a scheduler could reach that knows the server; `load`, with that said of it."""
+    by_name = measured[load.title]
+    mine, windows = by_name["Pillion"], by_name["window of 50 ms"]
+    best_ms = [best_p50_ms(cost, load.rate) for cost in costs]
+    report.objective(
+        f"{contest.title}: at most {NEAR} times the best possible p50 at {load.title}",
+        [found.p50 / best for found, best in zip(mine, best_ms, strict=True) if found.invalid is None],
+        most=NEAR,
+    )
+    times = ratio([found.p50 for found in windows], [found.p50 for found in mine]).median
+    most = ratio([found.p50 for found in windows], best_ms).median
+    call_ms = spread([cost.call_ms for cost in costs]).median
+    item_ms = spread([cost.item_ms for cost in costs]).median
+    meaning = (
+        f"{load.meaning} The server does one call after the other and needs {call_ms:.1f} ms for each, and "
+        f"{item_ms:.2f} ms for an item (from calls of {', '.join(map(str, BATCHES))} items in each round). "
+        "Whoever comes waits for the batch in hand and then for their own: with a scheduler that knows all "
+        f"that, {spread(best_ms).median:.1f} ms (p50, simulated). The window's p50 is {times:.2f} times "
+        f"Pillion's, and {most:.2f} times that bound, which is the most that anybody could reach here."
+    )
+    return replace(load, meaning=meaning)
+
+
+async def _costs(contest: Contest, options: Options) -> Costs:
+    """What the server needs for batches, asked directly and one at a time."""
+    url = contest.subjects["direct"].url
+    took_ms = {}
+    for items in BATCHES:
+        asked = [contest.batch(url, items)]
+        found = await closed_loop(url, asked, connections=1, options=options, core=contest.crowd_core)
+        took_ms[items] = found.p50
+    return fitted(took_ms)
+
+
 async def _carry(
     contest: Contest, measured: dict[str, dict[str, list[Measured]]], load: Load, options: Options
-) -> None:
+) -> list[Costs]:
+    """Play `load`; the server's costs in each round, if that is among its subjects."""
     patient = replace(options, seconds=max(options.seconds, ENOUGH / load.rate))
+    costs = []
     for name in interleaved(load.subjects, options.rounds):
+        if name == COSTS_IN_ROUND:
+            costs.append(await _costs(contest, options))
+            continue
         url = contest.subjects[name].url
         requests = contest.requests(url)
-        found = await open_loop(url, requests, rate=load.rate, options=patient, core=contest.load_core)
+        found = await open_loop(url, requests, rate=load.rate, options=patient, core=contest.crowd_core)
         measured[load.title][name].append(found)
+    return costs
 
 
 async def _low_rates(
-    contest: Contest, measured: dict[str, dict[str, list[Measured]]], options: Options
+    report: Report, contest: Contest, measured: dict[str, dict[str, list[Measured]]], options: Options
 ) -> None:
     for name in interleaved(list(contest.subjects), options.rounds):
         url = contest.subjects[name].url
         requests = contest.requests(url)
-        rate, core = contest.low_rate, contest.load_core
+        rate, core = contest.low_rate, contest.lone_core
         found = await open_loop(url, requests, rate=rate, options=options, core=core)
         measured[_low_rate(contest)][name].append(found)
-    for _ in range(options.rounds):
-        for name, found in zip(DOORS, await _through_both_doors(contest, options), strict=True):
-            measured[_both_doors(contest)][name].append(found)
+    async with AsyncExitStack() as stack:
+        doors = {name: contest.subjects[name] for name in DOORS}
+        starting = nginx(contest.subjects["direct"].url, options.cores.proxy)
+        other = await enter_available(stack, report, starting)
+        if other is not None:
+            doors[ANY_PROXY] = other
+        for _ in range(options.rounds):
+            for name, found in zip(doors, await _through_all(contest, doors, options), strict=True):
+                measured[_all_doors(contest)][name].append(found)
 
 
-async def _through_both_doors(contest: Contest, options: Options) -> list[Measured]:
-    """Half of the low rate through each of the `DOORS` at the same time.
+async def _through_all(contest: Contest, doors: dict[str, Running], options: Options) -> list[Measured]:
+    """An equal share of the low rate through each of the `doors` at the same time.
 
-    The backend's pace drifts by more than the proxy adds; both halves meet the same pace.
+    The backend's pace drifts by more than the proxy adds; all shares meet the same pace.
     """
     patient = replace(options, seconds=max(options.seconds, LONG_S))
     loads = []
-    for seed, name in enumerate(DOORS, start=1):
-        url, rate = contest.subjects[name].url, contest.low_rate / len(DOORS)
-        requests = contest.requests(url)
-        loads.append(open_loop(url, requests, rate=rate, options=patient, core=contest.load_core, seed=seed))
+    for seed, door in enumerate(doors.values(), start=1):
+        rate, requests = contest.low_rate / len(doors), contest.requests(door.url)
+        loads.append(
+            open_loop(door.url, requests, rate=rate, options=patient, core=contest.lone_core, seed=seed)
+        )
     return await asyncio.gather(*loads)
 
 
 def _objectives(report: Report, contest: Contest, measured: dict[str, dict[str, list[Measured]]]) -> None:
-    for whose in DOORS:
-        low = measured[_low_load(whose)]
-        pairs = valid_pairs(low["window of 50 ms"], low["Pillion"])
-        claim = f"{contest.title}: a window's p50 is 3 times as long at {_low_load(whose)}"
-        report.objective(claim, [window.p50 / mine.p50 for window, mine in pairs], least=3)
+    low = measured[_low_load("direct")]
+    pairs = valid_pairs(low["window of 50 ms"], low["Pillion"])
+    claim = f"{contest.title}: a window's p50 is 3 times as long at {_low_load('direct')}"
+    report.objective(claim, [window.p50 / mine.p50 for window, mine in pairs], least=3)
     claim = f"{contest.title}: at most 1 ms added for a lone client"
     report.objective(claim, _added(measured[_clients(1)]), most=1, unit="ms")
     if contest.low_rate:
@@ -268,7 +340,7 @@ def _forest_objectives(
     own = _rates(crowd["MLServer's own batching"])
     report.objective(claim, ratios(_rates(crowd["Pillion"]), own), least=2)
     claim = f"{contest.title}: at most 0.5 ms added at {contest.low_rate:g} requests/s"
-    report.objective(claim, _added(measured[_both_doors(contest)]), most=0.5, unit="ms")
+    report.objective(claim, _added(measured[_all_doors(contest)]), most=0.5, unit="ms")
 
 
 def _rates(rounds: list[Measured]) -> list[float]:
@@ -288,8 +360,8 @@ def _low_rate(contest: Contest) -> str:
     return f"{contest.low_rate:g} requests/s"
 
 
-def _both_doors(contest: Contest) -> str:
-    return f"{contest.low_rate:g} requests/s, half of them directly and half through Pillion"
+def _all_doors(contest: Contest) -> str:
+    return f"{contest.low_rate:g} requests/s, shared by all of these"
 
 
 def _clients(number: int) -> str:
@@ -312,48 +384,3 @@ def _table(by_name: dict[str, list[Measured]]) -> str:
             ]
         )
     return markdown(["", "requests/s", f"times {base}", "p50, ms", "p99, ms", "errors", "valid rounds"], rows)
-
-
-async def _stub(report: Report, options: Options) -> None:
-    """A backend without costs: what is left is what the proxy does for each request."""
-    where = options.cores
-    found: dict[str, list[Maximum]] = defaultdict(list)
-    batches: list[float] = []
-    async with AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(demo(where.backend))
-        asked = {BATCHED: (PREDICT, ROW), BATCHED_TENSORS: (INFER, TENSORS), UNBATCHED: (PREDICT, ROW)}
-        subjects = {}
-        for name, protocol in ((BATCHED, "kserve-v1"), (BATCHED_TENSORS, "open-inference")):
-            started = pillion(backend.url, where.proxy, protocol=protocol)
-            subjects[name] = await stack.enter_async_context(started)
-        other = await enter_available(stack, report, envoy(backend.url, where.proxy))
-        if other is not None:
-            subjects[UNBATCHED] = other
-        for name in interleaved(list(subjects), options.rounds):
-            await demo_stats(backend.url)
-            path, body = asked[name]
-            most = await maximum(subjects[name], path, body, connections=STUB_CONNECTIONS, options=options)
-            stats = await demo_stats(backend.url)
-            found[name].append(most)
-            if name == BATCHED:
-                batches.append(stats["items"] / max(stats["calls"], 1))
-    rates = {name: [most.rate for most in rounds] for name, rounds in found.items()}
-    thrift = {name: [most.per_cpu_s for most in rounds] for name, rounds in found.items()}
-    rows = [
-        [
-            name,
-            count(spread(rates[name])),
-            count(spread(thrift[name])),
-            str(sum(most.errors for most in rounds)),
-        ]
-        for name, rounds in found.items()
-    ]
-    text = markdown(["one core", "requests/s", "per CPU second", "errors"], rows)
-    report.section("A stub that answers at once", f"{text}\n\nMean batch {spread(batches).median:.1f}.")
-    report.objective("stub: at least 25,000 batched requests/s", rates[BATCHED], least=25_000)
-    if UNBATCHED in rates:
-        gains = ratios(rates[BATCHED], rates[UNBATCHED])
-        report.objective("stub: at least what Envoy forwards unbatched", gains, least=1)
-    report.data["stub"] = {
-        "connections": STUB_CONNECTIONS, "rate": rates, "per_cpu_s": thrift, "mean_batches": batches,
-    }  # fmt: skip

@@ -5,7 +5,8 @@ else.
   grows, and how far the source runs ahead of the reader;
 * **upload**: 1 GiB into a backend that takes 50 MB/s: the same, and how far the client runs ahead;
 * **crowd**: 200 readers of 250 kB/s at once: the memory of all of them, and the latency of small requests
-  beside them, with and without, once the first burst (what the kernels' buffers take) is over.
+  beside them, with and without, once the first burst (what the kernels' buffers take) is over. For at least
+  five seconds: of fewer requests, one pause of the machine makes the slowest hundredth.
 
 The sender's own kernel buffer takes about 4 MiB on loopback, which counts as ahead; so does what the other
 end's kernel has received: 0.1 MiB for 5 MB/s, but up to 1 MiB for 50 MB/s, because it grows with the pace.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.report import Report
@@ -37,7 +39,7 @@ GIB = f"/bytes/{1 << 30}"
 ENDLESS = f"/bytes/{1 << 50}"
 FAST, SLOW = 50e6, 5e6
 CROWD, CROWD_RATE = 200, 50e6  # bytes per second of all together
-SMALL_RATE = 300.0
+SMALL_RATE, SMALL_S = 300.0, 5.0
 POOL = "{http: {max: 2000, connect: 5s}}"
 
 
@@ -99,6 +101,7 @@ def _memory(report: Report, doing: str, found: Found) -> None:
 
 
 async def _crowd(report: Report, running: dict[str, Running], options: Options) -> None:
+    options = replace(options, seconds=max(options.seconds, SMALL_S))
     found: Found = {name: [] for name in running}
     alone: dict[str, list[Measured]] = {name: [] for name in running}
     beside: dict[str, list[Measured]] = {name: [] for name in running}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Headers, Upstream
     from proxy.timing import Clock
 
-__all__ = ("Carrier", "whole")
+__all__ = ("Carrier", "outcome_of", "whole")
 
 _MOST_ANSWER_BYTES = 256 << 20
 """An answer larger than this is not collected in memory."""
@@ -67,15 +67,9 @@ class Carrier:
         except ProxyError as error:
             member.fail(error)
             return Outcome()
-        took_s = self._clock.now() - departed_at - member.call.pool_s
+        took_s = self._clock.now() - departed_at
         member.answer(reply)
-        if isinstance(reply.body, Stream) and 200 <= reply.status < 300:
-            return Outcome(reply.status)
-        body = reply.body if isinstance(reply.body, bytes) else b""
-        answer = Answer(_status(member.call, reply, reply.trailers), reply, body, reply.trailers)
-        if not answer.is_success:
-            return Outcome(answer.status, failure=answer.failure)
-        return Outcome(answer.status, took_s)
+        return outcome_of(member.call, reply, took_s)
 
     async def _together(self, lane: CallLane, members: Sequence[Member]) -> Outcome:
         """Send one call for all of `members`, and answer them unless it fails."""
@@ -136,6 +130,17 @@ class Carrier:
             failure = outcome.failure
             if outcome.status and isolation.report(group, failure) and failure is not None:
                 _tell(failure, waiting)
+
+
+def outcome_of(call: Call, reply: Reply, took_s: float) -> Outcome:
+    """What `reply`, which came `took_s` after `call` left alone, says about the backend."""
+    if isinstance(reply.body, Stream) and 200 <= reply.status < 300:
+        return Outcome(reply.status)
+    body = reply.body if isinstance(reply.body, bytes) else b""
+    answer = Answer(_status(call, reply, reply.trailers), reply, body, reply.trailers)
+    if not answer.is_success:
+        return Outcome(answer.status, failure=answer.failure)
+    return Outcome(answer.status, took_s - call.pool_s)
 
 
 def _status(call: Call, reply: Reply, trailers: Headers) -> int:

@@ -109,11 +109,13 @@ class Experience:
             profile.answered(record, was_alone=was_alone)
             lane.strikes = 0
             lane.answered(batch.items, now)
+            former = lane.plan.former
+            former.awaited_until = max(former.awaited_until, lane.returns.until)
             measured = Trip(
                 profile.work_s(batch.items),
                 outcome.seconds,
                 journey.others,
-                is_crowded=lane.plan.former.waiting > 0 or lane.returns.until > now,
+                is_crowded=former.waiting > 0 or lane.returns.until > now,
                 is_quick=batch.trigger != "full" and profile.work_s(1) < _QUICK_S,
             )
         self._adjust(lane.plan.slots, measured, status, now)

@@ -13,6 +13,10 @@ number of batches in flight is what forms the batches: too few starve a parallel
 small batches that queue inside it. The one exception is a backend that is asked one thing at a time: there a
 lane may wait for callers who were answered a moment ago and are known to come straight back (`returning`).
 
+A call that comes when nobody waits and a slot is free would pass through its lane untouched. It may
+`reserve` the slot and leave before anybody knows which lane it belongs to; `fill` makes it the batch that it
+would have been.
+
 *Patient* formers (mode ``window``) send a lane when it holds enough items or its window has ended.
 
 Both cut a batch at the path's item cap and the policy's bytes (``full``); a ticket larger than that travels
@@ -73,8 +77,9 @@ class Former:
     """The lanes of one upstream that share a limit on batches in flight.
 
     `expired` collects tickets that were dropped because their deadline had passed; the shell empties it.
-    `waiting` counts tickets; `backlog_s` is how long the backend needs for all of them, one batch after the
-    other, as far as is known.
+    `awaited_until` is when callers who are worth waiting for should be back, in whatever lane. `waiting`
+    counts tickets; `backlog_s` is how long the backend needs for all of them, one batch after the other, as
+    far as is known.
     """
 
     def __init__(self, *, is_eager: bool, limit: float = 1, lends: bool = True) -> None:
@@ -82,8 +87,10 @@ class Former:
         self._lends = lends
         self.expired: list[Ticket] = []
         self.in_flight: dict[Batch, None] = {}
+        self.awaited_until = 0.0
         self.waiting = 0
         self.backlog_s = 0.0
+        self._reserved = 0
         self._is_eager = is_eager
         self._is_draining = False
         self._ready = FairQueue()
@@ -104,7 +111,29 @@ class Former:
             self._ready.add(lane)
         if lane.due_at() < lane.wakes_at:
             self._unscheduled[lane] = None
-        return lane.listed_as is not None and len(self.in_flight) < self.limit
+        return lane.listed_as is not None and self._busy < self.limit
+
+    def reserve(self, now: float) -> bool:
+        """Take a slot for a call that has just come, if it would leave at once, whatever its lane; whoever
+        takes it says `release`."""
+        if not self._is_eager or self._is_draining or self.waiting or self._busy >= self.limit:
+            return False
+        if self.limit == 1 and now < self.awaited_until:
+            return False
+        self._reserved += 1
+        return True
+
+    def release(self) -> None:
+        """Give a reserved slot back."""
+        self._reserved -= 1
+
+    def fill(self, ticket: Ticket, sent_at: float) -> Batch:
+        """The batch of `ticket`, which left alone in a reserved slot, now released."""
+        lane = ticket.lane
+        lane.returns.came(ticket.items, ticket.arrived_at)
+        batch = Batch(lane, [ticket], "full" if ticket.items >= lane.profile.cap.items else "idle", sent_at)
+        self.in_flight[batch] = None
+        return batch
 
     @property
     def is_waiting_for_time(self) -> bool:
@@ -157,7 +186,7 @@ class Former:
         wakeup = heap[0][0] if heap else math.inf
         for lane in self._held:
             wakeup = min(wakeup, lane.returns.until)
-        if self._overdue and len(self.in_flight) < self._most_lent:
+        if self._overdue and self._busy < self._most_lent:
             due = [batch.due_at for batch in self.in_flight if batch.due_at > now]
             wakeup = min(wakeup, min(due, default=math.inf))
         return wakeup
@@ -166,7 +195,7 @@ class Former:
         """The next batch for a slot that is free."""
         held: list[Lane] = []
         batch: Batch | None = None
-        while batch is None and len(self.in_flight) < self.limit:
+        while batch is None and self._busy < self.limit:
             lane = cast("Lane | None", self._ready.pop(now))
             if lane is None:
                 break
@@ -180,11 +209,15 @@ class Former:
         return batch
 
     @property
+    def _busy(self) -> int:
+        return len(self.in_flight) + self._reserved
+
+    @property
     def _most_lent(self) -> float:
         return 2 * self.limit + 1
 
     def _may_lend(self, now: float) -> bool:
-        busy = len(self.in_flight)
+        busy = self._busy
         if busy <= self.limit and self._overdue[0].hurry_at <= now:
             return True
         late = sum(batch.due_at <= now for batch in self.in_flight)

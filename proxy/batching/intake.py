@@ -97,13 +97,16 @@ class Intake:
             self._origins[call.head] = origin
         return origin
 
-    def place(self, examined: Examined, call: Call, subject: Subject, now: float) -> CallLane:
-        """The lane that `call` is to wait in; raises `MergeRefused`, `Overloaded`."""
+    def place(
+        self, examined: Examined, call: Call, subject: Subject, now: float, *, has_left: bool = False
+    ) -> CallLane:
+        """The lane that `call` is to wait in, or would have been; raises `MergeRefused`, `Overloaded`."""
         lane = self.lanes.get(examined.key)
         self.check(lane, call, now)
         if lane is None:
             return self._open(examined, call, subject, now)
-        _check_wait(lane, call, now)
+        if not has_left:
+            _check_wait(lane, call, now)
         return lane
 
     def check(self, lane: CallLane | None, call: Call, now: float) -> None:

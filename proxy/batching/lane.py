@@ -8,8 +8,9 @@ in; `close` gives up.
 
 An arrival that may leave at once leaves when all have come that were read from their sockets in the same turn
 of the loop: with the last of them, if it is known to be that, else at the end of the turn. So they travel
-together, and nobody waits for the clock. A call that leaves alone as it comes is carried by its own caller:
-there is no task, no future and no further turn of the loop between its listener and the upstream.
+together, and nobody waits for the clock. A call that comes alone to a free slot is carried by its own caller
+and sent before it is examined (`ahead`): there is no task, no future, no further turn of the loop and no
+reading of its body between its listener and the upstream.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from proxy.batching.carrier import Carrier
+from proxy.batching.ahead import Ahead
+from proxy.batching.carrier import Carrier, outcome_of
 from proxy.batching.codecs import CODECS
 from proxy.batching.expiry import Expiry
 from proxy.batching.explain import describe, explain
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     from proxy.batching.codecs.base import Codec
     from proxy.batching.former import Batch, Trigger
-    from proxy.batching.plan import Slots
     from proxy.batching.policy import BatchPolicy
     from proxy.exchange import Call, Reply, Upstream
     from proxy.timing import Clock, Timer
@@ -79,6 +80,7 @@ class Batcher:
         self._timer_at = math.inf
         self._is_woken = False
         self._is_closed = False
+        self._is_merging = True  # the last call that was examined could be merged
 
     async def submit(self, call: Call, subject: Subject, policy: BatchPolicy) -> Reply:
         """The answer to `call`, which may travel with others; raises `ProxyError`.
@@ -90,19 +92,21 @@ class Batcher:
             raise Draining
         if policy.mode == "off":  # no refusal is raised for it: this may be every call
             return await self._forward(call, subject, "off")
+        now = self._clock.now()
+        if call.is_newest and self._is_merging and now < call.deadline and isinstance(call.body, bytes):
+            former = self._intake.plans.of(policy).former
+            if former.reserve(now):
+                return await self._go_ahead(Ahead(call, subject, policy, former, now))
         try:
-            member = self._place(call, subject, policy)
+            member = self._place(call, subject, policy, now)
         except MergeRefused as refusal:
             return await self._forward(call, subject, refusal.why)
         former = member.home.plan.former
         may_leave = former.add(member)
-        if may_leave and call.is_newest:
-            self._pump("idle", member)
-            journey = member.journey
-            if journey is not None and journey.task is None:
-                return await self._carry_itself(member, journey)
         self._expiry.add(member)
-        if may_leave:
+        if may_leave and call.is_newest:
+            self._pump("idle")
+        elif may_leave:
             self._wake_soon()
         elif former.is_waiting_for_time or member.deadline < self._timer_at:
             self._arm()
@@ -152,11 +156,14 @@ class Batcher:
         self._intake.forget(model)
 
     # ------------------------------------------------------------- arrivals
-    def _place(self, call: Call, subject: Subject, policy: BatchPolicy) -> Member:
+    def _place(
+        self, call: Call, subject: Subject, policy: BatchPolicy, now: float, *, has_left: bool = False
+    ) -> Member:
         """A place for `call` in its lane; raises `MergeRefused`, `Overloaded`."""
+        self._is_merging = False
         examined = self._intake.examine(call, subject, policy)
-        now = self._clock.now()
-        lane = self._intake.place(examined, call, subject, now)
+        lane = self._intake.place(examined, call, subject, now, has_left=has_left)
+        self._is_merging = True
         member = Member(lane, call, examined.prepared, now, self._loop.create_future())
         if examined.wishes is not NO_WISHES:
             member.heed(examined.wishes)
@@ -197,43 +204,76 @@ class Batcher:
             self._expire(member)
         self._pump("idle")
 
-    def _pump(self, cause: Trigger, guest: Member | None = None) -> None:
-        """Let everything leave that may; if it leaves alone, `guest` is about to carry itself."""
+    def _pump(self, cause: Trigger) -> None:
+        """Let everything leave that may."""
         if self._is_closed:
             return
         now = self._clock.now()
         for slots in self._intake.plans.slots:
             former = slots.former
             while (batch := former.next_batch(now, cause)) is not None:
-                self._launch(batch, slots, guest)
+                self._launch(batch)
             for ticket in former.expired:
                 self._expire(cast("Member", ticket))
             former.expired.clear()
         self._arm()
 
-    def _launch(self, batch: Batch, slots: Slots, guest: Member | None) -> None:
+    def _launch(self, batch: Batch) -> None:
+        journey = self._depart(batch)
+        journey.task = self._own(self._carrier.carry(journey.lane, journey.members))
+        journey.task.add_done_callback(partial(self._come_back, journey))
+
+    def _depart(self, batch: Batch) -> Journey:
+        """`batch` leaves: count it and tell its members."""
         members = cast("list[Member]", batch.members)
         journey = Journey(batch, members, self._intake.experience.company.enter(batch))
-        if slots.learner is not None:
-            slots.learner.started(batch.sent_at)
+        learner = journey.lane.plan.slots.learner
+        if learner is not None:
+            learner.started(batch.sent_at)
         self._events.batched(journey.lane.model, batch.items, batch.trigger, batch.wait_s)
         for member in members:
             member.board(journey)
-        if members != [guest]:
-            journey.task = self._own(self._carrier.carry(journey.lane, members))
-            journey.task.add_done_callback(partial(self._come_back, journey))
+        return journey
 
-    async def _carry_itself(self, member: Member, journey: Journey) -> Reply:
-        """The answer to a call that left alone as it came."""
-        outcome = Outcome()
+    async def _go_ahead(self, ahead: Ahead) -> Reply:
+        """The answer to a call that is sent first and examined afterwards."""
+        self._loop.call_soon(self._book, ahead)  # it is on its way by then
+        reply: Reply | None = None
         try:
-            outcome = await self._carrier.carry(journey.lane, journey.members)
+            reply = await self._upstream.exchange(ahead.call)
+            return reply
         finally:
-            if journey.lane.plan.former.waiting:
-                self._land(journey, outcome)
+            self._book(ahead)  # an upstream may end a call before the loop has turned
+            took_s = self._clock.now() - ahead.sent_at
+            if ahead.former.waiting:
+                self._conclude(ahead, reply, took_s)
             else:  # the answer leaves first
-                self._loop.call_soon(self._land, journey, outcome)
-        return member.future.result()
+                self._loop.call_soon(self._conclude, ahead, reply, took_s)
+
+    def _book(self, ahead: Ahead) -> None:
+        """Find out what left ahead: a batch of one, or a call that is not merged."""
+        if ahead.is_booked:
+            return
+        ahead.is_booked = True
+        ahead.former.release()
+        company = self._intake.experience.company
+        company.enter()
+        try:
+            member = self._place(ahead.call, ahead.subject, ahead.policy, ahead.sent_at, has_left=True)
+        except MergeRefused as refusal:
+            self._events.refused(ahead.subject.model, refusal.why)
+            if ahead.former.waiting:  # for a slot that was not needed
+                self._pump("slot_free")
+            return
+        company.leave()
+        ahead.journey = self._depart(ahead.former.fill(member, ahead.sent_at))
+
+    def _conclude(self, ahead: Ahead, reply: Reply | None, took_s: float) -> None:
+        """What left ahead came back, or was given up."""
+        if ahead.journey is None:
+            self._intake.experience.company.leave()
+        else:
+            self._land(ahead.journey, Outcome() if reply is None else outcome_of(ahead.call, reply, took_s))
 
     def _come_back(self, journey: Journey, task: asyncio.Task[Outcome]) -> None:
         """A batch came back, or was given up, perhaps before it left."""

@@ -199,6 +199,7 @@ class ClientConnection(SupervisedConnection):
         self._request_count += 1
         self._request_in_progress = True
         call = arrival.call
+        call.is_seen_off = True
         if call.http_version > 10:
             call.on_informational = self._inform
         body = call.body
@@ -217,9 +218,11 @@ class ClientConnection(SupervisedConnection):
                 return await self._stream_reply(arrival, reply, reply.body, keep_alive=keep_alive)
             self._write_reply(arrival, reply, keep_alive=keep_alive)
             if self.writing_paused:
+                call.left()
                 await self._drained()
             return keep_alive
         finally:
+            call.left()
             self._serving = None
             self._request_in_progress = False
             self._release(body)

@@ -28,8 +28,8 @@ from proxy.pooling.wire import request_head, was_offered
 
 if TYPE_CHECKING:
     from proxy.pooling.alarm import Alarm
+    from proxy.pooling.known_heads import HeadTable
     from proxy.pooling.policy import TimeoutPolicy
-    from proxy.pooling.reply_reader import HeadTable
     from proxy.timing import Clock
 
 __all__ = ("Connection", "Ended", "Owner")

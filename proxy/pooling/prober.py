@@ -17,6 +17,7 @@ from proxy.exchange import Call, Stream
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.connection import Connection
 from proxy.pooling.health import is_healthy_status, probe_path
+from proxy.pooling.known_heads import HeadTable
 from proxy.pooling.policy import TimeoutPolicy
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from proxy.pooling.endpoint import Endpoint
     from proxy.pooling.events import PoolEvents
     from proxy.pooling.health import Health
-    from proxy.pooling.reply_reader import HeadTable
     from proxy.timing import Clock, Timer
 
 __all__ = ("Prober",)
@@ -58,7 +58,7 @@ class Prober:
         on_probed: Callable[[], None],
     ) -> None:
         self.clock = clock
-        self.heads: HeadTable = {}
+        self.heads = HeadTable()
         self.timeouts = TimeoutPolicy()
         self.authority = endpoint.authority
         self.alarm = Alarm(clock, lambda _now: math.inf)  # a probe is bounded by its own time-out

@@ -16,13 +16,13 @@ from proxy.errors import ConnectFailed, LeaseTimeout, NoHealthyEndpoint, ProxyEr
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.connection import Connection
 from proxy.pooling.idle_time import LOOK_S, REST_S
+from proxy.pooling.known_heads import HeadTable
 from proxy.pooling.pool_core import PoolCore, Ticket
 from proxy.pooling.supply import Supply
 from proxy.pooling.upkeep import TICK_S, Upkeep
 
 if TYPE_CHECKING:
     from proxy.pooling.context import PoolContext
-    from proxy.pooling.reply_reader import HeadTable
 
 __all__ = ("Claim", "Stock")
 
@@ -40,7 +40,7 @@ class Stock:
         self.clock = clock = context.clock
         self.timeouts = context.policy.timeouts
         self.authority = context.endpoint.authority
-        self.heads: HeadTable = {}
+        self.heads = HeadTable()
         self.alarm = Alarm(clock, self._look_after)
         self._now = clock.now
         self._url = context.endpoint.url

@@ -127,6 +127,17 @@ class Head:
         self.keep_alive = False
         self.keep_alive_s: float | None = None
 
+    def varied(self, headers: Headers, length: int | None) -> Head:
+        """The same with other end-to-end fields and another length."""
+        head = Head(self.status, self.reason, headers)
+        head.has_body = self.has_body
+        head.ends_with_connection = self.ends_with_connection
+        head.length = length
+        head.declared_length = self.declared_length
+        head.keep_alive = self.keep_alive
+        head.keep_alive_s = self.keep_alive_s
+        return head
+
 
 def answer_head(
     status: int, reason: bytes, fields: list[tuple[bytes, bytes]], *, is_persistent: bool, to_head: bool

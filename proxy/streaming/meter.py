@@ -114,7 +114,7 @@ class EventMeter(Meter):
         if series is None or scanner is None:
             self._begun(data)
             return
-        count = scanner.feed(bytes(data))
+        count = scanner.feed(data if isinstance(data, bytes) else bytes(data))
         if count:
             now = self._now()
             series.event_gap.observe(now - self._last_at)

@@ -54,6 +54,21 @@ class FormerMachine(RuleBasedStateMachine):
         self.former.add(ticket)
         self.dispatch()
 
+    @rule(lane=st.integers(0, 2), items=st.integers(1, 10), is_merged=st.booleans())
+    def go_ahead(self, lane: int, items: int, is_merged: bool) -> None:
+        """Somebody leaves before it is known which lane is theirs, if that does not matter."""
+        is_free = not self.queued and len(self.former.in_flight) < self.former.limit
+        assert self.former.reserve(self.now) == (self.is_eager and not self.is_draining and is_free)
+        if not self.former._reserved:
+            return
+        self.former.release()
+        if is_merged:
+            ticket = Ticket(self.lanes[lane], items, 10, self.now)
+            self.order[ticket] = len(self.order)
+            self.sent.append(ticket)
+            self.former.fill(ticket, self.now)
+        self.dispatch()
+
     @precondition(lambda self: self.queued)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:

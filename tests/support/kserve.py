@@ -28,7 +28,7 @@ __all__ = ("KServe", "kserve")
 _HERE = Path(__file__).parent / "servers"
 _REQUIREMENTS = _HERE / "kserve.txt"
 _ENVIRONMENT = Path(__file__).parents[2] / ".venv-kserve"
-_START_S = 90.0
+_START_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)

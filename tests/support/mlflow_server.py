@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ("MlflowServer", "mlflow_server")
 
 _SAVES = Path(__file__).parent / "servers" / "mlflow_model.py"
-_START_S = 90.0
+_START_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ __all__ = ("FOREST", "LOGISTIC", "MLServer", "infer_body", "mlserver", "train")
 
 FOREST = "forest"
 LOGISTIC = "logistic"
-START_S = 90.0
+START_S = 180.0
 RUNTIME = "mlserver_sklearn.SKLearnModel"
 ROOT = Path(__file__).resolve().parents[2]
 

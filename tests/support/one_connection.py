@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from proxy.exchange import Call, Reply, Stream
 from proxy.pooling.alarm import Alarm
 from proxy.pooling.connection import Connection
+from proxy.pooling.known_heads import HeadTable
 from proxy.pooling.policy import TimeoutPolicy
 from proxy.timing import NEVER, Deadline
 from tests.support.clock import FakeClock
@@ -15,7 +16,6 @@ from tests.support.fake_backend import FakeTransport
 if TYPE_CHECKING:
     import asyncio
 
-    from proxy.pooling.reply_reader import HeadTable
 
 __all__ = ("CHUNKED", "HEAD", "MIB", "SWITCH", "OwnerOfOne", "get", "post", "upgrade")
 
@@ -32,7 +32,7 @@ class OwnerOfOne:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.alarm = Alarm(self.clock, self._expire)
-        self.heads: HeadTable = {}
+        self.heads = HeadTable()
         self.timeouts = TimeoutPolicy.model_validate({"first_byte": "2s", "idle": "5s"})
         self.authority = b"model"
         self.said: list[str] = []

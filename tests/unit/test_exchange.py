@@ -266,6 +266,16 @@ def test_a_repeated_call_asks_for_the_same_and_has_spans_of_its_own() -> None:
     assert again.deadline == NEVER
 
 
+def test_a_call_that_is_seen_off_leaves_once() -> None:
+    call = Call(b"GET", b"/", ())
+    call.left()
+    said: list[str] = []
+    call.on_left = lambda: said.append("left")
+    call.left()
+    call.left()
+    assert said == ["left"]
+
+
 def test_whoever_acts_for_a_call_accounts_to_it() -> None:
     call, own = Call(b"POST", b"/v1", ()), Call(b"GET", b"/", ())
     call.identity, call.idempotent, call.peer = b"alice", True, b"10.0.0.1"

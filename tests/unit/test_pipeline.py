@@ -167,6 +167,33 @@ async def test_a_kept_answer_reaches_neither_lane_nor_upstream() -> None:
     assert bench.admission.in_flight == 0
 
 
+async def test_a_call_that_is_seen_off_is_accounted_for_when_it_leaves() -> None:
+    bench = Bench(fine)
+    call = predict()
+    call.is_seen_off = True
+    await bench.pipeline.serve(call)
+    assert (bench.recorder.ended, bench.admission.in_flight) == ([], 1)
+    call.left()
+    assert (bench.last.outcome, bench.admission.in_flight) == ("ok", 0)
+
+
+async def test_a_stream_counts_until_its_end_whoever_sees_it_off() -> None:
+    body = Stream(None)
+
+    async def streaming(call: Call) -> Reply:
+        return Reply(200, (), body)
+
+    bench = Bench(streaming)
+    call = Call(b"GET", b"/pass", ())
+    call.is_seen_off = True
+    await bench.pipeline.serve(call)
+    call.left()
+    assert (bench.recorder.ended, bench.admission.in_flight) == ([], 1)
+    body.end()
+    assert await body.read() == b""
+    assert (bench.last.outcome, bench.admission.in_flight) == ("ok", 0)
+
+
 async def test_an_upstream_error_status_is_a_reply() -> None:
     async def angry(call: Call) -> Reply:
         return Reply(500, (), b"oh")

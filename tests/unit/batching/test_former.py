@@ -296,3 +296,49 @@ def test_draining_ends_all_windows() -> None:
     assert {batch.lane.key for batch in batches} == {"a", "b", "c"}
     assert {batch.trigger for batch in batches} == {"drain"}
     assert former.next_batch(0.001) is None
+
+
+# ------------------------------------------------------------------ reserved slots
+def test_a_reserved_slot_is_taken() -> None:
+    former, lane = eager(), make_lane()
+    assert former.reserve(0.0)
+    assert not former.reserve(0.0)
+    assert not former.add(Ticket(lane, 1, 10, 0.0))
+    assert former.next_batch(0.0) is None
+    former.release()
+    assert leave(former, 0.0).trigger == "idle"
+
+
+@pytest.mark.parametrize(("items", "trigger"), [(1, "idle"), (10, "full")])
+def test_what_left_in_a_reserved_slot_is_a_batch_of_one(items: int, trigger: str) -> None:
+    former, lane = eager(), make_lane()
+    assert former.reserve(0.001)
+    ticket = Ticket(lane, items, 10, 0.001)
+    former.release()
+    batch = former.fill(ticket, 0.001)
+    assert (batch.members, batch.trigger, batch.wait_s, batch.sent_at) == ([ticket], trigger, 0.0, 0.001)
+    assert list(former.in_flight) == [batch]
+    assert not former.reserve(0.002)
+    former.finished(batch)
+    assert former.reserve(0.003)
+
+
+def test_several_slots_can_be_reserved() -> None:
+    former = eager(limit=2)
+    assert [former.reserve(0.0) for _ in range(3)] == [True, True, False]
+
+
+def test_no_slot_is_reserved_where_a_call_would_not_leave_at_once() -> None:
+    assert not patient().reserve(0.0)
+    draining, waited_in = eager(), eager(limit=2)
+    draining.drain()
+    assert not draining.reserve(0.0)
+    put(waited_in, make_lane(), 0.0)
+    assert not waited_in.reserve(0.0)
+
+
+def test_no_slot_is_reserved_while_callers_are_on_their_way_back() -> None:
+    former, parallel = eager(), eager(limit=2)
+    former.awaited_until = parallel.awaited_until = 0.002
+    assert [former.reserve(now) for now in (0.001, 0.002)] == [False, True]
+    assert parallel.reserve(0.001)

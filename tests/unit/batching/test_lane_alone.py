@@ -10,11 +10,23 @@ import pytest
 
 from proxy.batching.lane import Batcher
 from proxy.errors import DeadlineExceeded, Reset
-from tests.support.batching import ADAPTIVE, Stage, Subject, policy, predict, predict_call, predictions, turns
+from proxy.exchange import Reply, Stream
+from tests.support.batching import (
+    ADAPTIVE,
+    JSON_FIELDS,
+    Stage,
+    Subject,
+    infer_call,
+    policy,
+    predict,
+    predict_call,
+    predictions,
+    turns,
+)
 
 if TYPE_CHECKING:
     from proxy.batching.policy import BatchPolicy
-    from proxy.exchange import Call, Reply
+    from proxy.exchange import Call
 
 OFF = policy(mode="off")
 
@@ -139,3 +151,98 @@ async def test_one_that_is_too_late_does_not_leave(stage: Stage) -> None:
     with pytest.raises(DeadlineExceeded):
         await stage.submit(newest(1.0, deadline=5.0))
     assert stage.upstream.calls == []
+
+
+# ------------------------------------------------------------------ sent before it is examined
+def unmergeable() -> Call:
+    """A call that was read last and is no V1 request."""
+    call = infer_call(b"/v1/models/digits:predict", b"[]")
+    call.is_newest = True
+    return call
+
+
+async def test_it_is_sent_before_anybody_has_looked_at_it(stage: Stage) -> None:
+    upstream = PromptUpstream()
+    stage.batcher = Batcher(upstream, stage.clock, stage.events)
+    call = newest(1.5)
+    walk = stage.batcher.submit(call, Subject(), ADAPTIVE)
+    walk.send(None)
+    assert upstream.calls == [call]
+    assert stage.events.batches == []
+    await turns()
+    assert stage.events.batches == [("digits", 1, "idle", 0.0)]
+    assert call.batch == b"size=1; trigger=idle"
+    walk.close()
+
+
+async def test_an_answer_that_comes_before_the_loop_has_turned_counts_too(stage: Stage) -> None:
+    upstream = PromptUpstream()
+    upstream.answered.set_result(predict(predict_call(1.5)))
+    stage.batcher = Batcher(upstream, stage.clock, stage.events)
+    call = newest(1.5)
+    with pytest.raises(StopIteration):
+        stage.batcher.submit(call, Subject(), ADAPTIVE).send(None)
+    assert stage.events.batches == [("digits", 1, "idle", 0.0)]
+    assert call.batch == b"size=1; trigger=idle"
+    await turns()
+    assert stage.batcher.snapshot()["in_flight"] == 0
+
+
+async def test_one_that_fills_a_batch_says_so(stage: Stage) -> None:
+    task = stage.submit(newest(*map(float, range(100))))
+    await turns()
+    assert [batch[1:3] for batch in stage.events.batches] == [(100, "full")]
+    stage.upstream.release()
+    assert predictions(await task) == [2.0 * number for number in range(100)]
+
+
+async def test_one_that_is_never_merged_is_forwarded_and_holds_no_slot(stage: Stage) -> None:
+    first = stage.submit(unmergeable())
+    await turns()
+    assert stage.events.refusals == [("digits", "form")]
+    assert stage.events.batches == []
+    second = stage.submit(newest(1.0))
+    await turns()
+    assert len(stage.upstream.calls) == 2
+    stage.upstream.answer = lambda _: Reply(400, (), b"what?")
+    stage.upstream.release_all()
+    assert [(await task).status for task in (first, second)] == [400, 400]
+    await turns()
+    assert stage.batcher.snapshot()["in_flight"] == 0
+
+
+async def test_who_waited_for_the_slot_of_one_that_is_never_merged_leaves_at_once(stage: Stage) -> None:
+    upstream = PromptUpstream()
+    stage.batcher = Batcher(upstream, stage.clock, stage.events)
+    walk = stage.batcher.submit(unmergeable(), Subject(), ADAPTIVE)
+    walk.send(None)
+    other = stage.batcher.submit(predict_call(1.0), Subject(), ADAPTIVE)
+    other.send(None)
+    await turns()
+    assert len(upstream.calls) == 2
+    assert stage.events.batches == [("digits", 1, "slot_free", 0.0)]
+    for coroutine in (walk, other):
+        coroutine.close()
+
+
+async def test_after_one_that_is_never_merged_calls_are_examined_first(stage: Stage) -> None:
+    known = []
+    for call in (unmergeable(), unmergeable(), newest(1.0), newest(2.0)):
+        stage.submit(call, policy(inflight=8))
+        await asyncio.sleep(0)  # it is sent
+        known.append(len(stage.events.batches) + len(stage.events.refusals))
+        await turns()
+    assert known == [0, 2, 3, 3]
+    assert len(stage.upstream.calls) == 4
+
+
+async def test_a_body_that_is_still_coming_is_examined_first(stage: Stage) -> None:
+    call = newest()
+    call.body = Stream(None)
+    task = stage.submit(call)
+    await asyncio.sleep(0)
+    assert stage.events.refusals == [("digits", "streamed_body")]
+    stage.upstream.answer = lambda _: Reply(200, JSON_FIELDS, b"{}")
+    await turns()
+    stage.upstream.release()
+    assert (await task).status == 200

@@ -200,6 +200,20 @@ async def test_a_batch_that_is_too_large_makes_the_next_ones_smaller(stage: Stag
     assert [items for _, items, *_ in stage.events.batches] == [16, 8, 8]
 
 
+async def test_a_backend_that_takes_few_at_once_and_says_429_answers_everybody(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        assert isinstance(call.body, bytes)
+        is_too_much = len(msgspec.json.decode(call.body)["instances"]) > 2
+        return Reply(429, (), b"too many") if is_too_much else predict(call)
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(8)])
+    assert {reply.status for reply in replies} == {200}
+    await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(8)])
+    assert [items for _, items, *_ in stage.events.batches] == [8, 2, 2, 2, 2]
+
+
 async def test_two_identities_never_share_a_batch_and_keep_theirs(stage: Stage) -> None:
     stage.upstream.release_all()
     calls = [predict_call(k + 0.5) for k in range(4)]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadReply
+from proxy.pooling.known_heads import HeadTable
 from proxy.pooling.reply_reader import ReplyReader
 from proxy.pooling.wire import encode_chunk
 
@@ -16,7 +17,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def between_chunks() -> ReplyReader:
-    subject = ReplyReader({})
+    subject = ReplyReader(HeadTable())
     subject.expect(b"GET")
     subject.feed(HEAD + b"3\r\nhel\r\n")
     assert subject.chunks.pop() == b"hel"
@@ -112,7 +113,7 @@ def test_a_trailer_is_no_chunk(begun: bytes) -> None:
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 12\r\n", b""], ids=["length", "end of connection"])
 def test_a_body_without_chunks_may_look_like_one(framing: bytes) -> None:
-    subject = ReplyReader({})
+    subject = ReplyReader(HeadTable())
     subject.expect(b"GET")
     subject.feed(HEAD + b"3\r\nhel\r\n0\r\n\r\n")
     subject.expect(b"GET")

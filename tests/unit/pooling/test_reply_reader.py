@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import BadReply, Reset
-from proxy.pooling.reply_reader import HeadTable, ReplyReader
+from proxy.pooling.known_heads import HeadTable
+from proxy.pooling.reply_reader import ReplyReader
 
 PLAIN = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (
@@ -12,7 +13,7 @@ CHUNKED = (
 
 
 def reader(method: bytes = b"GET", table: HeadTable | None = None) -> ReplyReader:
-    made = ReplyReader({} if table is None else table)
+    made = ReplyReader(HeadTable() if table is None else table)
     made.expect(method)
     return made
 
@@ -87,7 +88,7 @@ def test_trailers_are_complete_at_the_end() -> None:
 
 
 def test_trailers_do_not_outlive_their_answer() -> None:
-    table: HeadTable = {}
+    table = HeadTable()
     reader(table=table).feed(PLAIN)
     subject = reader(table=table)
     subject.feed(CHUNKED)
@@ -117,7 +118,7 @@ def test_answers_follow_each_other() -> None:
 
 # ------------------------------------------------------------------ known heads
 def test_a_known_head_gives_the_same_answer() -> None:
-    table: HeadTable = {}
+    table = HeadTable()
     first, second = reader(table=table), reader(table=table)
     first.feed(PLAIN)
     assert len(table) == 1
@@ -128,7 +129,7 @@ def test_a_known_head_gives_the_same_answer() -> None:
 
 
 def test_a_known_head_with_part_of_its_body_is_read_on() -> None:
-    table: HeadTable = {}
+    table = HeadTable()
     reader(table=table).feed(PLAIN)
     for cut in range(1, len(PLAIN)):
         subject = reader(table=table)
@@ -138,7 +139,7 @@ def test_a_known_head_with_part_of_its_body_is_read_on() -> None:
 
 
 def test_a_known_head_with_surplus_is_not_clean() -> None:
-    table: HeadTable = {}
+    table = HeadTable()
     reader(table=table).feed(PLAIN)
     subject = reader(table=table)
     subject.feed(PLAIN + b"HTTP/1.1 200 OK\r\n")
@@ -156,7 +157,7 @@ def test_surplus_after_a_body_in_two_reads_is_not_clean() -> None:
 
 
 def test_a_known_head_does_not_answer_head() -> None:
-    table: HeadTable = {}
+    table = HeadTable()
     empty = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     reader(table=table).feed(empty)
     subject = reader(b"HEAD", table)
@@ -178,15 +179,15 @@ def test_a_known_head_does_not_answer_head() -> None:
     ids=["closing", "chunked", "bodiless", "leading lines", "interim", "long"],
 )
 def test_only_plain_heads_are_remembered(answer: bytes) -> None:
-    table: HeadTable = {}
+    table = HeadTable()
     subject = reader(table=table)
     subject.feed(answer)
     assert subject.is_complete
-    assert not table
+    assert len(table) == 0
 
 
 def test_the_table_is_bounded() -> None:
-    table: HeadTable = {}
+    table = HeadTable()
     subject = reader(table=table)
     for index in range(600):
         subject.expect(b"GET")
