@@ -22,6 +22,7 @@ _TARGETS = {
         "tests/property/test_http2_garbage.py",
         "tests/property/test_http2_differential.py",
         "tests/property/test_http2_dialogue.py",
+        "tests/property/test_http2_parts.py",
     ),
 }
 

@@ -19,7 +19,7 @@ Which frame may come next is a gate: the peer's first frame must be SETTINGS, an
 END_HEADERS and its last CONTINUATION nothing else may come.
 
 A large DATA frame need not be whole: each read brings its part of it, so that no body waits here to become a
-frame. It is booked on the windows with its header. Parts of less than `_BULK` bytes wait for more, since each
+frame. It is booked on the windows with its header. Parts of less than `BULK` bytes wait for more, since each
 becomes a frame on its way out.
 
 `receive_view` does what `receive` does and copies no large body: its events hold parts of the view, good for
@@ -56,11 +56,12 @@ if TYPE_CHECKING:
     from proxy.http2.frames import Piece
     from proxy.http2.limits import Limits
 
-__all__ = ("Connection",)
+__all__ = ("BULK", "Connection")
 
 _PEER_STREAMS: Final = 100  # of a peer that announces no limit: the least that RFC 9113 §6.5.2 recommends
-_BULK: Final = 4096  # DATA from here on is not copied until its pieces are put together
-_BULK_WORD: Final = _BULK << 8
+BULK: Final = 4096
+"""DATA from here on is not copied until its pieces are put together."""
+_BULK_WORD: Final = BULK << 8
 
 
 class Connection:
@@ -135,7 +136,7 @@ class Connection:
             if end - start > reader.max_frame_size:
                 reader.end(word, stream_id, position)  # raises
             if end > size:
-                if size - start >= _BULK and self._begin(word, flags, stream_id, memoryview(data)[start:]):
+                if size - start >= BULK and self._begin(word, flags, stream_id, memoryview(data)[start:]):
                     position = size
                 break
             position = end
@@ -166,7 +167,7 @@ class Connection:
             stream_id &= MAX_STREAM_ID
             end = self._reader.end(word, stream_id, position)
             part = view[position + HEADER_SIZE : end]
-            is_bulk = len(part) >= _BULK
+            is_bulk = len(part) >= BULK
             if end > size:
                 if is_bulk and self._begin(word, flags, stream_id, part):
                     return
@@ -194,7 +195,7 @@ class Connection:
         """Take the next part of the frame that was begun; where the next frame begins in `data`."""
         reader = self._reader
         size = min(self._missing - reader.held, len(data))
-        if reader.held + size < min(self._missing, _BULK):
+        if reader.held + size < min(self._missing, BULK):
             reader.keep(bytes(data), 0)
             return size
         part = reader.take() + bytes(data[:size]) if reader.held else memoryview(data)[:size]

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.http2 import frames
-from proxy.http2.connection import Connection
+from proxy.http2.connection import BULK, Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
 from proxy.http2.events import DataReceived, ResponseReceived, StreamReset, TrailersReceived
 from proxy.http2.flow import grown, overrun
@@ -138,7 +138,7 @@ class Receiver(Connection):
         if parts:
             self._count_frame(stream_id, total)
             self._control.tokens += REFUND * len(parts)
-            self._add_parts(stream_id, parts, is_ended=False)
+            self._add_parts(stream_id, parts if total >= BULK else [b"".join(parts)], is_ended=False)
         return position
 
     def _begin_data(self, flags: int, stream_id: int, size: int, part: Piece) -> None:

@@ -117,8 +117,9 @@ class BodyRelay:
         return True
 
     def flush(self) -> None:
-        """The read is over: what it brought leaves."""
-        self._link.flush()
+        """The read is over: what it brought leaves, or with what else comes in this turn if it is little."""
+        if self._link.session.is_bulky:
+            self._link.flush()
 
     def finish(self, error: ProxyError | None) -> None:
         """The body is over and all of it was sent."""

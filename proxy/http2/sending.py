@@ -43,15 +43,16 @@ class Sender:
     """What a session has to write, in order.
 
     `initial_window` and `frame_size` follow the peer's settings; `window_left` is the connection's. `unsent`
-    counts replies to control frames since the last `take`."""
+    counts replies to control frames since the last `take`. `has_bulk` says that large pieces are among `out`.
+    """
 
     __slots__ = (
         "_blocked",
         "_budget",
-        "_has_bulk",
         "_owes_resize",
         "_streams",
         "frame_size",
+        "has_bulk",
         "initial_window",
         "out",
         "unsent",
@@ -60,7 +61,7 @@ class Sender:
 
     def __init__(self, streams: Streams, budget: Budget) -> None:
         self.out: list[Piece] = []
-        self._has_bulk = False
+        self.has_bulk = False
         self.unsent = 0
         self.window_left = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
@@ -72,9 +73,9 @@ class Sender:
 
     def take(self) -> list[Piece]:
         """All that is to be written now: in one piece, or without a copy where large bodies are in it."""
-        pieces: list[Piece] = self.out if self._has_bulk else [b"".join(self.out)]
+        pieces: list[Piece] = self.out if self.has_bulk else [b"".join(self.out)]
         self.out = []
-        self._has_bulk = False
+        self.has_bulk = False
         self.unsent = 0
         return pieces
 
@@ -160,7 +161,7 @@ class Sender:
         stream.send_left -= size
         self.window_left -= size
         self.out += out
-        self._has_bulk = self._has_bulk or size >= _BULK
+        self.has_bulk = self.has_bulk or size >= _BULK
         return True
 
     def trailers(self, stream: Stream, block: bytes) -> None:
@@ -236,7 +237,7 @@ class Sender:
 
     def _append(self, stream: Stream, data: Piece, *, end: bool) -> None:
         self.out += frames.data_frame(stream.id, data, end_stream=end)
-        self._has_bulk = self._has_bulk or len(data) >= _BULK
+        self.has_bulk = self.has_bulk or len(data) >= _BULK
 
     def _finish(self, stream: Stream) -> None:
         """The queue is empty: END_STREAM went with the last piece, or trailers follow now."""

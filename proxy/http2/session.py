@@ -59,6 +59,11 @@ class Session(Receiver):
         """Whether `data_to_send` has something."""
         return bool(self._sender.out)
 
+    @property
+    def is_bulky(self) -> bool:
+        """Whether large pieces are in it, which may be views."""
+        return self._sender.has_bulk
+
     # ------------------------------------------------------------- sending
     def send_headers(self, stream_id: int, block: bytes, *, end: bool = False) -> bool:
         """The head of an answer (or of an interim one). False: the stream is gone."""

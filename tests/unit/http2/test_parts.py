@@ -236,6 +236,24 @@ def test_frames_of_one_stream_that_follow_each_other_are_one_event() -> None:
     assert (event.size, event.is_ended) == (11_005 + len(BODY), True)
 
 
+def test_a_short_run_is_copied() -> None:
+    memory = bytearray(f.frame(f.DATA, 0, 1, b"one") + f.frame(f.DATA, 0, 1, b"two"))
+    event = only(open_server().receive_view(memoryview(memory), 0.0), e.DataReceived)
+    memory.clear()  # BufferError if anything referred to it
+    assert event.pieces == [b"onetwo"]
+
+
+def test_a_session_says_whether_large_pieces_wait_to_be_written() -> None:
+    wire = Wire()
+    stream_id = wire.client.open(block(*REQUEST))
+    wire.client.send_data(stream_id, b"small")
+    assert not wire.client.is_bulky
+    wire.client.send_data(stream_id, BODY)
+    assert wire.client.is_bulky
+    wire.client.data_to_send()
+    assert not wire.client.is_bulky
+
+
 def test_frames_of_two_streams_are_two_events() -> None:
     session = open_server()
     session.receive(started(3), 0.0)
