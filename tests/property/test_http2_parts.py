@@ -52,7 +52,7 @@ def understood(reads: list[tuple[bytes, bool]]) -> tuple[list[object], list[tupl
             match event:
                 case e.RequestReceived():
                     facts.append(("opened", event.stream_id))
-                case e.DataReceived():
+                case e.DataReceived() if event.size:
                     sizes[event.stream_id] = sizes.get(event.stream_id, 0) + event.size
                     assert len(event.data) == event.size
                 case e.StreamReset():
