@@ -234,11 +234,10 @@ def _check_value(name: bytes, value: bytes) -> None:
 
 def _trimmed(name: bytes, value: bytes, fields: Headers) -> bytes:
     """The value without the spaces around it, which gRPC allows in metadata and lets anybody remove."""
-    trimmed = value.strip(b" ")
-    if name[:1] == b":" or not (_is_grpc(fields) or any(key == b"grpc-status" for key, _ in fields)):
-        trimmed = value
-    _check_value(name, trimmed)
-    return trimmed
+    if name[:1] != b":" and (_is_grpc(fields) or any(key == b"grpc-status" for key, _ in fields)):
+        value = value.strip(b" ")
+    _check_value(name, value)
+    return value
 
 
 def _check_regular(name: bytes, value: bytes) -> None:
