@@ -54,7 +54,7 @@ class HttpPool:
         connection = self._take(call, now, is_repeatable=is_repeatable)
         if connection is None:
             is_risky = not is_repeatable and self._stock.is_risky(now)
-            connection = await self._lease(call, now, needs_fresh=is_risky)
+            connection = await self._lease(call, now, needs_fresh=is_risky, is_once=not is_repeatable)
             now = self._now()
         if connection.uses:
             self._events.reused()
@@ -124,12 +124,14 @@ class HttpPool:
             return None
         return self._stock.take(now) if is_repeatable else self._stock.take_safe(now)
 
-    async def _lease(self, call: Call, since: float, *, needs_fresh: bool) -> Connection:
+    async def _lease(
+        self, call: Call, since: float, *, needs_fresh: bool, is_once: bool = False
+    ) -> Connection:
         """Wait for a connection, given back or new; fills in ``pool_s``."""
         give_up_at = min(since + self._wait_s, call.deadline)
         try:
             while True:
-                connection = await self._wait(call, give_up_at, needs_fresh=needs_fresh)
+                connection = await self._wait(call, give_up_at, needs_fresh=needs_fresh, is_once=is_once)
                 if connection.is_open:
                     return connection
         except LeaseTimeout as error:
@@ -141,9 +143,11 @@ class HttpPool:
             call.pool_s += span_s
             self._events.waited(span_s)
 
-    async def _wait(self, call: Call, give_up_at: float, *, needs_fresh: bool) -> Connection:
+    async def _wait(self, call: Call, give_up_at: float, *, needs_fresh: bool, is_once: bool) -> Connection:
         claim: Claim = asyncio.get_running_loop().create_future()
-        ticket = Ticket(claim, give_up_at, needs_fresh=needs_fresh, is_stream=_wants_stream(call))
+        ticket = Ticket(
+            claim, give_up_at, needs_fresh=needs_fresh, is_once=is_once, is_stream=_wants_stream(call)
+        )
         self._stock.queue(ticket, self._now())
         try:
             return await claim

@@ -8,15 +8,16 @@ A connection taken just when its backend closes it costs the caller an error, so
    at which it was seen to close or to send bytes that nobody asked for. Never below half a second.
    Observations are forgotten after ten minutes, because backends are reconfigured too.
 2. `is_trusted`. Some backends close, or send a stray 408, right after an answer without announcing it. Until
-   used connections have been seen to rest silently for `REST_S` three times, and again after any that did
-   not, connections must rest that long before they are reused; meanwhile calls get new ones. Each breach
-   doubles the number of peaceful rests that restore trust. A backend that behaves costs a few extra dials
-   once. A rest is made of `LOOKS` looks, `LOOK_S` apart, not of seconds: while the machine stands still,
-   no backend can show itself.
+   used connections have been seen to rest silently for `REST_S` three times, one rest after the other, and
+   again after any that did not, connections must rest that long before they are reused; meanwhile calls get
+   new ones. Each breach doubles the number of peaceful rests that restore trust. A backend that behaves
+   costs a few extra dials once. A rest is made of `LOOKS` looks, `LOOK_S` apart, not of seconds: while the
+   machine stands still, no backend can show itself. Rests that overlap are one: a backend that stalls is
+   silent on all connections.
 3. `is_safe`, for calls that must not be sent twice: never while a breach or a close within half a second is
    remembered, because a machine that stalls for a moment hides as much between an answer and its reading;
    else right after an answer, or at an idle age below 0.8 of what other connections have survived and of
-   the earliest close seen.
+   the earliest close seen. Whoever asks sees to it that the backend is trusted.
 
 Many connections closed at once are either a restart (their idle ages differ) or the backend's timer hitting
 connections that became idle together (they agree): `looks_like_restart` tells the two apart, and the ages of
@@ -56,6 +57,7 @@ class IdleTime:
         "_closings",
         "_configured_s",
         "_is_hasty",
+        "_rested_at",
         "_rests",
         "_rests_needed",
         "_safe_s",
@@ -70,6 +72,7 @@ class IdleTime:
         self._breached_at = -math.inf
         self._is_hasty = False
         self._rests = 0
+        self._rested_at = -math.inf
         self._rests_needed = _FIRST_RESTS
         self._survived_s = 0.0
         self._safe_s = configured_s
@@ -97,11 +100,12 @@ class IdleTime:
             self._announced_s = timeout_s
             self._settle()
 
-    def survived(self, age_s: float) -> None:
+    def survived(self, now: float, age_s: float) -> None:
         """A connection was still silent after `age_s` of idleness."""
         self._survived_s = max(self._survived_s, age_s)
-        if age_s >= REST_S and not self.is_trusted:
+        if age_s >= REST_S and not self.is_trusted and now - age_s > self._rested_at - LOOK_S / 2:
             self._rests += 1
+            self._rested_at = now
 
     def closed(self, now: float, age_s: float) -> None:
         """The backend ended a connection, by FIN or unasked bytes, after `age_s` of idleness."""

@@ -59,16 +59,26 @@ W = TypeVar("W")
 
 
 class Ticket(Generic[W]):
-    """One call's place in the queue; `claim` is how the shell wakes it."""
+    """One call's place in the queue; `claim` is how the shell wakes it.
 
-    __slots__ = ("claim", "give_up_at", "is_stream", "needs_fresh")
+    One that `is_once` must not meet a dying connection: it `needs_fresh` when no used one can be trusted.
+    """
+
+    __slots__ = ("claim", "give_up_at", "is_once", "is_stream", "needs_fresh")
 
     def __init__(
-        self, claim: W, give_up_at: float, *, needs_fresh: bool = False, is_stream: bool = False
+        self,
+        claim: W,
+        give_up_at: float,
+        *,
+        needs_fresh: bool = False,
+        is_once: bool = False,
+        is_stream: bool = False,
     ) -> None:
         self.claim = claim
         self.give_up_at = give_up_at
         self.needs_fresh = needs_fresh
+        self.is_once = is_once
         self.is_stream = is_stream
 
 
@@ -166,6 +176,13 @@ class PoolCore(Generic[C, W]):
             self.leased.discard(connection)
         elif connection in self.idle:
             self.idle.remove(connection)
+
+    def distrust(self) -> None:
+        """The backend did not keep silent after an answer."""
+        self.must_rest = True
+        for ticket in self.waiting:
+            if ticket.is_once:
+                ticket.needs_fresh = True
 
     # ------------------------------------------------------------- tickets
     def enqueue(self, ticket: Ticket[W]) -> bool:

@@ -149,7 +149,7 @@ class Upkeep(Generic[C, W]):
         age_s = now - connection.idle_since
         if connection.uses and age_s < REST_S:
             self._used.closed(now, age_s)
-            self.core.must_rest = True
+            self.core.distrust()
             return False
         if not self._closings:
             self._idle_before = len(self.core.idle) + 1
@@ -187,12 +187,15 @@ class Upkeep(Generic[C, W]):
         """Whether a call that must not be sent twice may take this idle, silent connection."""
         if self._closings:  # their ages have taught nothing yet
             return False
-        return (self._used if connection.uses else self._unused).is_safe(now - connection.idle_since)
+        age_s = now - connection.idle_since
+        if connection.uses:
+            return self._used.is_trusted and self._used.is_safe(age_s)
+        return self._unused.is_safe(age_s)
 
     @property
     def is_prompt_reuse_safe(self) -> bool:
         """Whether such a call may take a connection right after its last answer."""
-        return self._used.is_safe(0.0)
+        return self._used.is_trusted and self._used.is_safe(0.0)
 
     def sighted(self, connection: C, now: float) -> None:
         """An idle connection was found silent, which may prove something `REST_S` later."""
@@ -204,7 +207,7 @@ class Upkeep(Generic[C, W]):
         age_s = now - connection.idle_since
         if connection.looks >= LOOKS or connection.idle_since + REST_S <= now:
             age_s = max(age_s, REST_S)  # the difference may fall short by a rounding
-        (self._used if connection.uses else self._unused).survived(age_s)
+        (self._used if connection.uses else self._unused).survived(now, age_s)
         self.core.must_rest = not self._used.is_trusted
 
     # ------------------------------------------------------------- what is due
@@ -272,6 +275,8 @@ class Upkeep(Generic[C, W]):
             for connection in self.core.idle:
                 if connection.idle_since + LOOK_S <= now:
                     connection.looks += 1
+                    if connection.uses and connection.looks == LOOKS:
+                        self.survived(connection, now)
         sighting = self._sighting
         if sighting is not None and now >= sighting.at + REST_S:
             self._sighting = None

@@ -5,10 +5,15 @@ import pytest
 from proxy.pooling.idle_time import REST_S, IdleTime, looks_like_restart
 
 
+def rest(time: IdleTime, span_s: float = REST_S) -> None:
+    """A rest that begins when the last one is over."""
+    time.survived(max(0.0, time._rested_at) + span_s, span_s)
+
+
 def trusted(configured_s: float = 30.0) -> IdleTime:
     time = IdleTime(configured_s)
     for _ in range(3):
-        time.survived(REST_S)
+        rest(time)
     return time
 
 
@@ -67,10 +72,21 @@ def test_observations_are_forgotten_after_ten_minutes() -> None:
 # ------------------------------------------------------------------ trust
 def test_trust_takes_three_peaceful_rests() -> None:
     time = IdleTime(30.0)
-    time.survived(REST_S / 2)
+    rest(time, REST_S / 2)
     for _ in range(3):
         assert not time.is_trusted
-        time.survived(REST_S)
+        rest(time)
+    assert time.is_trusted
+
+
+def test_rests_at_the_same_time_are_one() -> None:
+    """A backend that stalls for a moment is silent on all its connections."""
+    time = IdleTime(30.0)
+    for _ in range(9):
+        time.survived(1.0, REST_S)
+    assert not time.is_trusted
+    rest(time)
+    rest(time)
     assert time.is_trusted
 
 
@@ -80,18 +96,18 @@ def test_a_breach_costs_trust_and_each_doubles_the_price() -> None:
         time.closed(0.0, 0.001)
         for _ in range(price):
             assert not time.is_trusted
-            time.survived(REST_S)
+            rest(time)
         assert time.is_trusted
 
 
 def test_breaches_while_untrusted_cost_the_rests_made_so_far() -> None:
     time = IdleTime(30.0)
     for _ in range(2):
-        time.survived(REST_S)
+        rest(time)
     time.closed(0.0, 0.001)
     for _ in range(3):
         assert not time.is_trusted
-        time.survived(REST_S)
+        rest(time)
     assert time.is_trusted
 
 
@@ -116,7 +132,7 @@ def test_right_after_an_answer_it_is_safe_unless_there_was_a_breach() -> None:
 def test_a_rest_is_safe_once_others_have_survived_it() -> None:
     time = trusted()
     assert not time.is_safe(REST_S)
-    time.survived(3.0)
+    rest(time, 3.0)
     assert time.is_safe(2.3)
     assert not time.is_safe(2.5)
 
@@ -124,10 +140,10 @@ def test_a_rest_is_safe_once_others_have_survived_it() -> None:
 def test_after_a_breach_no_rest_is_safe() -> None:
     """Whoever was stalled between its answer and its close looks peaceful until it runs again."""
     time = trusted()
-    time.survived(3.0)
+    rest(time, 3.0)
     time.closed(0.0, 0.001)
     for _ in range(9):
-        time.survived(3.0)
+        rest(time, 3.0)
     assert not time.is_safe(1.0)
     time.forget(600.0)
     assert time.is_safe(1.0)
@@ -135,7 +151,7 @@ def test_after_a_breach_no_rest_is_safe() -> None:
 
 def test_nothing_is_safe_with_a_backend_that_closes_within_what_a_stalled_machine_hides() -> None:
     time = trusted()
-    time.survived(3.0)
+    rest(time, 3.0)
     time.closed(0.0, 0.4)
     assert not time.is_safe(0.0)
     time.forget(600.0)
@@ -146,7 +162,7 @@ def test_nothing_is_safe_with_a_backend_that_closes_within_what_a_stalled_machin
 
 def test_nothing_is_safe_near_the_earliest_close() -> None:
     time = trusted()
-    time.survived(10.0)
+    rest(time, 10.0)
     time.closed(0.0, 5.0)
     assert time.is_safe(3.9)
     assert not time.is_safe(4.1)
@@ -154,7 +170,7 @@ def test_nothing_is_safe_near_the_earliest_close() -> None:
 
 def test_what_was_survived_before_a_close_counts_no_further_than_the_close() -> None:
     time = trusted()
-    time.survived(10.0)
+    rest(time, 10.0)
     time.closed(0.0, 2.0)
     assert time.is_safe(1.5)
     time.forget(600.0)
@@ -164,7 +180,7 @@ def test_what_was_survived_before_a_close_counts_no_further_than_the_close() -> 
 
 def test_nothing_beyond_the_limit_is_safe() -> None:
     time = trusted(2.0)
-    time.survived(10.0)
+    rest(time, 10.0)
     assert time.is_safe(2.0)
     assert not time.is_safe(2.1)
 

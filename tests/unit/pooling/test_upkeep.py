@@ -6,7 +6,7 @@ import pytest
 
 from proxy.pooling.idle_time import LOOK_S, LOOKS, REST_S
 from proxy.pooling.policy import HttpPoolPolicy
-from proxy.pooling.pool_core import PoolCore
+from proxy.pooling.pool_core import PoolCore, Ticket
 from proxy.pooling.upkeep import Aged, Chores, Upkeep
 
 Subject = Upkeep[Aged, str]
@@ -20,8 +20,9 @@ def upkeep(**policy: object) -> Subject:
 def trust(subject: Subject) -> None:
     rested = Aged()
     rested.uses = 1
-    for _ in range(3):
-        subject.survived(rested, REST_S)
+    for rests in range(3):
+        rested.idle_since = rests * REST_S
+        subject.survived(rested, (rests + 1) * REST_S)
 
 
 def idle(subject: Subject, count: int = 1, *, now: float = 0.0, uses: int = 1) -> list[Aged]:
@@ -175,6 +176,7 @@ def test_one_that_ends_behind_a_sighting_or_works_again_proves_nothing() -> None
 
 def test_nothing_is_safe_while_closings_wait_to_be_judged() -> None:
     subject = upkeep()
+    trust(subject)
     closed_one, other = idle(subject, 2)
     subject.chores(5.0, 0.5)
     subject.chores(5.0 + REST_S, 0.5)
@@ -311,6 +313,32 @@ def test_the_snapshot_says_what_was_learned() -> None:
     }
 
 
+def test_rests_are_seen_without_anybody_who_takes_the_connection() -> None:
+    subject = upkeep()
+    for rests in range(3):
+        assert subject.core.must_rest
+        assert not subject.is_prompt_reuse_safe
+        since = rests * 1.0
+        [connection] = idle(subject, now=since)
+        for look in range(1, LOOKS + 1):
+            subject.chores(since + look * LOOK_S, 0.5)
+        subject.core.idle.remove(connection)
+    assert not subject.core.must_rest
+    assert subject.is_prompt_reuse_safe
+
+
+def test_a_breach_makes_those_who_wait_want_a_fresh_connection() -> None:
+    subject = upkeep()
+    trust(subject)
+    careful, other = Ticket("careful", 3.0, is_once=True), Ticket("other", 3.0)
+    subject.core.enqueue(careful)
+    subject.core.enqueue(other)
+    [connection] = idle(subject, now=1.0)
+    subject.core.idle.remove(connection)
+    subject.ended(connection, 1.001)
+    assert (careful.needs_fresh, other.needs_fresh) == (True, False)
+
+
 def test_less_than_a_rest_restores_no_trust() -> None:
     subject = upkeep()
     [connection] = idle(subject)
@@ -318,6 +346,7 @@ def test_less_than_a_rest_restores_no_trust() -> None:
         subject.survived(connection, REST_S / 2)
     assert subject.core.must_rest
     connection.looks = LOOKS
-    for _ in range(3):
-        subject.survived(connection, REST_S * 0.999)
+    for rests in range(3):
+        connection.idle_since = rests * REST_S
+        subject.survived(connection, connection.idle_since + REST_S * 0.999)
     assert not subject.core.must_rest, "four looks make a rest, however the instants are rounded"
