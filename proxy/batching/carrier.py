@@ -6,9 +6,6 @@ only. It ends when every member is settled, or when it is cancelled because ever
 A batch of one is the caller's own call, forwarded as it came; so is its reply, stream or not. The answer of
 a larger batch is read whole, because it can only be cut whole. A batch that fails is taken apart as
 `isolation` says, if sending its members again is safe.
-
-A batch that succeeded gives its slot to the next before its own answers are handed out: writing so many takes
-about as long as forming the next batch, and the backend would be idle meanwhile.
 """
 
 from __future__ import annotations
@@ -25,15 +22,13 @@ from proxy.exchange import Call, Reply, Stream, field
 from proxy.http2.grpc import http_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from proxy.batching.codecs.base import Part
     from proxy.batching.isolation import Lesson
     from proxy.batching.tickets import BatchEvents, CallLane, Member
     from proxy.exchange import Headers, Upstream
     from proxy.timing import Clock
-
-    Landing = Callable[[Outcome], None]
 
 __all__ = ("Carrier", "outcome_of", "whole")
 
@@ -52,11 +47,11 @@ class Carrier:
         self._clock = clock
         self._events = events
 
-    async def carry(self, lane: CallLane, members: Sequence[Member], land: Landing) -> Outcome:
-        """Settle every one of `members`, who travel together; `land` is told of a success before they are."""
+    async def carry(self, lane: CallLane, members: Sequence[Member]) -> Outcome:
+        """Settle every one of `members`, who travel together."""
         if len(members) == 1:
             return await self._carry_one(members[0])
-        outcome = await self._together(lane, members, land)
+        outcome = await self._together(lane, members)
         failure = outcome.failure
         if failure is None:
             return outcome
@@ -76,9 +71,7 @@ class Carrier:
         member.answer(reply)
         return outcome_of(member.call, reply, took_s)
 
-    async def _together(
-        self, lane: CallLane, members: Sequence[Member], land: Landing | None = None
-    ) -> Outcome:
+    async def _together(self, lane: CallLane, members: Sequence[Member]) -> Outcome:
         """Send one call for all of `members`, and answer them unless it fails."""
         merged = self._merge(lane, members)
         departed_at = self._clock.now()
@@ -98,16 +91,13 @@ class Carrier:
         parts = _cut(lane, answer, members)
         if isinstance(parts, Failure):
             return Outcome(answer.status, failure=parts)
-        sets_cookies = reply.header(b"set-cookie") is not None
-        outcome = Outcome(answer.status, took_s, parts=parts, sets_cookies=sets_cookies)
-        if land is not None:
-            land(outcome)
         shared, trailers = shared_fields(reply.headers), shared_fields(answer.trailers)
         for member, (part, described) in zip(members, parts, strict=True):
             own = Reply(reply.status, shared + described, part, reason=reply.reason, source="batch")
             own.trailers = trailers
             member.answer(own)
-        return outcome
+        sets_cookies = reply.header(b"set-cookie") is not None
+        return Outcome(answer.status, took_s, parts=parts, sets_cookies=sets_cookies)
 
     def _merge(self, lane: CallLane, members: Sequence[Member]) -> Call:
         body, described = lane.codec.merge([member.prepared for member in members])

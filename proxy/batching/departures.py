@@ -1,8 +1,8 @@
 """How batches of one upstream leave and land: the part of a batcher that its callers never see.
 
 The layer below `proxy.batching.lane.Batcher`, which takes calls in. A batch is carried by a task that belongs
-to the batcher; it gives its slot back when its answer is whole, before its callers have theirs. One timer
-serves all lanes. It waits for nothing itself.
+to the batcher; it gives its slot back when its callers have their answers, so that those who come straight
+back are in the next one. One timer serves all lanes. It waits for nothing itself.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ class Departures:
 
     def _launch(self, batch: Batch) -> None:
         journey = self._depart(batch)
-        land = partial(self._land, journey)
-        journey.task = self._own(self._carrier.carry(journey.lane, journey.members, land))
+        journey.task = self._own(self._carrier.carry(journey.lane, journey.members))
         journey.task.add_done_callback(partial(self._come_back, journey))
 
     def _depart(self, batch: Batch) -> Journey:
@@ -105,14 +104,12 @@ class Departures:
     def _come_back(self, journey: Journey, task: asyncio.Task[Outcome]) -> None:
         """A batch came back, or was given up, perhaps before it left."""
         journey.settle(is_given_up=task.cancelled())
-        if not journey.has_landed:
-            has_outcome = not task.cancelled() and task.exception() is None
-            self._land(journey, task.result() if has_outcome else Outcome())
+        has_outcome = not task.cancelled() and task.exception() is None
+        self._land(journey, task.result() if has_outcome else Outcome())
         journey.members.clear()  # they know their journey too: a cycle that only the collector would break
 
     def _land(self, journey: Journey, outcome: Outcome) -> None:
         """Learn from a batch that ended, however it did, and give its slot to the next."""
-        journey.has_landed = True
         experience = self._intake.experience
         was_alone = experience.company.leave(journey.batch)
         journey.lane.plan.former.finished(journey.batch)

@@ -148,11 +148,10 @@ class Member(Ticket):
 class Journey:
     """A batch on its way: who of its members still waits, and the task that carries it.
 
-    `others` exchanges were under way when it left; `has_landed` once its slot was given back. `about` says
-    for its callers how it came about.
+    `others` exchanges were under way when it left; `about` says for its callers how it came about.
     """
 
-    __slots__ = ("_companions", "about", "batch", "has_landed", "lane", "members", "others", "task")
+    __slots__ = ("_companions", "about", "batch", "lane", "members", "others", "task")
 
     def __init__(self, batch: Batch, members: list[Member], others: int) -> None:
         self.batch = batch
@@ -161,7 +160,6 @@ class Journey:
         self.others = others
         self.about = b"size=%d; trigger=%b" % (batch.items, batch.trigger.encode())
         self.task: asyncio.Task[Any] | None = None
-        self.has_landed = False
         self._companions = len(members)
 
     def leave(self) -> None:
