@@ -22,12 +22,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.http2 import frames
-from proxy.http2.connection import BULK, Connection
+from proxy.http2.connection import Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError, describe
 from proxy.http2.events import DataReceived, ResponseReceived, StreamReset, TrailersReceived
 from proxy.http2.flow import grown, overrun
 from proxy.http2.frames import HEADER_SIZE, unpack_header
 from proxy.http2.limits import HEADER_SLACK, REFUND
+from proxy.http2.reading import BULK
 
 if TYPE_CHECKING:
     from proxy.http2.blocks import BlockReader
