@@ -25,6 +25,7 @@ from proxy.pooling.channel import Channel
 from proxy.pooling.channel_core import ChannelCore
 from proxy.pooling.pool_core import Ticket
 from proxy.pooling.retry import is_idempotent
+from proxy.pooling.verdict import grpc_status
 
 if TYPE_CHECKING:
     from proxy.errors import UpstreamError
@@ -109,10 +110,12 @@ class ChannelPool:
             self._dial_as_needed()
         return sent
 
-    def answered(self, call: Call, reply: Reply, sent_at: float) -> None:
-        """`call`, sent at the instant `sent_at`, has got `reply`."""
+    def answered(self, call: Call, reply: Reply, sent_at: float) -> int:
+        """`call`, sent at the instant `sent_at`, has got `reply`: how it ended, in HTTP's terms."""
         call.upstream_s = span_s = self._now() - sent_at
-        self._events.answered(reply.status, span_s)
+        status = grpc_status(reply)
+        self._events.answered(status, span_s)
+        return status
 
     async def _try(self, call: Call) -> Reply:
         channel = self.take() or await self._wait(call)
