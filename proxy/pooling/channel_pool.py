@@ -66,6 +66,7 @@ class ChannelPool:
         self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, self._random)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        context.dialer.on_gone = self._retire_addresses
 
     # ------------------------------------------------------------- Upstream
     async def exchange(self, call: Call) -> Reply:
@@ -244,7 +245,7 @@ class ChannelPool:
     async def _dial(self) -> None:
         began = self._now()
         try:
-            channel, _ = await self._dialer.dial(lambda: Channel(self), self._policy.connect)
+            channel, address = await self._dialer.dial(lambda: Channel(self), self._policy.connect)
         except ProxyError as error:
             self._events.connected(error.reason, self._now() - began)
             self._on_trouble()
@@ -257,9 +258,19 @@ class ChannelPool:
         else:
             now = self._now()
             self._events.connected("ok", now - began)
+            channel.address = address
             self._core.dialed(channel, now)
             self.alarm.arm(self._core.next_due() or math.inf)
             self.has_room(channel)
+
+    def _retire_addresses(self, gone: frozenset[str]) -> None:
+        """The endpoint's name stands for other addresses now: calls in progress end where they are."""
+        moved = [channel for channel in self._core.channels if channel.address in gone]
+        for channel in moved:
+            self._core.drains(channel)
+            channel.retire()
+        if moved:
+            self._dial_as_needed()
 
     # ------------------------------------------------------------- the alarm
     def _look_after(self, now: float) -> float:

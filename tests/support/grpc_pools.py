@@ -95,10 +95,15 @@ def pool_to(
 
 @asynccontextmanager
 async def channel_pool(
-    port: int, grpc: dict[str, object] | None = None, *, clock: Clock | None = None, **policy: object
+    port: int,
+    grpc: dict[str, object] | None = None,
+    *,
+    clock: Clock | None = None,
+    host: str = "127.0.0.1",
+    **policy: object,
 ) -> AsyncIterator[ChannelPool]:
-    """A pool to a loopback port; `grpc` are its own settings, `policy` the upstream's others."""
-    endpoint, clock = parse_endpoint(f"http://127.0.0.1:{port}"), clock or LoopClock()
+    """A pool to a port of this machine; `grpc` are its own settings, `policy` the upstream's others."""
+    endpoint, clock = parse_endpoint(f"http://{host}:{port}"), clock or LoopClock()
     pool = ChannelPool(
         PoolContext(
             endpoint,
