@@ -90,7 +90,8 @@ def pool_to(
     backend: Backend, grpc: dict[str, object] | None = None, *, clock: Clock | None = None, **policy: object
 ) -> AbstractAsyncContextManager[ChannelPool]:
     """`channel_pool` of one channel, unless `grpc` says otherwise."""
-    return channel_pool(backend.port, {"min": 1, "max": 1} | (grpc or {}), clock=clock, **policy)
+    grpc = {"min": 1, "max": 1} | (grpc or {})
+    return channel_pool(backend.port, grpc, clock=clock, host="127.0.0.1", **policy)
 
 
 @asynccontextmanager
