@@ -119,7 +119,7 @@ class Pattern:
         if values == self._values:
             return False
         fields = self._fields
-        for index, (name, at, take) in enumerate(meanings):  # compiled, a `zip` would cost as much as the rest
+        for index, (name, at, take) in enumerate(meanings):  # a compiled `zip` costs as much as the rest
             value = values[index]
             if at >= 0:
                 fields[at] = name, value
