@@ -5,12 +5,13 @@
 * **shapes**: the same load from a client that writes its header blocks as three kinds of clients do (see
   `bench.calls.wire`), and checks every status;
 * **one caller**: what is added to the p50 of a client that asks again when it has its answer;
-* **streams**: endless answers in messages of 64 KiB, cut into DATA frames of 16 KiB;
+* **large messages**, of 64 KiB in DATA frames of 16 KiB: endless answers, and requests of 64 messages;
 * **batched inference** on MLServer's random forest, where MLServer is installed.
 
 Backend and client never decode a block that they have seen and compute nothing; with two cores they share
 one. Whoever is compared with them has the other core for itself, so that calls per second and calls per CPU
-second say the same unless the client or the backend was the bottleneck.
+second say the same unless the client or the backend was the bottleneck: beside large messages the shares
+of both cores are shown.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bench.statistics import interleaved, ratios, spread
 from bench.subjects import Running, envoy, grpc_backend, naive_grpc, pillion_grpc
 from bench.suites.common import Maximum, enter_available
 from bench.suites.grpc_batching import batched_inference
+from bench.suites.grpc_large import large_messages
 from bench.tables import count, factor, markdown, milliseconds
 
 if TYPE_CHECKING:
@@ -44,7 +46,6 @@ Result = TypeVar("Result")
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 LOADS = {"8 × 16": (8, 16), "64 × 1": (64, 1)}
 """Connections and streams on each."""
-STREAMS = (8, 1)
 AIMS = {"envoy": 2.0, "naive grpc.aio": 8.0}
 """Who Pillion is compared with, and how many times their unary calls it aims at."""
 
@@ -53,24 +54,25 @@ async def grpc(options: Options, *, with_mlserver: bool = True) -> Report:
     """Run the suite; MLServer needs the extra ``real``."""
     report = Report("grpc", "What does one core forward of gRPC, and what does it add?")
     async with AsyncExitStack() as stack:
-        running = await _subjects(stack, report, "unary", options)
+        running = await _subjects(stack, report, options)
         await _maxima(report, running, options)
         await _shapes(report, running, options)
         await _one_caller(report, running, options)
-    async with AsyncExitStack() as stack:
-        await _streams(report, await _subjects(stack, report, "stream", options), options)
+    await large_messages(report, options)
     if with_mlserver:
         await batched_inference(report, options)
     return report
 
 
-async def _subjects(stack: AsyncExitStack, report: Report, kind: str, options: Options) -> dict[str, Running]:
-    backend = await stack.enter_async_context(grpc_backend(options.cores.backend, kind))
+async def _subjects(stack: AsyncExitStack, report: Report, options: Options) -> dict[str, Running]:
+    backend = await stack.enter_async_context(grpc_backend(options.cores.backend, "unary"))
     core = options.cores.proxy
-    running = {"direct": await stack.enter_async_context(grpc_backend(core, kind))}
-    starters = [pillion_grpc(backend.url, core), envoy(backend.url, core, "envoy-grpc.yaml")]
-    if kind == "unary":
-        starters.append(naive_grpc(backend.url, core))
+    running = {"direct": await stack.enter_async_context(grpc_backend(core, "unary"))}
+    starters = (
+        pillion_grpc(backend.url, core),
+        envoy(backend.url, core, "envoy-grpc.yaml"),
+        naive_grpc(backend.url, core),
+    )
     for starter in starters:
         subject = await enter_available(stack, report, starter)
         if subject is not None:
@@ -177,29 +179,6 @@ async def _one_caller(report: Report, running: dict[str, Running], options: Opti
     report.section("One caller", markdown(["", "p50, ms", "p50 added, ms", "p99, ms"], rows))
     report.objective("at most 0.15 ms added to the p50 of one caller", added["pillion"], most=0.15, unit="ms")
     report.data["one_caller"] = {"p50_ms": p50, "p99_ms": p99}
-
-
-# ----------------------------------------------------------------- streams
-async def _streams(report: Report, running: dict[str, Running], options: Options) -> None:
-    async def one(subject: Running, _load: str) -> CallResult:
-        connections, streams = STREAMS
-        return await called(subject, options, connections=connections, streams=streams, is_streaming=True)
-
-    found = await _rounds(running, ["streams"], options, one)
-    results = found["streams"]
-    rates = {
-        name: [result.nbytes / result.seconds / 1e6 for result in rounds] for name, rounds in results.items()
-    }
-    per_cpu_s = {
-        name: [result.nbytes / max(result.cpu_s, 0.01) / 1e6 for result in rounds]
-        for name, rounds in results.items()
-    }
-    table = {"MB/s": rates, "MB per CPU s": per_cpu_s}
-    Table(f"{STREAMS[0]} streams of 64 KiB messages", table).show(report)
-    report.data["streams"] = {"megabytes_per_s": rates, "megabytes_per_cpu_s": per_cpu_s}
-    if "envoy" in per_cpu_s:
-        claim = "streams of 64 KiB messages: what Envoy passes on, per CPU second"
-        report.objective(claim, ratios(per_cpu_s["pillion"], per_cpu_s["envoy"]), least=1.0)
 
 
 # ----------------------------------------------------------------- driving

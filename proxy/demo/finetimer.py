@@ -57,14 +57,20 @@ class FineTimer:
         self._loop = loop
         self._heap: list[tuple[float, int, Handle]] = []
         self._order = itertools.count()
-        self._armed = 0.0
+        self._armed: float | None = None
+        self._is_running = self._is_closed = False
         self._fallback: asyncio.TimerHandle | None = None
         self._fd = -1
         if sys.platform == "linux":
-            self._libc = ctypes.CDLL(None, use_errno=True)
-            self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS)
+            libc = ctypes.CDLL(None, use_errno=True)
+            self._setting = _Setting()
+            self._at = self._setting.value
+            self._set_time = libc.timerfd_settime
+            self._set_time.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+            self._address = ctypes.addressof(self._setting)
+            self._fd = libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS)
         if self._fd >= 0:
-            loop.add_reader(self._fd, self._expired)
+            loop.add_reader(self._fd, self._run_due)
 
     def now(self) -> float:
         """Seconds of ``time.monotonic``."""
@@ -74,7 +80,7 @@ class FineTimer:
         """Run `callback` at the instant `when`, or in the next turn of the loop if that has passed."""
         handle = Handle(callback)
         heapq.heappush(self._heap, (when, next(self._order), handle))
-        if not self._armed or when < self._armed:
+        if not self._is_running and (self._armed is None or when < self._armed):
             self._arm(when)
         return handle
 
@@ -84,6 +90,7 @@ class FineTimer:
 
     def close(self) -> None:
         """Withdraw every callback and free the descriptor."""
+        self._is_closed = True
         self._heap.clear()
         if self._fallback is not None:
             self._fallback.cancel()
@@ -92,33 +99,31 @@ class FineTimer:
             os.close(self._fd)
             self._fd = -1
 
-    def _arm(self, when: float) -> None:
+    def _arm(self, when: float | None) -> None:
+        """Wake at `when`, or never. On Linux this also takes back an expiry that nobody has read."""
         self._armed = when
         if self._fd < 0:
             if self._fallback is not None:
                 self._fallback.cancel()
-            self._fallback = self._loop.call_later(max(0.0, when - monotonic()), self._run_due)
+            if when is not None:
+                self._fallback = self._loop.call_later(max(0.0, when - monotonic()), self._run_due)
             return
-        nanoseconds = max(1, int(when * 1e9))  # 0 would disarm
-        setting = _Setting(_Instant(0, 0), _Instant(*divmod(nanoseconds, 1_000_000_000)))
-        if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(setting), None):
+        nanoseconds = 0 if when is None else max(1, int(when * 1e9))  # 0 disarms
+        self._at.seconds, self._at.nanoseconds = divmod(nanoseconds, 1_000_000_000)
+        if self._set_time(self._fd, _TFD_TIMER_ABSTIME, self._address, None):
             raise OSError(ctypes.get_errno(), "timerfd_settime")
-
-    def _expired(self) -> None:
-        try:
-            os.read(self._fd, 8)
-        except BlockingIOError:
-            return  # it was armed anew between the loop's wake-up and this call
-        self._run_due()
 
     def _run_due(self) -> None:
         heap, now = self._heap, monotonic()
         due = []
         while heap and heap[0][0] <= now:
             due.append(heapq.heappop(heap)[2])
-        self._armed = 0.0
-        if heap:
-            self._arm(heap[0][0])
-        for handle in due:
-            if handle.callback is not None:
-                handle.callback()
+        self._is_running = True  # armed once, after all of them: many a callback sets the next instant
+        try:
+            for handle in due:
+                if handle.callback is not None:
+                    handle.callback()
+        finally:
+            self._is_running = False
+            if not self._is_closed:
+                self._arm(heap[0][0] if heap else None)

@@ -63,9 +63,8 @@ class Attempt:
         sent, member = self.sent, self._member
         if not isinstance(reply.body, Stream):
             self.sent = None
-        if sent is not None:
-            self._pool.answered(self._call, reply, sent.sent_at)
-        if reply.status >= 500:
+        status = reply.status if sent is None else self._pool.answered(sent, reply)
+        if status >= 500 and status != 501:  # a method that nobody has is nobody's failure
             self._taker.go_on(partial(self._settle, self._call, member, reply))
             return
         if member.ejection.failures:

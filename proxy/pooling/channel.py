@@ -90,6 +90,7 @@ class Channel(Link[ClientSession]):
     """See the module's text.
 
     `load` counts calls in progress, `uses` all there ever were; `born_at` and `idle_since` are instants.
+    `address` is what was dialed.
     """
 
     def __init__(self, owner: ChannelOwner) -> None:
@@ -103,6 +104,7 @@ class Channel(Link[ClientSession]):
         self._owner = owner
         self._alarm = owner.alarm
         self._timeouts = owner.timeouts
+        self.address = ""
         self.exchanges: dict[int, ChannelCall] = {}
         self.load = self.uses = 0
         self.born_at = self.idle_since = owner.clock.now()

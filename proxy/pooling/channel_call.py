@@ -57,7 +57,7 @@ class CallOwner(Protocol):
 class ChannelCall:
     """See the module's text; `reply` gets the answer or a `ProxyError`, `upload` sends a streamed request.
 
-    `sent_at` and `heard_at` are instants.
+    `sent_at` and `heard_at` are instants; `company` is what `ChannelCore.company` was when it was sent.
     """
 
     __slots__ = (
@@ -68,6 +68,7 @@ class ChannelCall:
         "_stream",
         "_uncredited",
         "call",
+        "company",
         "heard_at",
         "reply",
         "sent_at",
@@ -78,7 +79,7 @@ class ChannelCall:
     def __init__(self, channel: CallOwner, call: Call, reply: Answer, now: float) -> None:
         self.call = call
         self.reply = reply
-        self.stream_id = 0
+        self.stream_id = self.company = 0
         self.sent_at = self.heard_at = now
         self.upload: asyncio.Task[None] | None = None
         self._channel = channel

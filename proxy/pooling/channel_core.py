@@ -5,7 +5,8 @@ that has a write booked in this turn of the loop and carries at most `_COMPANY` 
 one turn leave in few writes, and writes are what a small call costs most. How many
 it may take is the lesser of what the peer announced and what is left of stream identifiers; a peer's limit
 that is hidden in a client's own queue is how gRPC clients come to stall. Before the peer has announced
-anything it takes one call: there are servers that refuse more than they are going to announce.
+anything it takes one call: there are servers that refuse more than they are going to announce. Above
+the limit of `limiter`, the adaptive one, calls wait however much room there is.
 
 The pool starts with the first call and then keeps `least` channels. One more is opened, one at a time, as
 soon as even the least loaded channel carries `streams` calls, or a call has to wait. A channel older than
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.pooling.concurrency import Gradient
     from proxy.pooling.policy import GrpcPoolPolicy
     from proxy.pooling.pool_core import Ticket
 
@@ -60,6 +62,7 @@ class ChannelCore(Generic[C, W]):
     """See the module's text; `C` is a channel, `W` what a ticket's `claim` is; `random` draws from [0, 1)."""
 
     __slots__ = (
+        "_limiter",
         "_policy",
         "_random",
         "_recent",
@@ -74,8 +77,11 @@ class ChannelCore(Generic[C, W]):
         "waiting",
     )
 
-    def __init__(self, policy: GrpcPoolPolicy, random: Callable[[], float]) -> None:
+    def __init__(
+        self, policy: GrpcPoolPolicy, random: Callable[[], float], limiter: Gradient | None = None
+    ) -> None:
         self._policy = policy
+        self._limiter = limiter
         self._random = random
         self._recent: C | None = None  # picked last; joined up to a load of `_recent_most`
         self._recent_most = 0
@@ -91,6 +97,8 @@ class ChannelCore(Generic[C, W]):
     # ------------------------------------------------------------- channels
     def pick(self) -> C | None:
         """The channel that takes another call: see the module's text."""
+        if self.is_at_limit:
+            return None
         recent = self._recent
         if (
             recent is not None
@@ -122,7 +130,9 @@ class ChannelCore(Generic[C, W]):
             return 0
         if total < policy.min:
             return policy.min - total
-        is_short = self.waiting or all(channel.load >= policy.streams for channel in self.channels)
+        is_short = (self.waiting and not self.is_at_limit) or all(
+            channel.load >= policy.streams for channel in self.channels
+        )
         return 1 if is_short and not self.dialing and total < policy.max else 0
 
     def dialed(self, channel: C, now: float) -> None:
@@ -173,6 +183,32 @@ class ChannelCore(Generic[C, W]):
         if len(self.channels) > self._policy.min:
             due += [channel.idle_since + self._policy.idle for channel in self.channels if not channel.load]
         return min(due, default=None)
+
+    # ------------------------------------------------------------- the concurrency limit
+    @property
+    def lease_limit(self) -> int:
+        """Calls that may be in flight at once, as far as this side is concerned."""
+        return self._policy.max * self._policy.streams if self._limiter is None else self._limiter.limit
+
+    @property
+    def is_at_limit(self) -> bool:
+        """True when as many calls are in flight as the adaptive limit allows."""
+        return self._limiter is not None and self.calls >= self._limiter.limit
+
+    def room(self, channel: C) -> int:
+        """Calls that wait and may go to `channel` now."""
+        room = min(len(self.waiting), channel.capacity)
+        return room if self._limiter is None else max(0, min(room, self._limiter.limit - self.calls))
+
+    @property
+    def company(self) -> int:
+        """Calls in flight, for `sample`; 0 where nobody samples."""
+        return 0 if self._limiter is None else self.calls
+
+    def sample(self, span_s: float, company: int) -> None:
+        """A call took `span_s` seconds; `company` were in flight when it left, itself included."""
+        if self._limiter is not None:
+            self._limiter.sample(span_s, company)
 
     # ------------------------------------------------------------- for operators
     @property

@@ -23,8 +23,10 @@ from proxy.pooling.alarm import Alarm, sleep
 from proxy.pooling.backoff import backoff_s
 from proxy.pooling.channel import Channel
 from proxy.pooling.channel_core import ChannelCore
+from proxy.pooling.concurrency import Gradient
 from proxy.pooling.pool_core import Ticket
 from proxy.pooling.retry import is_idempotent
+from proxy.pooling.verdict import grpc_status
 
 if TYPE_CHECKING:
     from proxy.errors import UpstreamError
@@ -62,9 +64,11 @@ class ChannelPool:
         self._on_trouble = context.on_trouble
         self._now = self.clock.now
         self._random = context.random
-        self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, self._random)
+        limiter = Gradient(policy.concurrency) if policy.concurrency.mode == "adaptive" else None
+        self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, self._random, limiter)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        context.dialer.on_gone = self._retire_addresses
 
     # ------------------------------------------------------------- Upstream
     async def exchange(self, call: Call) -> Reply:
@@ -105,14 +109,18 @@ class ChannelPool:
     def send(self, channel: Channel, call: Call, answer: Answer) -> ChannelCall:
         """Send `call` on a channel that was taken; the `answer` gets what this first try comes to."""
         sent = channel.send(call, self._now(), answer)
+        sent.company = self._core.company
         if channel.load >= self._policy.streams:
             self._dial_as_needed()
         return sent
 
-    def answered(self, call: Call, reply: Reply, sent_at: float) -> None:
-        """`call`, sent at the instant `sent_at`, has got `reply`."""
-        call.upstream_s = span_s = self._now() - sent_at
-        self._events.answered(reply.status, span_s)
+    def answered(self, sent: ChannelCall, reply: Reply) -> int:
+        """A call has got its `reply`: how it ended, in HTTP's terms."""
+        sent.call.upstream_s = span_s = self._now() - sent.sent_at
+        status = grpc_status(reply)
+        self._events.answered(status, span_s)
+        self._core.sample(span_s, sent.company)
+        return status
 
     async def _try(self, call: Call) -> Reply:
         channel = self.take() or await self._wait(call)
@@ -123,7 +131,7 @@ class ChannelPool:
         except asyncio.CancelledError:
             channel.forsake(sent)
             raise
-        self.answered(call, reply, sent.sent_at)
+        self.answered(sent, reply)
         return reply
 
     @property
@@ -139,7 +147,7 @@ class ChannelPool:
     @property
     def lease_limit(self) -> int:
         """Calls that may be in flight at once, as far as this side is concerned."""
-        return self._policy.max * self._policy.streams
+        return self._core.lease_limit
 
     @property
     def idle_limit_s(self) -> float:
@@ -179,11 +187,12 @@ class ChannelPool:
         waiting = self._core.waiting
         if not waiting:
             return
-        for _ in range(min(len(waiting), channel.capacity)):
+        room = self._core.room(channel)
+        for _ in range(room):
             claim = waiting.popleft().claim
             if not claim.done():
                 claim.set_result(channel)
-        if waiting:
+        if waiting and room == channel.capacity:  # not the concurrency limit is in the way
             self._dial_as_needed()
 
     def drains(self, channel: Channel) -> None:
@@ -225,7 +234,7 @@ class ChannelPool:
                 self._core.withdraw(ticket)
                 call.pool_s += (span_s := self._now() - now)
                 self._events.waited(span_s)
-            if channel.capacity:
+            if channel.capacity and not self._core.is_at_limit:
                 return channel
 
     # ------------------------------------------------------------- dialing
@@ -241,7 +250,7 @@ class ChannelPool:
     async def _dial(self) -> None:
         began = self._now()
         try:
-            channel, _ = await self._dialer.dial(lambda: Channel(self), self._policy.connect)
+            channel, address = await self._dialer.dial(lambda: Channel(self), self._policy.connect)
         except ProxyError as error:
             self._events.connected(error.reason, self._now() - began)
             self._on_trouble()
@@ -254,9 +263,19 @@ class ChannelPool:
         else:
             now = self._now()
             self._events.connected("ok", now - began)
+            channel.address = address
             self._core.dialed(channel, now)
             self.alarm.arm(self._core.next_due() or math.inf)
             self.has_room(channel)
+
+    def _retire_addresses(self, gone: frozenset[str]) -> None:
+        """The endpoint's name stands for other addresses now: calls in progress end where they are."""
+        moved = [channel for channel in self._core.channels if channel.address in gone]
+        for channel in moved:
+            self._core.drains(channel)
+            channel.retire()
+        if moved:
+            self._dial_as_needed()
 
     # ------------------------------------------------------------- the alarm
     def _look_after(self, now: float) -> float:

@@ -29,7 +29,7 @@ from proxy.pooling.channel_pool import ChannelPool
 from proxy.pooling.ejection import is_failure_status
 from proxy.pooling.events import unobserved
 from proxy.pooling.hedging import Hedger
-from proxy.pooling.member import Member, Outcome, discard
+from proxy.pooling.member import Member, Outcome, discard, is_good
 from proxy.pooling.retry import (
     RetryBudget,
     is_idempotent,
@@ -39,6 +39,7 @@ from proxy.pooling.retry import (
     wait_s,
 )
 from proxy.pooling.tls import client_context
+from proxy.pooling.verdict import grpc_status, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,10 +84,11 @@ class Cluster:
         self._events = events
         self._random = random
         self._budget = RetryBudget(policy.retry.budget, clock.now())
-        self._hedger = Hedger(policy.hedge, events) if policy.hedge.mode != "off" else None
         self._transport = protocol if protocol in {"grpc", "l4"} else "http"
+        self._is_grpc = is_grpc = protocol == "grpc"
+        self._hedger = Hedger(policy.hedge, events, is_grpc=is_grpc) if policy.hedge.mode != "off" else None
         is_tls = any(endpoint.is_tls for endpoint in endpoints)
-        alpn = "h2" if protocol == "grpc" else "http/1.1"
+        alpn = "h2" if is_grpc else "http/1.1"
         tls = client_context(policy.tls, alpn=alpn) if is_tls else None
         self._members = [
             Member(
@@ -135,7 +137,7 @@ class Cluster:
             reply = await member.pool.exchange(call)
         except UpstreamError as error:
             return await self._settle(call, member, error)
-        if reply.status >= 500:
+        if (grpc_status(reply) if self._is_grpc else reply.status) >= 500:
             return await self._settle(call, member, reply)
         if member.ejection.failures:
             member.succeeded()
@@ -245,13 +247,15 @@ class Cluster:
             outcome = await member.attempt(call)
             tries += 1
             self._judge(member, outcome)
-            is_ok = isinstance(outcome, Reply) and outcome.status < 500
-            self._events.retry_ended("ok" if is_ok else "failed")
+            self._events.retry_ended("ok" if is_good(outcome, is_grpc=self._is_grpc) else "failed")
         return self._conclude(member, outcome)
 
     def _judge(self, member: Member, outcome: Outcome, *, on_trial: bool = False) -> None:
         if isinstance(outcome, Reply):
-            has_failed = is_failure_status(outcome.status, has_alternative=len(self._members) > 1)
+            status = verdict(outcome, is_grpc=self._is_grpc)
+            if status is None:
+                return
+            has_failed = is_failure_status(status, has_alternative=len(self._members) > 1)
         elif isinstance(outcome, _FAULTS):
             has_failed = True
         else:
@@ -269,7 +273,8 @@ class Cluster:
         if tries >= retry.attempts:
             return None
         if isinstance(outcome, Reply):
-            if not is_retryable_status(outcome.status, call, retry):
+            status = verdict(outcome, is_grpc=self._is_grpc)
+            if status is None or not is_retryable_status(status, call, retry):
                 return None
         elif not is_retryable_error(outcome, call, retry):
             return None
@@ -277,7 +282,7 @@ class Cluster:
         others = [other for other in self._plain if other is not member]
         if others:
             return choose(others, now, self._random), 0.0
-        asked_s = retry_after_s(outcome.headers) if isinstance(outcome, Reply) else None
+        asked_s = retry_after_s(outcome.trailers or outcome.headers) if isinstance(outcome, Reply) else None
         delay_s = wait_s(tries, asked_s, self._random())
         if not member.is_plain or delay_s is None or now + delay_s >= call.deadline:
             return None

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from proxy.exchange import Reply
+from proxy.errors import LeaseTimeout, Shed
 from proxy.pooling.hedge import Hedge
-from proxy.pooling.member import discard
+from proxy.pooling.member import discard, is_good
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -29,8 +29,9 @@ T = TypeVar("T")
 class Hedger:
     """Sends a copy of an idempotent call that takes long to the least busy other endpoint."""
 
-    def __init__(self, policy: HedgePolicy, events: PoolEvents) -> None:
+    def __init__(self, policy: HedgePolicy, events: PoolEvents, *, is_grpc: bool) -> None:
         self._hedge = Hedge(policy.share)
+        self._is_grpc = is_grpc
         self._events = events
 
     async def attempt(self, call: Call, member: Member, others: Sequence[Member]) -> tuple[Member, Outcome]:
@@ -42,7 +43,7 @@ class Hedger:
                 _attempt(call, member),
                 self._hedge.delay_s,
                 lambda: self._copy(call, others),
-                is_good=lambda result: isinstance(result[1], Reply),
+                is_good=lambda result: is_good(result[1], is_grpc=self._is_grpc),
                 discard=lambda result: discard(result[1]),
             )
         self._hedge.observe(call.upstream_s)
@@ -54,11 +55,18 @@ class Hedger:
         if not self._hedge.take():
             return None
         self._events.hedged()
-        return _attempt(call, min(others, key=lambda member: member.load))
+        return _attempt_copy(call, min(others, key=lambda member: member.load))
 
 
 async def _attempt(call: Call, member: Member) -> tuple[Member, Outcome]:
     return member, await member.attempt(call)
+
+
+async def _attempt_copy(call: Call, member: Member) -> tuple[Member, Outcome]:
+    try:
+        return await _attempt(call, member)
+    except Shed as error:  # what keeps the copy waiting or refuses it must not end the first
+        return member, LeaseTimeout(str(error), retry_after_s=error.retry_after_s)
 
 
 async def first_of(
@@ -72,17 +80,18 @@ async def first_of(
     """The first good outcome of `first` and, if it takes longer than `delay_s`, of `second`; else the last
     one.
 
-    `second` may decline. `discard` gets an outcome that came too late.
+    `second` may decline. `discard` gets the outcome that was not wanted.
     """
     loop = asyncio.get_running_loop()
-    pending = {loop.create_task(first)}
-    done: set[asyncio.Task[T]] = set()
+    started = [loop.create_task(first)]
+    pending = set(started)
     chosen: asyncio.Task[T] | None = None
     try:
         done, _ = await asyncio.wait(pending, timeout=delay_s)
         copy = None if done else second()
         if copy is not None:
-            pending.add(loop.create_task(copy))
+            started.append(loop.create_task(copy))
+            pending.add(started[-1])
         while chosen is None:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             chosen = next((task for task in done if is_good(task.result())), None)
@@ -91,7 +100,7 @@ async def first_of(
         return chosen.result()
     finally:
         await _end(pending)
-        for task in done | pending:
+        for task in started:
             if task is not chosen and not task.cancelled() and task.exception() is None:
                 discard(task.result())
 

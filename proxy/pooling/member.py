@@ -23,6 +23,7 @@ from proxy.pooling.health import Health
 from proxy.pooling.http_pool import HttpPool
 from proxy.pooling.l4_pool import L4Pool
 from proxy.pooling.prober import Prober
+from proxy.pooling.verdict import verdict
 
 if TYPE_CHECKING:
     import ssl
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from proxy.pooling.policy import UpstreamPolicy
     from proxy.timing import Clock
 
-__all__ = ("Member", "Outcome", "discard")
+__all__ = ("Member", "Outcome", "discard", "is_good")
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ def discard(outcome: Outcome) -> None:
     """Nobody wants this outcome."""
     if isinstance(outcome, Reply) and isinstance(outcome.body, Stream):
         outcome.body.abandon()
+
+
+def is_good(outcome: Outcome, *, is_grpc: bool) -> bool:
+    """Whether the outcome is an answer, and none that another try could better."""
+    status = verdict(outcome, is_grpc=is_grpc) if isinstance(outcome, Reply) else None
+    return status is not None and status < 500
 
 
 class Member:

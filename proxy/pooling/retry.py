@@ -2,9 +2,10 @@
 
 A call may be sent again when that cannot execute it twice, or when executing it twice does no harm:
 
-* nothing reached the backend (`ConnectFailed`, `ConnectTimeout`): always;
+* nothing reached the backend (`ConnectFailed`, `ConnectTimeout`), or it says that it has not looked at it
+  (`StreamRefused`): always;
 * the connection broke before a byte of the answer (`Reset`): only an idempotent call;
-* the backend answered 502, 503 or 504: only an idempotent call, and the answer's body is dropped.
+* the backend answered 502, 503 or 504 (UNAVAILABLE): only an idempotent call, and the answer is dropped.
 
 Never when the answer has begun, never for a time-out (the work is probably still going on), never when the
 body was a stream of which something was sent. A reused connection that proved dead is repeated by the pool
@@ -14,7 +15,7 @@ The budget keeps retries from multiplying an overload. Each call earns `share` o
 ten, up to a thousand: a backend that dies takes all the calls with it that it was working on, and they may
 all be saved, but calls that fail all the time are not sent twice. What was never sent multiplies nothing and
 is not counted. Retries to the same endpoint wait for 25 ms, doubling to 250 ms, with full jitter; a
-`Retry-After` of up to two seconds is waited for instead, a longer one means no.
+`Retry-After` (push-back) of up to two seconds is waited for instead, a longer one means no.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import ConnectFailed, ConnectTimeout, Reset
+from proxy.errors import ConnectFailed, ConnectTimeout, Reset, StreamRefused
 from proxy.exchange import field
 from proxy.pooling.backoff import backoff_s
 
@@ -59,7 +60,7 @@ def is_idempotent(call: Call, policy: RetryPolicy) -> bool:
 
 def is_retryable_error(error: UpstreamError, call: Call, policy: RetryPolicy) -> bool:
     """Whether `call` may be sent again after `error`."""
-    if isinstance(error, (ConnectFailed, ConnectTimeout)):
+    if isinstance(error, (ConnectFailed, ConnectTimeout, StreamRefused)):
         return True
     return isinstance(error, Reset) and is_idempotent(call, policy)
 
@@ -70,7 +71,11 @@ def is_retryable_status(status: int, call: Call, policy: RetryPolicy) -> bool:
 
 
 def retry_after_s(headers: Headers) -> float | None:
-    """The span that a ``Retry-After`` field asks for; inf for one that names a date, None without one."""
+    """The span that ``Retry-After`` or gRPC's push-back asks for; inf for a date and for never, None without
+    either."""
+    pushback = field(headers, b"grpc-retry-pushback-ms")
+    if pushback is not None:
+        return int(pushback) / 1e3 if pushback.isdigit() else math.inf
     value = field(headers, b"retry-after")
     if value is None:
         return None

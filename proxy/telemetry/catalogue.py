@@ -140,7 +140,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "upstream_requests_total",
         "counter",
         ("upstream", "code"),
-        "Answers from the upstream, by HTTP status; a batch is one.",
+        "Answers from the upstream, by HTTP status, a gRPC status by what it means in HTTP; a batch is one.",
     ),
     Metric(
         "upstream_request_duration_seconds",

@@ -90,15 +90,21 @@ def pool_to(
     backend: Backend, grpc: dict[str, object] | None = None, *, clock: Clock | None = None, **policy: object
 ) -> AbstractAsyncContextManager[ChannelPool]:
     """`channel_pool` of one channel, unless `grpc` says otherwise."""
-    return channel_pool(backend.port, {"min": 1, "max": 1} | (grpc or {}), clock=clock, **policy)
+    grpc = {"min": 1, "max": 1} | (grpc or {})
+    return channel_pool(backend.port, grpc, clock=clock, host="127.0.0.1", **policy)
 
 
 @asynccontextmanager
 async def channel_pool(
-    port: int, grpc: dict[str, object] | None = None, *, clock: Clock | None = None, **policy: object
+    port: int,
+    grpc: dict[str, object] | None = None,
+    *,
+    clock: Clock | None = None,
+    host: str = "127.0.0.1",
+    **policy: object,
 ) -> AsyncIterator[ChannelPool]:
-    """A pool to a loopback port; `grpc` are its own settings, `policy` the upstream's others."""
-    endpoint, clock = parse_endpoint(f"http://127.0.0.1:{port}"), clock or LoopClock()
+    """A pool to a port of this machine; `grpc` are its own settings, `policy` the upstream's others."""
+    endpoint, clock = parse_endpoint(f"http://{host}:{port}"), clock or LoopClock()
     pool = ChannelPool(
         PoolContext(
             endpoint,

@@ -98,9 +98,9 @@ class Backend:
         self.port = 0
 
     @asynccontextmanager
-    async def running(self, port: int = 0) -> AsyncIterator[Backend]:
-        """Listen on a loopback port until the block ends."""
-        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", port)
+    async def running(self, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[Backend]:
+        """Listen on a port of this machine until the block ends."""
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self

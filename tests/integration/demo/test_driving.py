@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from proxy.demo.client import post
+from proxy.demo.client import ClientConnection, post
 from proxy.demo.options import DemoOptions
 from proxy.demo.processes import ChildFailed, child
 from proxy.demo.run import drive
@@ -74,3 +74,22 @@ async def test_a_child_that_keeps_silent_is_stopped() -> None:
     with pytest.raises(ChildFailed, match="not ready in time"):
         async with child(python("import time; time.sleep(60)"), number, start_s=0.3):
             pass
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [response(b"one"), response(b"one"), response(b"two"), response(b"one")],
+        [response(b"one"), response(b"one")[:20], response(b"one")[20:], response(b"one")],
+        [response(b"one") + response(b"one"), response(b"one") + response(b"one")],
+        [response(b"one")[:-1], response(b"one")[-1:] + response(b"one")[:-1], response(b"one")[-1:]],
+        [response(b"one") + response(b"one")[:5], response(b"one")[5:], response(b"one")],
+    ],
+)
+def test_answers_are_counted_however_they_are_cut_and_repeated(reads: list[bytes]) -> None:
+    answers: list[tuple[int, bytes]] = []
+    connection = ClientConnection(lambda _, status, body: answers.append((status, body)), lambda _: None)
+    for data in reads:
+        connection.data_received(data)
+    bodies = b"".join(reads).split(b"\r\n\r\n")[1:]
+    assert answers == [(200, body[:3]) for body in bodies]

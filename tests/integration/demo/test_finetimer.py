@@ -56,3 +56,23 @@ async def test_closing_withdraws_everything(timer: FineTimer) -> None:
     asyncio.get_running_loop().call_later(0.002, over.set)
     await over.wait()
     assert ran == []
+
+
+async def test_a_callback_that_fails_does_not_keep_later_ones_from_running(timer: FineTimer) -> None:
+    loop, failures, over = asyncio.get_running_loop(), [], asyncio.Event()
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    timer.call_later(0.001, lambda: 1 // 0)
+    timer.call_later(0.002, over.set)
+    await over.wait()
+    assert [type(failure) for failure in failures] == [ZeroDivisionError]
+
+
+async def test_a_callback_may_close_the_timer(timer: FineTimer) -> None:
+    over = asyncio.Event()
+
+    def close() -> None:
+        timer.close()
+        over.set()
+
+    timer.call_later(0.001, close)
+    await over.wait()

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from proxy.pooling.channel_core import ChannelCore
-from proxy.pooling.policy import GrpcPoolPolicy
+from proxy.pooling.concurrency import Gradient
+from proxy.pooling.policy import ConcurrencyPolicy, GrpcPoolPolicy
 from proxy.pooling.pool_core import Ticket
 
 
@@ -207,3 +208,52 @@ def test_what_is_due_to_retire_drains() -> None:
     made = core(channel)
     assert made.due_to_retire(math.inf) == [channel]
     assert made.draining == {channel}
+
+
+# ------------------------------------------------------------------ the concurrency limit
+def limited(*channels: FakeChannel, most: int) -> Core:
+    limiter = Gradient(ConcurrencyPolicy(mode="adaptive", least=1, most=most))
+    made: Core = ChannelCore(GrpcPoolPolicy(min=1), Even(), limiter)
+    made.is_started = True
+    for channel in channels:
+        made.dialing += 1
+        made.dialed(channel, 0.0)
+    return made
+
+
+def test_above_the_limit_no_channel_is_picked_or_opened() -> None:
+    one, other = FakeChannel(2), FakeChannel(1)
+    made = limited(one, other, most=3)
+    made.enqueue(Ticket("call", 1.0))
+    assert made.lease_limit == 3
+    assert made.is_at_limit
+    assert made.pick() is None
+    assert made.room(other) == 0
+    assert made.dials_wanted(0.0) == 0
+    other.load = 0
+    assert made.pick() is other
+    assert made.room(other) == 1
+
+
+def test_no_more_is_given_than_the_limit_leaves() -> None:
+    channel = FakeChannel(1)
+    made = limited(channel, most=3)
+    for index in range(5):
+        made.enqueue(Ticket(f"{index}", 1.0))
+    assert made.room(channel) == 2
+
+
+def test_without_a_limit_the_channels_are_the_limit() -> None:
+    channel = FakeChannel(4000, capacity=2)
+    made = core(channel, max=50, streams=80)
+    made.sample(1.0, made.company)
+    for index in range(5):
+        made.enqueue(Ticket(f"{index}", 1.0))
+    assert (made.lease_limit, made.is_at_limit, made.room(channel)) == (4000, False, 2)
+
+
+def test_the_limit_follows_the_spans() -> None:
+    made = limited(FakeChannel(20), most=100)
+    for _ in range(20):
+        made.sample(0.1, made.company)
+    assert made.lease_limit > 20

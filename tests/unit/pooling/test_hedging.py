@@ -135,3 +135,25 @@ async def test_cancelling_during_the_delay_ends_the_first() -> None:
     task.cancel()
     await settle()
     assert race.first.cancelled()
+
+
+async def test_of_two_failures_one_is_discarded() -> None:
+    race = Race()
+    task = race.start()
+    await sent(race)
+    race.first.set_result(1)
+    await settle()
+    race.second.set_result(2)
+    assert await task == 2
+    assert race.discarded == [1]
+
+
+async def test_a_failure_is_discarded_for_the_others_answer() -> None:
+    race = Race()
+    task = race.start()
+    await sent(race)
+    race.second.set_result(2)
+    await settle()
+    race.first.set_result("first")
+    assert await task == "first"
+    assert race.discarded == [2]
