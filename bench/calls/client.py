@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import time
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import urlsplit
@@ -237,11 +238,12 @@ async def measure(spec: CallSpec) -> CallResult:
     """Ask for as long as the spec says."""
     loop = asyncio.get_running_loop()
     parts = urlsplit(spec.url)
-    count, call_blocks = Count(), blocks(spec.shape)
+    count = Count()
     connection = Caller if spec.kind == "unary" else Mover
-    for _ in range(spec.connections):
+    own_blocks = [blocks(spec.shape, number) for number in range(spec.connections)]
+    for call_blocks in own_blocks:
         await loop.create_connection(
-            lambda: connection(spec, call_blocks, count), parts.hostname or "127.0.0.1", parts.port or 80
+            partial(connection, spec, call_blocks, count), parts.hostname or "127.0.0.1", parts.port or 80
         )
     await asyncio.sleep(spec.warm_up_s)
     count.answers = count.nbytes = 0

@@ -52,12 +52,17 @@ def message(size: int) -> bytes:
     return b"\0" + len(body).to_bytes(4, "big") + body
 
 
-def blocks(shape: Shape) -> list[bytes]:
-    """The header blocks of `CYCLE` successive calls on one connection; the first one empties the table."""
+def blocks(shape: Shape, connection: int = 0) -> list[bytes]:
+    """The header blocks of `CYCLE` successive calls on one connection; the first one empties the table.
+
+    What differs from call to call differs from connection to connection too.
+    """
     encoder = Encoder()
+    first = connection * CYCLE
     return [
-        (b"" if number else _FORGET) + encoder.encode(_fields(shape, number), huffman=shape == "indexed")
-        for number in range(CYCLE)
+        (b"" if number > first else _FORGET)
+        + encoder.encode(_fields(shape, number), huffman=shape == "indexed")
+        for number in range(first, first + CYCLE)
     ]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.batching.isolation import MISMATCH, Failure, Isolation
+from proxy.batching.isolation import MISMATCH, NO_ANSWER, Failure, Isolation
 from proxy.batching.keys import shared_fields
 from proxy.batching.outcome import Answer, Outcome
 from proxy.batching.tickets import discard
@@ -66,7 +66,7 @@ class Carrier:
             reply = await self._upstream.exchange(member.call)
         except ProxyError as error:
             member.fail(error)
-            return Outcome()
+            return Outcome(failure=Failure(NO_ANSWER, error=error))
         took_s = self._clock.now() - departed_at
         member.answer(reply)
         return outcome_of(member.call, reply, took_s)
@@ -81,9 +81,7 @@ class Carrier:
         except SplitMismatch:  # each alone may do
             return Outcome(reply.status, failure=Failure(MISMATCH))
         except ProxyError as error:
-            for member in members:
-                member.fail(error)
-            return Outcome()
+            return Outcome(failure=Failure(NO_ANSWER, error=error))
         took_s = self._clock.now() - departed_at - merged.pool_s
         for member in members:
             member.call.pool_s = merged.pool_s
@@ -112,7 +110,7 @@ class Carrier:
         self._events.isolated(lane.model)
         isolation = Isolation([member.items for member in members], failure)
         async with asyncio.TaskGroup() as group:
-            for _ in range(int(min(_AT_ONCE, lane.plan.former.limit))):
+            for _ in range(1 if failure.is_lost else int(min(_AT_ONCE, lane.plan.former.limit))):
                 group.create_task(self._try_groups(isolation, lane, members))
         _tell(failure, [members[index] for index in isolation.abandoned])
         return isolation.lesson
@@ -128,7 +126,7 @@ class Carrier:
             else:
                 continue
             failure = outcome.failure
-            if outcome.status and isolation.report(group, failure) and failure is not None:
+            if isolation.report(group, failure) and failure is not None:
                 _tell(failure, waiting)
 
 
@@ -162,9 +160,10 @@ def _cut(lane: CallLane, answer: Answer, members: Sequence[Member]) -> list[Part
 
 def _tell(failure: Failure, members: Sequence[Member]) -> None:
     """Give each of `members` who has no answer yet the backend's."""
-    if failure.status == MISMATCH:
+    error = SplitMismatch() if failure.status == MISMATCH else failure.error
+    if error is not None:
         for member in members:
-            member.fail(SplitMismatch())
+            member.fail(error)
         return
     shared, trailers = shared_fields(failure.headers), shared_fields(failure.trailers)
     for member in members:

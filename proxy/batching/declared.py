@@ -1,8 +1,9 @@
 """What a backend declares about a model's batches, asked once for each inference path.
 
 Triton's model configuration has `max_batch_size`: more items are refused, and 0 means that the model takes no
-batch dimension at all, so that joined requests would be one wrong request. Servers without that endpoint
-answer 404, or UNIMPLEMENTED to a gRPC call, and have no known limit. Other protocols do not say.
+batch dimension at all, so that joined requests would be one wrong request. Text Embeddings Inference says in
+its ``/info`` how many inputs it takes from one client at once (`max_client_batch_size`). Servers without that
+endpoint answer 404, or UNIMPLEMENTED to a gRPC call, and have no known limit. Other protocols do not say.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ("ask_batch_limit",)
 
-_INFER = b"/infer"
+_QUESTIONS = (
+    (b"/infer", b"/config"),
+    *[(path, b"/info") for path in (b"/embed", b"/embed_all", b"/embed_sparse", b"/predict", b"/rerank")],
+)
 _INFER_METHOD = b"/ModelInfer"
 _KEPT = frozenset((b"host", b"authorization"))
 _GRPC = (b"content-type", b"application/grpc")
@@ -33,6 +37,7 @@ _LARGEST_CONFIG = 1 << 20
 
 class _Config(msgspec.Struct):
     max_batch_size: int | None = None
+    max_client_batch_size: int | None = None
 
 
 _config = msgspec.json.Decoder(_Config).decode
@@ -64,8 +69,9 @@ def _question(call: Call) -> Call | None:
     """The call that asks for the model's configuration."""
     path, _, _ = call.target.partition(b"?")
     kept = tuple(pair for pair in call.headers if pair[0].lower() in _KEPT)
-    if not call.is_grpc and path.endswith(_INFER):
-        return Call(b"GET", path.removesuffix(_INFER) + b"/config", kept, deadline=call.deadline)
+    for inference, description in () if call.is_grpc else _QUESTIONS:
+        if path.endswith(inference):
+            return Call(b"GET", path.removesuffix(inference) + description, kept, deadline=call.deadline)
     if call.is_grpc and path.endswith(_INFER_METHOD) and isinstance(call.body, bytes):
         parts = [encode_field(key(place), peek(call.body, PREFIX, (place,))) for place in (1, 2)]
         target, headers = path.removesuffix(_INFER_METHOD) + b"/ModelConfig", (*kept, _GRPC)
@@ -75,9 +81,10 @@ def _question(call: Call) -> Call | None:
 
 def _limit_in_json(body: bytes) -> int | None:
     try:
-        limit = _config(body).max_batch_size
+        config = _config(body)
     except msgspec.DecodeError:
         return None
+    limit = config.max_client_batch_size if config.max_batch_size is None else config.max_batch_size
     return limit if limit is None or limit >= 0 else None
 
 

@@ -101,7 +101,7 @@ class Experience:
             batch.trigger,
             batch.wait_s,
             outcome.seconds,
-            status,
+            max(status, 0),
         )
         profile.last.append(record)
         measured = None

@@ -142,8 +142,9 @@ class Intake:
             self._most_lanes = max(_MOST_IDLE_LANES, 2 * len(lanes))
         plan, codec, headers = examined.stem.plan, examined.stem.codec, examined.stem.headers
         model = subject.model or examined.prepared.model
-        path = (plan, call.method, call.target, codec.name, model)
-        profile = self.experience.profile(path, model, call.target, plan)
+        target = call.target.partition(b"?")[0]  # queries are without number, and the model is the same
+        path = (plan, call.method, target, codec.name, model)
+        profile = self.experience.profile(path, model, target, plan)
         lane = CallLane(examined.key, plan, profile, call=call, codec=codec, headers=headers)
         lanes[lane.key] = lane
         return lane

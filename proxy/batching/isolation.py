@@ -17,6 +17,13 @@ failure means depends on its status:
   other is known to hold the culprit and is halved in turn without being tried, so one culprit among n costs
   about log2(n) calls and never more than twice that.
 
+* *A connection that broke* before the answer was whole may be one member's fault too: an item that kills the
+  process that works on it. Each trial that fails may kill another, so trials are made one after the other and
+  few of them can fail: the batch is cut into about as many groups as each then has members, and only the
+  members of a group that is lost are sent alone, when everybody else has an answer. Two losses before
+  anything was answered, or a handful in all, mean a backend that falls by itself; one that cannot be reached
+  at all (it is starting again) is not asked further.
+
 A backend that is broken fails everything. If a half fails with the very same server error as the whole, one
 of its members and one from the far end are tried alone; if both fail alike too, the backend is sick: the
 rest get that answer and nothing more is sent.
@@ -36,14 +43,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.errors import Reset, StreamReset
 from proxy.exchange import field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proxy.errors import ProxyError
     from proxy.exchange import Headers
 
-__all__ = ("MISMATCH", "Failure", "Group", "Isolation", "Lesson")
+__all__ = ("MISMATCH", "NO_ANSWER", "Failure", "Group", "Isolation", "Lesson")
 
 Group = tuple[int, ...]
 """Members by their place in the batch."""
@@ -51,10 +60,15 @@ Group = tuple[int, ...]
 MISMATCH = 0
 """The status of an answer that could not be cut."""
 
+NO_ANSWER = -1
+"""The status where there was no answer at all."""
+
 _SAME_FOR_ALL = frozenset((401, 403, 404, 405, 406, 407, 501, 502, 503, 504))
 _TOO_MUCH = frozenset((413, 429))
 _SICK_GROUPS = 2
 _SICK_SINGLES = 2
+_LOSSES_AT_ONCE = 2  # connections, before anything was answered
+_MOST_LOSSES = 6
 _LARGEST_BUDGET = 16
 
 # Wordings that count items from 0: TensorFlow Serving; FastAPI's validation errors; and those of common
@@ -72,6 +86,7 @@ class Failure(NamedTuple):
     """An answer that was no success, whole.
 
     `status` is what it means in HTTP's terms, `text` what it says; a gRPC answer has both in its fields.
+    `error` is why there is no answer, where there is none.
     """
 
     status: int
@@ -79,6 +94,7 @@ class Failure(NamedTuple):
     body: bytes = b""
     reason: bytes = b""
     trailers: Headers = ()
+    error: ProxyError | None = None
 
     @property
     def text(self) -> bytes:
@@ -88,7 +104,18 @@ class Failure(NamedTuple):
     @property
     def is_for_all(self) -> bool:
         """Whether every member would have got it."""
-        return self.status in _SAME_FOR_ALL or 300 <= self.status < 400
+        is_told_to_all = self.status in _SAME_FOR_ALL or 300 <= self.status < 400
+        return is_told_to_all or (self.error is not None and not self.is_lost)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the backend took the call and broke off."""
+        return isinstance(self.error, Reset | StreamReset)
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether the backend took nothing, so that nobody else would be answered now."""
+        return self.error is not None and self.error.retry == "if_unsent"
 
     @property
     def is_too_much(self) -> bool:
@@ -128,6 +155,7 @@ class Isolation:
         self._largest_items = 0
         self._alike_groups = 1
         self._alike_singles = 0
+        self._losses = 0
         self._probe: int | None = None
         self._refused: list[int] = []  # until the probe tells whether their number matters, or for good
         self._is_size = False
@@ -135,6 +163,10 @@ class Isolation:
         everybody = tuple(range(len(sizes)))
         if failure.status == MISMATCH:
             self._stack = [((index,), False) for index in reversed(everybody)]
+        elif failure.is_lost:
+            size = max(math.isqrt(len(sizes)), math.ceil(len(sizes) / self._budget))
+            groups = [everybody[start : start + size] for start in range(0, len(sizes), size)]
+            self._stack = [(group, False) for group in reversed(groups)]
         elif (hinted := self._hinted(failure.text)) is not None:
             self._stack = [(everybody[:hinted] + everybody[hinted + 1 :], False), ((hinted,), False)]
         else:
@@ -164,6 +196,11 @@ class Isolation:
         if failure is None:
             self._succeeded(group)
             return False
+        if failure.is_out_of_reach:
+            self.is_sick = True
+            return True
+        if failure.is_lost:
+            return self._lose(group)
         if len(group) == 1:
             self._failed_alone(group[0], failure)
             return True
@@ -188,8 +225,9 @@ class Isolation:
         """What was learned, when everything is settled."""
         is_size = not self._culprits and not self.is_sick
         largest = self._largest_items if is_size else 0
+        is_anybody_answered = bool(self._successes) or not self.is_sick
         return Lesson(
-            () if self.is_sick else tuple(sorted(self._culprits)),
+            tuple(sorted(self._culprits)) if is_anybody_answered else (),
             largest,
             is_size and not largest and self._successes > 1,
             self.is_sick,
@@ -221,12 +259,25 @@ class Isolation:
             group = group[1:]
         self._refused += group
 
+    def _lose(self, group: Group) -> bool:
+        """The connection broke under `group`; True when its members are to be told so."""
+        self._losses += 1
+        if self._losses >= (_MOST_LOSSES if self._successes else _LOSSES_AT_ONCE):
+            self.is_sick = True
+        if len(group) == 1:
+            self._culprits.append(group[0])
+        elif not self.is_sick:
+            self._stack[:0] = [((index,), False) for index in reversed(group)]  # after everybody else
+            return False
+        return True
+
     def _failed_alone(self, index: int, failure: Failure) -> None:
         if not failure.is_for_all and not failure.is_too_much:
             self._culprits.append(index)
         if failure.is_like(self._first) and failure.status >= 500 and not self._successes:
             self._alike_singles += 1
-            self.is_sick = self._alike_groups >= _SICK_GROUPS and self._alike_singles >= _SICK_SINGLES
+            if self._alike_groups >= _SICK_GROUPS and self._alike_singles >= _SICK_SINGLES:
+                self.is_sick = True
 
     def _halve(self, group: Group) -> None:
         """Put both halves on the stack, the first on top."""

@@ -103,7 +103,7 @@ class InterimReceived:
 class DataReceived(MessagePart):
     """What a read brought of a body.
 
-    Its bytes must be given back by `Session.credit` once they are consumed. After `Session.receive_view` its
+    Its bytes must be given back by `Session.credit` once they are consumed. After a read of a view its
     `pieces` are views of what was read; `data` is a copy.
     """
 

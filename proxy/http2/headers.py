@@ -101,10 +101,12 @@ class ResponseHead(NamedTuple):
 class RequestReader:
     """Reads the field lists of one connection's requests; equal heads come out as one object."""
 
-    __slots__ = ("_heads",)
+    __slots__ = ("_heads", "_last", "_last_fields")
 
     def __init__(self) -> None:
         self._heads: dict[Headers, RequestHead] = {}
+        self._last: RequestHead | None = None
+        self._last_fields: Headers = ()
 
     def __call__(self, fields: Headers) -> RequestOpening:
         """The opening of a request, or `StreamError`.
@@ -114,7 +116,7 @@ class RequestReader:
         at = len(fields)
         while at and fields[at - 1][0] in _OWN:
             at -= 1
-        head = self._heads.get(fields[:at])
+        head = self._known(fields[:at])
         timeout: bytes | None = None
         own: list[tuple[bytes, bytes]] = []
         for field in fields[at:]:
@@ -129,6 +131,15 @@ class RequestReader:
         if head is None or (len(own) > 1 and len({name for name, _ in own}) < len(own)):
             return self._sort_out(fields)
         return head, None if timeout is None else _timeout(timeout), tuple(own)
+
+    def _known(self, shared: Headers) -> RequestHead | None:
+        """The head of `shared`, most often that of the call before: comparing costs less than a hash."""
+        if shared == self._last_fields:
+            return self._last
+        head = self._heads.get(shared)
+        if head is not None:
+            self._last, self._last_fields = head, shared
+        return head
 
     def _sort_out(self, fields: Headers) -> RequestOpening:
         shared: list[tuple[bytes, bytes]] = []

@@ -8,13 +8,12 @@ the dynamic table. Clients in Go and Java add every field to it, those included 
 of no use. So decoding has to be cheap as well.
 
 An entry of either table is one ``(name, value)`` tuple, and a reference to it yields that very object: fields
-that repeat compare by identity later. References of one octet, the most by far, come in runs, which are
-looked up in one step: a list has both tables at the places that such octets name. The dynamic table is a list
-with the newest entry last, so that index 62 is ``[-1]``; it holds at most 128 entries, and dropping the
-oldest, or adding one to the other list, moves as many pointers. Strings that were sent as text are sliced
-out; Huffman codes are decoded octet by octet with the states of the `hpack` library's table, two of its steps
-(one for each nibble) remembered as one. Short strings are remembered whole, because the names and many values
-of literals do repeat.
+that repeat compare by identity later. References of one octet are the most by far: a list has both tables at
+the places that such octets name. The dynamic table is a list with the newest entry last, so that index 62 is
+``[-1]``; it holds at most 128 entries, and dropping the oldest, or adding one to the other list, moves as
+many pointers. Strings that were sent as text are sliced out; Huffman codes are decoded octet by octet with
+the states of the `hpack` library's table, two of its steps (one for each nibble) remembered as one. Short
+strings are remembered whole, because the names and many values of literals do repeat.
 
 `changes` counts what alters the table, so that the owner can tell whether a block means the same next time.
 The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unusable: it ends the connection.
@@ -22,7 +21,6 @@ The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unu
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -45,8 +43,7 @@ _FIRST_DYNAMIC: Final = len(STATIC_TABLE) + 1
 _TABLE_SIZE: Final = 4096  # what RFC 7541 starts with; we never announce another one
 _OVERHEAD: Final = 32
 _LARGEST_INTEGER: Final = 1 << 28
-_SHORT: Final = 96
-_run_of_references: Final = re.compile(rb"[\x81-\xfe]+").match
+_SHORT: Final = 24  # bytes of code: names, and values that are words; what is longer seldom comes again
 _NOWHERE: Final[list[Field]] = [(b"", b"")] * 0x81
 _STATIC_PLACES: Final[list[Field]] = [*_NOWHERE, *STATIC_TABLE]
 
@@ -88,10 +85,9 @@ class Decoder:
         try:
             while position < end:
                 octet = block[position]
-                run = _run_of_references(block, position) if octet > 0x80 else None
-                if run is not None:
-                    fields += map(self._places.__getitem__, run[0])
-                    position = run.end()
+                if 0x80 < octet < 0xFF:
+                    fields.append(self._places[octet])
+                    position += 1
                 elif octet == 0xFF:
                     index, position = _integer(block, position + 1, 0x7F)
                     fields.append(entries[_FIRST_DYNAMIC - 1 - index])
@@ -198,28 +194,48 @@ def _string(block: bytes, position: int) -> tuple[bytes, int]:
     return (_decoded(text) if length <= _SHORT else _decode(text)), end
 
 
-def _decode(code: bytes) -> bytes:
-    state = flags = 0
-    parts = []
-    for octet in code:
-        state, text, flags = _step(state | octet)
-        parts.append(text)
-    if code and not flags & HUFFMAN_COMPLETE:
-        raise HpackError("an incomplete Huffman code")
-    return b"".join(parts)
+class _Huffman:
+    """Decodes the code of RFC 7541 appendix B; what an octet means in a state is worked out once.
+
+    State and octet are one number, the state in its upper bits.
+    """
+
+    __slots__ = ("_next", "_texts")
+
+    def __init__(self) -> None:
+        self._texts: list[bytes | None] = [None] * (1 << 16)
+        self._next = [0] * (1 << 16)
+
+    def decode(self, code: bytes) -> bytes:
+        """The text; raises `HpackError`."""
+        texts, following = self._texts, self._next
+        parts = []
+        state = 0
+        for octet in code:
+            at = state << 8 | octet
+            text = texts[at]
+            if text is None:
+                text = self._work_out(at)
+            parts.append(text)
+            state = following[at]
+        if state not in _ENDS:
+            raise HpackError("an incomplete Huffman code")
+        return b"".join(parts)
+
+    def _work_out(self, at: int) -> bytes:
+        state, text = at >> 8, b""
+        for nibble in (at >> 4 & 0xF, at & 0xF):
+            state, flags, symbol = HUFFMAN_TABLE[state * 16 + nibble]
+            if flags & HUFFMAN_FAIL:
+                raise HpackError("not a Huffman code")
+            if flags & HUFFMAN_EMIT_SYMBOL:
+                text += bytes((symbol,))
+        self._next[at] = state
+        self._texts[at] = text
+        return text
 
 
-@lru_cache(1 << 16)
-def _step(key: int) -> tuple[int, bytes, int]:
-    """State (as the next key's upper part), text and flags after the octet in the lower 8 bits of `key`."""
-    state, flags, text = key >> 8, 0, b""
-    for nibble in (key >> 4 & 0xF, key & 0xF):
-        state, flags, symbol = HUFFMAN_TABLE[state * 16 + nibble]
-        if flags & HUFFMAN_FAIL:
-            raise HpackError("not a Huffman code")
-        if flags & HUFFMAN_EMIT_SYMBOL:
-            text += bytes((symbol,))
-    return state << 8, text, flags
-
-
-_decoded = lru_cache(4096)(_decode)
+_ENDS: Final = frozenset({0, *(state for state, flags, _symbol in HUFFMAN_TABLE if flags & HUFFMAN_COMPLETE)})
+"""States in which a code may end."""
+_decode: Final = _Huffman().decode
+_decoded: Final = lru_cache(4096)(_decode)

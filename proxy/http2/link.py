@@ -96,7 +96,7 @@ class Link(Generic[S]):
     def view_received(self, view: memoryview) -> None:
         """A large read: `view` is not referred to when this has returned, but for what nobody takes."""
         self.heard_at = now = self.now()
-        self._act(self.session.receive_view(view, now))
+        self._act(self.session.receive(view, now))
 
     def _act(self, events: list[Event]) -> None:
         if events:

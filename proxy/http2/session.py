@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.http2 import frames
 from proxy.http2.blocks import BlockReader
+from proxy.http2.bodies import count_content
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.events import InterimReceived, PingAcked, RequestReceived, ResponseReceived
 from proxy.http2.frames import END_STREAM, HEADER_SIZE, HEADERS, unpack_header
 from proxy.http2.headers import RequestReader, is_unique, parse_response
 from proxy.http2.limits import Budget
-from proxy.http2.receiving import Receiver, count_content
+from proxy.http2.receiving import Receiver
 from proxy.http2.streams import Stream
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ class Stream(ReceiveWindow):
 
     `content_left` counts a declared content-length down, in bytes (-1: none was declared). `queue` holds what
     waits for a window, None when nothing does; `queued` is its bytes. `extra` is by how much the window was
-    widened. `tail` is what follows the queue: None
-    when more data may come, b"" for a bare END_STREAM, else a block of trailers.
+    widened. `tail` is what follows the queue: None when more data may come, b"" for a bare END_STREAM, else a
+    block of trailers.
     """
 
     __slots__ = (

@@ -45,9 +45,7 @@ def understood(reads: list[tuple[bytes, bool]]) -> tuple[list[object], list[tupl
     facts: list[object] = []
     sizes: dict[int, int] = {}
     for read, is_view in reads:
-        events = (
-            session.receive_view(memoryview(bytearray(read)), 0.0) if is_view else session.receive(read, 0.0)
-        )
+        events = session.receive(memoryview(bytearray(read)), 0.0) if is_view else session.receive(read, 0.0)
         for event in apart(events):
             match event:
                 case e.RequestReceived():

@@ -31,7 +31,7 @@ _value = msgspec.json.Decoder(str | list[str | int | list[int]]).decode
 class Inputs(NamedTuple):
     """Inputs ready to be joined by commas: ``text`` or ``token`` kind, how many, their bytes.
 
-    `weight` is the number of tokens, or of bytes where that is not known.
+    `weight` is the number of tokens, or of characters where that is not known.
     """
 
     kind: str
@@ -47,16 +47,16 @@ def inputs_of(value: bytes) -> Inputs:
     except NOT_JSON:
         raise MergeRefused("form") from None
     if isinstance(decoded, str):
-        return Inputs("text", 1, value, len(value))
+        return Inputs("text", 1, value, len(decoded))
     kinds = set(map(type, decoded))
     if kinds == {str}:
-        return Inputs("text", len(decoded), value[1:-1], len(value))
+        return Inputs("text", len(decoded), value[1:-1], sum(map(_length, decoded)))
     if kinds == {int}:
-        return Inputs("token", 1, value, len(decoded))
+        return Inputs("token", 1, value, sum(map(_length, decoded)))
     if kinds == {list}:
         return Inputs("token", len(decoded), value[1:-1], sum(map(_length, decoded)))
     raise MergeRefused("form" if decoded else "empty")
 
 
-def _length(tokens: object) -> int:
-    return len(tokens) if isinstance(tokens, list) else 0
+def _length(one: str | int | list[int]) -> int:
+    return 1 if isinstance(one, int) else len(one)

@@ -47,6 +47,13 @@ async def test_what_the_configuration_says(status: int, body: bytes, limit: int 
     assert question.headers == ((b"Host", b"h"), (b"Authorization", b"Bearer t"))
 
 
+@pytest.mark.parametrize("name", [b"embed", b"embed_all", b"embed_sparse", b"predict", b"rerank"])
+async def test_what_an_embedding_server_takes_from_one_client(name: bytes) -> None:
+    backend = Backend(200, b'{"model_id":"m","max_client_batch_size":32,"max_batch_requests":null}')
+    assert await ask_batch_limit(backend, infer(b"/tei/" + name)) == 32
+    assert [question.target for question in backend.asked] == [b"/tei/info"]
+
+
 async def test_a_configuration_that_arrives_in_pieces() -> None:
     body = Stream(None)
     body.feed(b'{"max_batch')

@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.batching.isolation import MISMATCH, Failure, Group, Isolation, Lesson
+from proxy.batching.isolation import MISMATCH, NO_ANSWER, Failure, Group, Isolation, Lesson
+from proxy.errors import ConnectFailed, DeadlineExceeded, Reset, StreamReset
 
 BAD = Failure(400, (), b"bad item")
 BROKEN = Failure(500, (), b"boom")
 TOO_MUCH = Failure(429)
+LOST = Failure(NO_ANSWER, error=Reset())
+AWAY = Failure(NO_ANSWER, error=ConnectFailed())
+LATE = Failure(NO_ANSWER, error=DeadlineExceeded())
 
 Answer = Callable[[Group], Failure | None]
 
@@ -210,3 +214,93 @@ def test_some_failures_are_for_all(status: int) -> None:
 @pytest.mark.parametrize("status", [MISMATCH, 400, 413, 422, 429, 500])
 def test_other_failures_are_looked_into(status: int) -> None:
     assert not Failure(status).is_for_all
+
+
+# ------------------------------------------------------------- no answer at all
+def crashes(*culprits: int) -> Answer:
+    return lambda group: LOST if set(culprits) & set(group) else None
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 16, 64, 200])
+def test_an_item_that_kills_its_process_is_found_at_the_cost_of_two_more(size: int) -> None:
+    for culprit in range(size):
+        lesson, sent, told = take_apart(size, LOST, crashes(culprit))
+        assert lesson == Lesson((culprit,), 0, works_only_alone=False, is_sick=False)
+        assert told == {index: LOST if index == culprit else None for index in range(size)}
+        assert sum(culprit in group for group in sent) <= 2
+        assert sum(len(group) > 1 for group in sent) <= 16
+        assert len(sent) <= 2 * size**0.5 + 3
+
+
+def test_groups_of_a_very_large_batch_keep_within_the_budget() -> None:
+    _, sent, told = take_apart(2000, LOST, crashes(1999))
+    assert sum(len(group) > 1 for group in sent) <= 16
+    assert sum(failure is not None for failure in told.values()) == 1
+
+
+def test_who_was_lost_with_a_group_is_asked_alone_after_everybody_else() -> None:
+    _, sent, _ = take_apart(9, LOST, crashes(0))
+    assert sent == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("size", [2, 3, 16, 64])
+def test_a_backend_that_falls_by_itself_is_asked_twice_more(size: int) -> None:
+    lesson, sent, told = take_apart(size, LOST, lambda _: LOST)
+    assert lesson == Lesson((), 0, works_only_alone=False, is_sick=True)
+    assert len(sent) == 2
+    assert told == dict.fromkeys(range(size), LOST)
+
+
+def test_a_backend_that_falls_again_and_again_is_left_alone() -> None:
+    culprits = range(10, 64)
+    lesson, sent, told = take_apart(64, LOST, crashes(*culprits))
+    assert sum(bool(set(culprits) & set(group)) for group in sent) == 6
+    assert lesson.is_sick
+    assert set(told) == set(range(64))
+
+
+def test_a_backend_that_is_starting_again_is_not_asked_further() -> None:
+    lesson, sent, told = take_apart(64, LOST, lambda _: AWAY)
+    assert lesson == Lesson((), 0, works_only_alone=False, is_sick=True)
+    assert len(sent) == 1
+    assert set(told) == set(range(64))
+
+
+def test_a_backend_that_goes_away_leaves_what_was_found_before() -> None:
+    def answer(group: Group) -> Failure | None:
+        return AWAY if 7 in group else BAD if 0 in group else None
+
+    lesson, _, told = take_apart(8, BAD, answer)
+    assert lesson.culprits == (0,)
+    assert lesson.is_sick
+    assert told[7] == AWAY
+
+
+def test_sickness_that_was_seen_in_parallel_stays() -> None:
+    isolation = Isolation([1] * 8, BROKEN)
+    groups = [isolation.next_group(), isolation.next_group()]
+    assert isolation.report(groups[0] or (), AWAY)
+    assert not isolation.report(groups[1] or (), BROKEN) or isolation.is_sick
+    assert isolation.next_group() is None
+
+
+def test_a_part_that_is_lost_while_others_are_refused_is_sent_alone() -> None:
+    def answer(group: Group) -> Failure | None:
+        return BAD if 7 in group else LOST if len(group) > 2 else None
+
+    lesson, _, told = take_apart(8, BAD, answer)
+    assert lesson.culprits == (7,)
+    assert told == {index: None if index < 7 else BAD for index in range(8)}
+
+
+def test_a_call_that_comes_too_late_is_no_culprit() -> None:
+    lesson, _, told = take_apart(4, BAD, lambda group: LATE if group == (0, 1) else None)
+    assert lesson.culprits == ()
+    assert told == {0: LATE, 1: LATE, 2: None, 3: None}
+
+
+def test_no_answer_is_for_all_unless_the_connection_broke() -> None:
+    assert not LOST.is_for_all
+    assert not Failure(NO_ANSWER, error=StreamReset()).is_for_all
+    assert AWAY.is_for_all
+    assert LATE.is_for_all

@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
 from proxy.batching.lane import Batcher
-from proxy.errors import ProxyError, Reset, SplitMismatch
+from proxy.errors import ConnectFailed, ProxyError, ReadTimeout, Reset, SplitMismatch
 from proxy.exchange import Call, Reply, Stream
 from tests.support.batching import (
     Stage,
@@ -21,8 +22,6 @@ from tests.support.batching import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    import pytest
 
     from proxy.batching.codecs.base import Part, Prepared
     from proxy.exchange import Headers
@@ -186,32 +185,72 @@ async def test_a_sick_backend_is_not_asked_everything_twice(stage: Stage) -> Non
     assert len(stage.upstream.calls) == first + 5
 
 
-async def test_a_batch_that_is_too_large_makes_the_next_ones_smaller(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("status", "most", "sizes"), [(413, 8, [16, 8, 8]), (429, 2, [16, 2, 2, 2, 2, 2, 2, 2, 2])]
+)
+async def test_a_batch_that_is_too_much_makes_the_next_ones_smaller(
+    stage: Stage, status: int, most: int, sizes: list[int]
+) -> None:
     def answer(call: Call) -> Reply:
         assert isinstance(call.body, bytes)
-        is_too_large = len(msgspec.json.decode(call.body)["instances"]) > 8
-        return Reply(413, (), b"too large") if is_too_large else predict(call)
+        is_too_much = len(msgspec.json.decode(call.body)["instances"]) > most
+        return Reply(status, (), b"too much") if is_too_much else predict(call)
 
     stage.upstream.release_all()
     stage.upstream.answer = answer
     replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(16)])
     assert {reply.status for reply in replies} == {200}
     await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(16)])
-    assert [items for _, items, *_ in stage.events.batches] == [16, 8, 8]
+    assert [items for _, items, *_ in stage.events.batches] == sizes
 
 
-async def test_a_backend_that_takes_few_at_once_and_says_429_answers_everybody(stage: Stage) -> None:
+def crashes(*values: float, error: type[ProxyError] = Reset) -> Callable[[Call], Reply]:
+    """A model whose process ends at any call about one of `values`; afterwards calls meet `error`."""
+    refuse = refuses(*values)
+
     def answer(call: Call) -> Reply:
-        assert isinstance(call.body, bytes)
-        is_too_much = len(msgspec.json.decode(call.body)["instances"]) > 2
-        return Reply(429, (), b"too many") if is_too_much else predict(call)
+        reply = refuse(call)
+        if reply.status == 400:
+            raise error("gone")
+        return reply
 
+    return answer
+
+
+async def test_an_item_that_kills_the_backend_costs_nobody_else_an_answer(stage: Stage) -> None:
     stage.upstream.release_all()
-    stage.upstream.answer = answer
-    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(8)])
-    assert {reply.status for reply in replies} == {200}
-    await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(8)])
-    assert [items for _, items, *_ in stage.events.batches] == [8, 2, 2, 2, 2]
+    stage.upstream.answer = crashes(5.5)
+    found = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(10)], return_exceptions=True
+    )
+    assert [type(one) for one in found] == [Reset if k == 5 else Reply for k in range(10)]
+    sent = [call.body for call in stage.upstream.calls]
+    assert sum(b"5.5" in body for body in sent if isinstance(body, bytes)) == 3
+    assert stage.events.isolations == ["digits"]
+    with pytest.raises(Reset):
+        await stage.submit(predict_call(5.5))
+    assert stage.events.refusals == [("digits", "quarantined")]
+
+
+async def test_a_backend_that_is_away_is_not_asked_for_each_part(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = crashes(*[k + 0.5 for k in range(16)], error=ConnectFailed)
+    found = await asyncio.gather(
+        *[stage.submit(predict_call(k + 0.5)) for k in range(16)], return_exceptions=True
+    )
+    assert {type(one) for one in found} == {ConnectFailed}
+    assert len(stage.upstream.calls) == 1
+
+
+async def test_where_repeating_is_not_safe_a_lost_connection_is_everybodys(stage: Stage) -> None:
+    stage.upstream.release_all()
+    stage.upstream.answer = crashes(0.5)
+    calls = [predict_call(k + 0.5) for k in range(4)]
+    for call in calls:
+        call.idempotent = False
+    found = await asyncio.gather(*[stage.submit(call) for call in calls], return_exceptions=True)
+    assert {type(one) for one in found} == {Reset}
+    assert len(stage.upstream.calls) == 1
 
 
 async def test_two_identities_never_share_a_batch_and_keep_theirs(stage: Stage) -> None:
@@ -239,11 +278,11 @@ async def test_members_that_left_are_not_sent_again(stage: Stage) -> None:
     assert sent == [b'{"instances":[2.5,3.5]}']
 
 
-async def test_a_connection_that_breaks_while_a_batch_is_taken_apart_fails_its_part(stage: Stage) -> None:
+async def test_a_backend_that_goes_away_while_a_batch_is_taken_apart_fails_its_part(stage: Stage) -> None:
     def answer(call: Call) -> Reply:
         assert isinstance(call.body, bytes)
         if b"0.5" in call.body and b"3.5" not in call.body:
-            raise Reset("gone")
+            raise ReadTimeout("silent")
         return Reply(400, (), b"no") if b"0.5" in call.body else predict(call)
 
     stage.upstream.release_all()
@@ -251,7 +290,7 @@ async def test_a_connection_that_breaks_while_a_batch_is_taken_apart_fails_its_p
     found = await asyncio.gather(
         *[stage.submit(predict_call(k + 0.5)) for k in range(4)], return_exceptions=True
     )
-    assert [type(one) for one in found] == [Reset, Reset, Reply, Reply]
+    assert [type(one) for one in found] == [ReadTimeout, ReadTimeout, Reply, Reply]
 
 
 async def test_a_connection_that_breaks_for_one_is_that_ones_error(stage: Stage) -> None:
@@ -318,8 +357,10 @@ async def test_a_streamed_answer_to_a_batch_is_collected(stage: Stage) -> None:
     assert [predictions(reply) for reply in replies] == [[1.0], [3.0], [5.0]]
 
 
-async def test_an_answer_that_breaks_off_is_everybodys_error(stage: Stage) -> None:
-    def answer(_: Call) -> Reply:
+async def test_an_answer_that_breaks_off_is_asked_again_one_by_one(stage: Stage) -> None:
+    def answer(call: Call) -> Reply:
+        if len(stage.upstream.calls) > 1:
+            return predict(call)
         body = Stream(None)
         body.feed(b'{"predictions":[')
         body.fail(Reset("halfway"))
@@ -327,10 +368,8 @@ async def test_an_answer_that_breaks_off_is_everybodys_error(stage: Stage) -> No
 
     stage.upstream.release_all()
     stage.upstream.answer = answer
-    errors = await asyncio.gather(
-        *[stage.submit(predict_call(k + 0.5)) for k in range(2)], return_exceptions=True
-    )
-    assert [str(error) for error in errors] == ["halfway", "halfway"]
+    replies = await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(2)])
+    assert [predictions(reply) for reply in replies] == [[1.0], [3.0]]
 
 
 # --------------------------------------------------------------------------- bugs

@@ -66,6 +66,28 @@ async def test_urgent_calls_leave_first(stage: Stage) -> None:
     assert stage.upstream.calls[1:] == [urgent, *usual]
 
 
+# ------------------------------------------------------------------------- paths
+async def test_what_is_known_of_a_path_is_known_whatever_the_query(stage: Stage) -> None:
+    asked: list[bytes] = []
+
+    async def inquire(call: Call) -> int | None:
+        asked.append(call.target)
+        return 2
+
+    batcher = Batcher(stage.upstream, stage.clock, stage.events, inquire=inquire)
+    stage.upstream.release_all()
+    for number in range(3):
+        target = b"/v1/models/digits:predict?n=%d" % number
+        await batcher.submit(infer_call(target, b'{"instances":[1.5]}'), Subject(), ADAPTIVE)
+    await turns()
+    paths = batcher.snapshot()["paths"]
+    assert isinstance(paths, list)
+    assert [(path["target"], len(path["last"])) for path in paths] == [("/v1/models/digits:predict", 3)]
+    assert asked == [b"/v1/models/digits:predict?n=0"]
+    assert [call.target[-4:] for call in stage.upstream.calls] == [b"?n=0", b"?n=1", b"?n=2"]
+    await batcher.close()
+
+
 # ---------------------------------------------------------------------- admission
 async def teach(stage: Stage, seconds: float, rules: BatchPolicy = ADAPTIVE) -> None:
     """Let thirty lone calls take that long each."""

@@ -36,7 +36,7 @@ def data(events: list[Event]) -> list[tuple[bytes, bool]]:
 
 
 def received(session: ServerSession, wire: bytes, *, is_view: bool) -> list[Event]:
-    return session.receive_view(memoryview(wire), 0.0) if is_view else session.receive(wire, 0.0)
+    return session.receive(memoryview(wire), 0.0) if is_view else session.receive(wire, 0.0)
 
 
 @pytest.mark.parametrize("is_view", [False, True])
@@ -54,7 +54,7 @@ def test_each_read_brings_its_part(is_view: bool) -> None:
 
 def test_a_view_is_not_copied() -> None:
     memory = bytearray(FRAME)
-    event = only(open_server().receive_view(memoryview(memory), 0.0), e.DataReceived)
+    event = only(open_server().receive(memoryview(memory), 0.0), e.DataReceived)
     assert event.size == len(BODY)
     memory[-1] ^= 0xFF
     assert event.data == bytes(memory[9:])
@@ -63,7 +63,7 @@ def test_a_view_is_not_copied() -> None:
 def test_nothing_refers_to_what_was_read_once_its_events_are_gone() -> None:
     memory = bytearray(FRAME)
     session = open_server()
-    session.receive_view(memoryview(memory)[:-1], 0.0)
+    session.receive(memoryview(memory)[:-1], 0.0)
     memory.append(0)  # BufferError if anything did
 
 
@@ -73,7 +73,7 @@ def test_small_parts_wait_for_more() -> None:
     assert session.receive(FRAME[: at - 1], 0.0) == []
     assert session.receive(FRAME[at - 1 : at], 0.0) == []
     assert data(session.receive(FRAME[at : at + LEAST], 0.0)) == []
-    assert data(session.receive_view(memoryview(FRAME)[at + LEAST :], 0.0)) == [(BODY, True)]
+    assert data(session.receive(memoryview(FRAME)[at + LEAST :], 0.0)) == [(BODY, True)]
 
 
 def test_small_parts_of_a_frame_that_was_begun_wait_for_more() -> None:
@@ -82,7 +82,7 @@ def test_small_parts_of_a_frame_that_was_begun_wait_for_more() -> None:
     assert data(session.receive(FRAME[:at], 0.0)) == [(BODY[:LEAST], False)]
     for position in range(at, at + 100):
         assert session.receive(FRAME[position : position + 1], 0.0) == []
-    assert data(session.receive_view(memoryview(FRAME)[at + 100 :], 0.0)) == [(BODY[LEAST:], True)]
+    assert data(session.receive(memoryview(FRAME)[at + 100 :], 0.0)) == [(BODY[LEAST:], True)]
 
 
 def test_a_part_that_waits_is_no_head() -> None:
@@ -118,7 +118,7 @@ def test_parts_count_once_on_the_windows() -> None:
 
 def test_what_joins_the_head_is_its_first_piece() -> None:
     session = server()
-    (event,) = session.receive_view(memoryview(started(1) + FRAME[:-1]), 0.0)
+    (event,) = session.receive(memoryview(started(1) + FRAME[:-1]), 0.0)
     assert isinstance(event, e.RequestReceived)
     assert (event.data, event.is_ended) == (BODY[:-1], False)
     assert data(session.receive(FRAME[-1:], 0.0)) == [(BODY[-1:], True)]
@@ -131,9 +131,9 @@ def test_an_answer_in_parts() -> None:
     wire.server.send_headers(stream_id, OK)
     wire.server.send_data(stream_id, BODY, end=True)
     sent = wire.server.data_to_send()
-    head, *first = apart(wire.client.receive_view(memoryview(sent)[:9000], 0.0))
+    head, *first = apart(wire.client.receive(memoryview(sent)[:9000], 0.0))
     assert isinstance(head, e.ResponseReceived)
-    rest = apart(wire.client.receive_view(memoryview(sent)[9000:], 0.0))
+    rest = apart(wire.client.receive(memoryview(sent)[9000:], 0.0))
     assert b"".join(part for part, _ in data(first) + data(rest)) == BODY
     assert wire.client.active == 0
 
@@ -167,15 +167,15 @@ def test_frames_in_parts_for_nobody() -> None:
     assert session.receive(FRAME[9 + LEAST :], 0.0) == []
     assert not session.is_over
     idle = f.frame(f.DATA, 0, 7, BODY)
-    assert isinstance(session.receive_view(memoryview(idle)[: 9 + LEAST], 0.0)[-1], e.SessionEnded)
-    assert session.receive_view(memoryview(idle)[9 + LEAST :], 0.0) == []
+    assert isinstance(session.receive(memoryview(idle)[: 9 + LEAST], 0.0)[-1], e.SessionEnded)
+    assert session.receive(memoryview(idle)[9 + LEAST :], 0.0) == []
 
 
 def test_padded_frames_come_whole() -> None:
     session = open_server()
     padded = f.frame(f.DATA, f.PADDED, 1, b"\x03" + BODY[:-9] + bytes(3))
-    assert session.receive_view(memoryview(padded)[:-1], 0.0) == []
-    assert data(session.receive_view(memoryview(padded)[-1:], 0.0)) == [(BODY[:-9], False)]
+    assert session.receive(memoryview(padded)[:-1], 0.0) == []
+    assert data(session.receive(memoryview(padded)[-1:], 0.0)) == [(BODY[:-9], False)]
 
 
 @pytest.mark.parametrize("is_view", [False, True])
@@ -190,10 +190,10 @@ def test_other_frames_come_whole(is_view: bool) -> None:
 def test_a_view_before_the_handshake_and_between_fragments() -> None:
     session = ServerSession(Limits())
     opening = f.frame(f.HEADERS, 0, 1, block(*REQUEST)) + f.frame(f.CONTINUATION, f.END_HEADERS, 1)
-    events = session.receive_view(memoryview(HELLO + opening[:-9]), 0.0)
+    events = session.receive(memoryview(HELLO + opening[:-9]), 0.0)
     assert not any(isinstance(event, e.RequestReceived) for event in events)
-    assert isinstance(session.receive_view(memoryview(opening[-9:]), 0.0)[0], e.RequestReceived)
-    assert data(session.receive_view(memoryview(FRAME), 0.0)) == [(BODY, True)]
+    assert isinstance(session.receive(memoryview(opening[-9:]), 0.0)[0], e.RequestReceived)
+    assert data(session.receive(memoryview(FRAME), 0.0)) == [(BODY, True)]
 
 
 def test_data_between_fragments_ends_the_session_when_it_is_whole() -> None:
@@ -206,7 +206,7 @@ def test_data_between_fragments_ends_the_session_when_it_is_whole() -> None:
 def test_a_view_with_an_error_in_it() -> None:
     session = open_server()
     wrong = f.frame(f.WINDOW_UPDATE, 0, 1, bytes(4)) + f.frame(f.DATA, 0, 0, b"x")
-    reset, ended = session.receive_view(memoryview(FRAME + wrong), 0.0)[1:]
+    reset, ended = session.receive(memoryview(FRAME + wrong), 0.0)[1:]
     assert isinstance(reset, e.StreamReset)
     assert isinstance(ended, e.SessionEnded)
 
@@ -231,14 +231,14 @@ def test_what_is_queued_of_a_view_is_copied() -> None:
 def test_frames_of_one_stream_that_follow_each_other_are_one_event() -> None:
     session = open_server()
     wire = b"".join(f.frame(f.DATA, 0, 1, BODY[:size]) for size in (5000, 5, 6000)) + FRAME
-    event = only(session.receive_view(memoryview(wire), 0.0), e.DataReceived)
+    event = only(session.receive(memoryview(wire), 0.0), e.DataReceived)
     assert [len(piece) for piece in event.pieces] == [5000, 5, 6000, len(BODY)]
     assert (event.size, event.is_ended) == (11_005 + len(BODY), True)
 
 
 def test_a_short_run_is_copied() -> None:
     memory = bytearray(f.frame(f.DATA, 0, 1, b"one") + f.frame(f.DATA, 0, 1, b"two"))
-    event = only(open_server().receive_view(memoryview(memory), 0.0), e.DataReceived)
+    event = only(open_server().receive(memoryview(memory), 0.0), e.DataReceived)
     memory.clear()  # BufferError if anything referred to it
     assert event.pieces == [b"onetwo"]
 
@@ -258,7 +258,7 @@ def test_frames_of_two_streams_are_two_events() -> None:
     session = open_server()
     session.receive(started(3), 0.0)
     wire = b"".join(f.frame(f.DATA, 0, stream_id, BODY) for stream_id in (1, 3, 1))
-    events = session.receive_view(memoryview(wire), 0.0)
+    events = session.receive(memoryview(wire), 0.0)
     assert [(event.stream_id, event.size) for event in events if isinstance(event, e.DataReceived)] == [
         (1, len(BODY)),
         (3, len(BODY)),
@@ -269,7 +269,7 @@ def test_frames_of_two_streams_are_two_events() -> None:
 def test_a_run_stops_where_a_window_does() -> None:
     session = open_server()
     wire = f.frame(f.DATA, 0, 1, BODY) * 4
-    event, reset = session.receive_view(memoryview(wire), 0.0)
+    event, reset = session.receive(memoryview(wire), 0.0)
     assert isinstance(event, e.DataReceived)
     assert event.size == 3 * len(BODY)
     assert isinstance(reset, e.StreamReset)
@@ -278,7 +278,7 @@ def test_a_run_stops_where_a_window_does() -> None:
 def test_a_run_behind_a_head_joins_it() -> None:
     session = server()
     wire = started(1) + f.frame(f.DATA, 0, 1, BODY) * 2 + f.frame(f.DATA, 0, 1, b"x")
-    (event,) = session.receive_view(memoryview(wire), 0.0)
+    (event,) = session.receive(memoryview(wire), 0.0)
     assert isinstance(event, e.RequestReceived)
     assert event.data == BODY * 2 + b"x"
 
@@ -286,7 +286,7 @@ def test_a_run_behind_a_head_joins_it() -> None:
 def test_a_frame_that_is_too_large_ends_the_session() -> None:
     session = open_server()
     wire = f.frame(f.DATA, 0, 1, b"x") + f.frame(f.DATA, 0, 1, BODY + b"x")
-    event, ended = session.receive_view(memoryview(wire), 0.0)
+    event, ended = session.receive(memoryview(wire), 0.0)
     assert isinstance(event, e.DataReceived)
     assert isinstance(ended, e.SessionEnded)
     assert ended.error.code == ErrorCode.FRAME_SIZE_ERROR

@@ -39,6 +39,13 @@ def test_answers_are_put_in_order_and_numbered_anew() -> None:
     assert list(two["data"][0]) == ["object", "index", "embedding"]
 
 
+def test_usage_is_shared_by_characters_however_they_are_spelt() -> None:
+    bodies = [b'{"input":"h\\u00e9llo"}', '{"input":["ab","c\u00e9"]}'.encode(), b'{"input":"q\\"q"}']
+    usage = {"prompt_tokens": 12}
+    found = split(EMBED, embeddings((0, 1, 2, 3), usage), *bodies)
+    assert [json.loads(part)["usage"]["prompt_tokens"] for part in found] == [5, 4, 3]
+
+
 def test_usage_adds_up() -> None:
     usage = {"prompt_tokens": 6, "total_tokens": 6, "details": {"x": 1}, "cached": None}
     found = [
