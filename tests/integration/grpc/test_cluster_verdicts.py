@@ -172,7 +172,7 @@ async def test_a_copy_that_fails_does_not_beat_a_slow_answer() -> None:
         rig.bad.respond = refusing(14)
         rig.draw = 0.9  # the good one
         call = begin(rig.ask())
-        await until(lambda: rig.events.statuses[503] == 1)  # the copy has failed
+        await until(lambda: bool(slow.calls) and rig.events.statuses[503] == 1)  # the copy has failed
         slow.release()
         assert (await call).body == b"hello"
         assert rig.events.counts["hedged"] == 1
@@ -189,7 +189,7 @@ async def test_a_copy_for_which_there_is_no_room_does_not_end_the_call() -> None
         await until(lambda: bool(full.calls) and crowded.pool.waiting == 1)
         rig.draw = 0.9  # the good one
         call = begin(rig.ask())
-        await until(lambda: rig.events.counts["hedged"] == 1)
+        await until(lambda: bool(slow.calls) and rig.events.counts["hedged"] == 1)
         await asyncio.sleep(0)  # the copy is refused, or begins to wait
         slow.release()
         assert (await call).body == b"hello"
