@@ -108,6 +108,8 @@ class ChannelPool(Gauged[Channel, _Claim]):
 
     def send(self, channel: Channel, call: Call, answer: Answer) -> ChannelCall:
         """Send `call` on a channel that was taken; the `answer` gets what this first try comes to."""
+        if channel.uses:
+            self._events.reused()
         sent = channel.send(call, self._now(), answer)
         sent.company = self._core.company
         if channel.load >= self._policy.streams:

@@ -104,6 +104,13 @@ async def test_unavailability_is_retried_elsewhere_and_ejects() -> None:
         assert rig.events.counts["retry ok"] == 5
 
 
+async def test_calls_on_open_channels_are_counted() -> None:
+    async with Rig(Connection.answer).running(is_alone=True) as rig:
+        await rig.statuses()
+        assert rig.events.counts["reused"] == CALLS - 1
+        assert rig.events.counts["connected ok"] == 1
+
+
 async def test_what_is_not_idempotent_is_not_repeated_but_counts() -> None:
     async with Rig(refusing(14)).running() as rig:
         assert await rig.statuses(idempotent=False) == {b"0", b"14"}
