@@ -97,7 +97,7 @@ class ChannelCore(Generic[C, W]):
     # ------------------------------------------------------------- channels
     def pick(self) -> C | None:
         """The channel that takes another call: see the module's text."""
-        if self.is_at_limit:
+        if self._limiter is not None and self.is_at_limit:
             return None
         recent = self._recent
         if (
@@ -199,11 +199,6 @@ class ChannelCore(Generic[C, W]):
         """Calls that wait and may go to `channel` now."""
         room = min(len(self.waiting), channel.capacity)
         return room if self._limiter is None else max(0, min(room, self._limiter.limit - self.calls))
-
-    @property
-    def company(self) -> int:
-        """Calls in flight, for `sample`; 0 where nobody samples."""
-        return 0 if self._limiter is None else self.calls
 
     def sample(self, span_s: float, company: int) -> None:
         """A call took `span_s` seconds; `company` were in flight when it left, itself included."""

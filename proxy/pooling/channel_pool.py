@@ -66,6 +66,7 @@ class ChannelPool(Gauged[Channel, _Claim]):
         self._on_trouble = context.on_trouble
         self._now = self.clock.now
         self._random = context.random
+        self._is_limited = limiter is not None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
         context.dialer.on_gone = self._retire_addresses
@@ -111,7 +112,8 @@ class ChannelPool(Gauged[Channel, _Claim]):
         if channel.uses:
             self._events.reused()
         sent = channel.send(call, self._now(), answer)
-        sent.company = self._core.company
+        if self._is_limited:
+            sent.company = self._core.calls
         if channel.load >= self._policy.streams:
             self._dial_as_needed()
         return sent
@@ -121,7 +123,8 @@ class ChannelPool(Gauged[Channel, _Claim]):
         sent.call.upstream_s = span_s = self._now() - sent.sent_at
         status = grpc_status(reply)
         self._events.answered(status, span_s)
-        self._core.sample(span_s, sent.company)
+        if self._is_limited:
+            self._core.sample(span_s, sent.company)
         return status
 
     async def _try(self, call: Call) -> Reply:
