@@ -98,10 +98,9 @@ class IdleTime:
 
     @property
     def next_proof_s(self) -> float:
-        """The idle age at which a connection's silence is worth a look; inf: every age is proven."""
-        if self._survived_s >= self.limit_s:
-            return math.inf
-        return max(REST_S, _PROOF_GROWTH * self._survived_s)
+        """The idle age at which a connection's silence is worth a look; inf: nothing is left to prove."""
+        age_s = max(REST_S, _PROOF_GROWTH * self._survived_s)
+        return age_s if age_s < self.limit_s else math.inf
 
     @property
     def learned_s(self) -> float | None:

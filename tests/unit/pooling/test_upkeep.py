@@ -327,6 +327,13 @@ def test_rests_are_seen_without_anybody_who_takes_the_connection() -> None:
     assert subject.is_safe(connection, since)
 
 
+def test_an_unused_connection_is_safe_while_it_is_new() -> None:
+    subject = upkeep()
+    [connection] = idle(subject, uses=0)
+    assert subject.is_safe(connection, REST_S / 2)
+    assert not subject.is_safe(connection, 1.0)
+
+
 def test_after_a_breach_no_used_connection_is_safe_however_short_its_rest() -> None:
     subject = upkeep()
     trust(subject)
