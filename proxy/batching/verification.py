@@ -48,8 +48,8 @@ class Verification:
             is_confirmed = await self._confirms(member, part)
         finally:
             company.leave()
-        if is_confirmed is False:
-            model = member.home.model
+        model = member.home.model
+        if is_confirmed is False and model not in self._experience.barred:  # others may have been under way
             self._experience.bar(model, "answers_differ")
             _log.error(
                 "model %r answers differently in a batch than alone: it is not batched any more", model

@@ -176,10 +176,10 @@ def cut_bytes(data: bytes, datatype: str, stride: int, members: Sequence[Prepare
 
 
 def _walk(data: bytes, start: int, count: int) -> int:
-    """Where `count` elements of ``BYTES`` end that begin at `start`; -1 when `data` ends before."""
+    """Where `count` elements of ``BYTES`` end that begin at `start`, if all are there; else -1 or beyond."""
     size = len(data)
     for _ in range(count):
         if start + 4 > size:
             return -1
         start += 4 + _length_at(data, start)[0]
-    return start if start <= size else -1
+    return start

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.batching.codecs.kserve_v1 import KServeV1
 from proxy.batching.lane import Batcher
-from proxy.errors import ConnectFailed, ProxyError, ReadTimeout, Reset, SplitMismatch
+from proxy.errors import ProxyError, ReadTimeout, Reset, SplitMismatch
 from proxy.exchange import Call, Reply, Stream
 from tests.support.batching import (
     Stage,
@@ -202,55 +202,6 @@ async def test_a_batch_that_is_too_much_makes_the_next_ones_smaller(
     assert {reply.status for reply in replies} == {200}
     await asyncio.gather(*[stage.submit(predict_call(k + 0.5)) for k in range(16)])
     assert [items for _, items, *_ in stage.events.batches] == sizes
-
-
-def crashes(*values: float, error: type[ProxyError] = Reset) -> Callable[[Call], Reply]:
-    """A model whose process ends at any call about one of `values`; afterwards calls meet `error`."""
-    refuse = refuses(*values)
-
-    def answer(call: Call) -> Reply:
-        reply = refuse(call)
-        if reply.status == 400:
-            raise error("gone")
-        return reply
-
-    return answer
-
-
-async def test_an_item_that_kills_the_backend_costs_nobody_else_an_answer(stage: Stage) -> None:
-    stage.upstream.release_all()
-    stage.upstream.answer = crashes(5.5)
-    found = await asyncio.gather(
-        *[stage.submit(predict_call(k + 0.5)) for k in range(10)], return_exceptions=True
-    )
-    assert [type(one) for one in found] == [Reset if k == 5 else Reply for k in range(10)]
-    sent = [call.body for call in stage.upstream.calls]
-    assert sum(b"5.5" in body for body in sent if isinstance(body, bytes)) == 3
-    assert stage.events.isolations == ["digits"]
-    with pytest.raises(Reset):
-        await stage.submit(predict_call(5.5))
-    assert stage.events.refusals == [("digits", "quarantined")]
-
-
-async def test_a_backend_that_is_away_is_not_asked_for_each_part(stage: Stage) -> None:
-    stage.upstream.release_all()
-    stage.upstream.answer = crashes(*[k + 0.5 for k in range(16)], error=ConnectFailed)
-    found = await asyncio.gather(
-        *[stage.submit(predict_call(k + 0.5)) for k in range(16)], return_exceptions=True
-    )
-    assert {type(one) for one in found} == {ConnectFailed}
-    assert len(stage.upstream.calls) == 1
-
-
-async def test_where_repeating_is_not_safe_a_lost_connection_is_everybodys(stage: Stage) -> None:
-    stage.upstream.release_all()
-    stage.upstream.answer = crashes(0.5)
-    calls = [predict_call(k + 0.5) for k in range(4)]
-    for call in calls:
-        call.idempotent = False
-    found = await asyncio.gather(*[stage.submit(call) for call in calls], return_exceptions=True)
-    assert {type(one) for one in found} == {Reset}
-    assert len(stage.upstream.calls) == 1
 
 
 async def test_two_identities_never_share_a_batch_and_keep_theirs(stage: Stage) -> None:

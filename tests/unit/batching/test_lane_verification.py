@@ -15,22 +15,25 @@ from tests.support.batching import (
     policy,
     predict,
     predict_call,
+    turns,
 )
 
 VERIFIED = policy(verify="100%")
 
 
+def normalise(call: Call) -> Reply:
+    """A model whose answers depend on who else is in the batch."""
+    assert isinstance(call.body, bytes)
+    instances = msgspec.json.decode(call.body)["instances"]
+    body = msgspec.json.encode({"predictions": [one + len(instances) for one in instances]})
+    return Reply(200, JSON_FIELDS, body)
+
+
 async def test_a_model_that_answers_differently_in_a_batch_is_not_batched_any_more(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def answer(call: Call) -> Reply:
-        assert isinstance(call.body, bytes)
-        instances = msgspec.json.decode(call.body)["instances"]
-        body = msgspec.json.encode({"predictions": [one + len(instances) for one in instances]})
-        return Reply(200, JSON_FIELDS, body)
-
     stage.upstream.release_all()
-    stage.upstream.answer = answer
+    stage.upstream.answer = normalise
     await asyncio.gather(*[stage.submit(predict_call(k + 0.5), VERIFIED) for k in range(4)])
     await stage.batcher.drain()
     assert len(stage.upstream.calls) == 3
@@ -40,6 +43,22 @@ async def test_a_model_that_answers_differently_in_a_batch_is_not_batched_any_mo
     stage.batcher.forget("digits")
     await stage.submit(predict_call(0.5), VERIFIED)
     assert len(stage.events.refusals) == 4
+
+
+async def test_comparisons_that_end_alike_at_once_raise_one_alarm(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.upstream.answer = normalise
+    two = policy(verify="100%", inflight=2)
+    for first in (1, 1.5):  # integers and fractions are not merged
+        for k in range(3):
+            stage.submit(predict_call(first + k), two)
+    await turns()
+    assert stage.upstream.in_flight == 2
+    stage.upstream.release_all()
+    await stage.batcher.drain()
+    assert len(stage.upstream.calls) == 6
+    assert caplog.text.count("answers differently") == 1
 
 
 async def test_a_model_that_answers_alike_stays_batched(stage: Stage) -> None:
