@@ -56,7 +56,7 @@ _is_status: Final = re.compile(rb"[1-9][0-9]{2}").fullmatch
 _CONNECTION_FIELDS: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
-_FRAMING: Final = frozenset({b"content-length", b"te", b"expect"})
+_FRAMING: Final = frozenset({b"content-length", b"te"})
 _OWN: Final = frozenset({b"grpc-timeout", b"traceparent", b"tracestate", b"x-request-id"})
 _MOST_HEADS: Final = 256
 _REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
@@ -188,14 +188,16 @@ def _parse_request(fields: Headers) -> RequestHead:
     if target == b"*" and method != b"OPTIONS":
         raise _malformed(":path is * and the method is not OPTIONS")
     regular = _with_host(regular, authority)
+    is_waiting = any(name == b"expect" and value.lower() == b"100-continue" for name, value in regular)
+    left_out = _FRAMING | {b"expect"} if is_waiting else _FRAMING
     return RequestHead(
         method,
         scheme,
         target,
-        tuple(field for field in _join_cookies(regular) if field[0] not in _FRAMING),
+        tuple(field for field in _join_cookies(regular) if field[0] not in left_out),
         _content_length(regular),
         _is_grpc(regular),
-        any(name == b"expect" and value.lower() == b"100-continue" for name, value in regular),
+        is_waiting,
     )
 
 

@@ -12,8 +12,8 @@ that repeat compare by identity later. References of one octet are the most by f
 the places that such octets name. The dynamic table is a list with the newest entry last, so that index 62 is
 ``[-1]``; it holds at most 128 entries, and dropping the oldest, or adding one to the other list, moves as
 many pointers. Strings that were sent as text are sliced out; Huffman codes are decoded octet by octet with
-the states of the `hpack` library's table, two of its steps (one for each nibble) remembered as one. Short
-strings are remembered whole, because the names and many values of literals do repeat.
+the states of the `hpack` library's table, two of its steps (one for each nibble) remembered as one. No string
+is remembered whole: those that come again do so by reference.
 
 `changes` counts what alters the table, so that the owner can tell whether a block means the same next time.
 The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unusable: it ends the connection.
@@ -21,7 +21,6 @@ The list is bounded as RFC 9113 §6.5.2 counts it. An error leaves the table unu
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
@@ -43,7 +42,6 @@ _FIRST_DYNAMIC: Final = len(STATIC_TABLE) + 1
 _TABLE_SIZE: Final = 4096  # what RFC 7541 starts with; we never announce another one
 _OVERHEAD: Final = 32
 _LARGEST_INTEGER: Final = 1 << 28
-_SHORT: Final = 24  # bytes of code: names, and values that are words; what is longer seldom comes again
 _NOWHERE: Final[list[Field]] = [(b"", b"")] * 0x81
 _STATIC_PLACES: Final[list[Field]] = [*_NOWHERE, *STATIC_TABLE]
 
@@ -153,15 +151,10 @@ class Decoder:
         return position
 
     def _evict(self) -> None:
-        entries = self._entries
-        dropped = 0
         while self._size > self._limit:
-            name, value = entries[dropped]
+            name, value = self._entries.pop(0)
+            self._places.pop()
             self._size -= len(name) + len(value) + _OVERHEAD
-            dropped += 1
-        if dropped:
-            del entries[:dropped]
-            del self._places[-dropped:]
 
 
 def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:
@@ -191,7 +184,7 @@ def _string(block: bytes, position: int) -> tuple[bytes, int]:
     text = block[position:end]
     if octet < 0x80:
         return text, end
-    return (_decoded(text) if length <= _SHORT else _decode(text)), end
+    return _huffman.decode(text), end
 
 
 class _Huffman:
@@ -237,5 +230,4 @@ class _Huffman:
 
 _ENDS: Final = frozenset({0, *(state for state, flags, _symbol in HUFFMAN_TABLE if flags & HUFFMAN_COMPLETE)})
 """States in which a code may end."""
-_decode: Final = _Huffman().decode
-_decoded: Final = lru_cache(4096)(_decode)
+_huffman: Final = _Huffman()

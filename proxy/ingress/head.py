@@ -351,7 +351,7 @@ def read_length(value: bytes) -> int:
 def _read_wishes(head: Head, noted: dict[bytes, list[bytes]], tokens: AbstractSet[bytes]) -> None:
     is_11 = head.http_version == 11
     expectations = noted.get(b"expect")
-    if expectations is not None and is_11:
+    if expectations is not None and head.http_version >= 11:
         if _tokens(expectations) != {b"100-continue"}:
             raise ExpectationFailed("the only expectation is 100-continue")
         head.expects_continue = head.has_body

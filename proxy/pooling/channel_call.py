@@ -57,7 +57,8 @@ class CallOwner(Protocol):
 class ChannelCall:
     """See the module's text; `reply` gets the answer or a `ProxyError`, `upload` sends a streamed request.
 
-    `sent_at` and `heard_at` are instants; `company` is what `ChannelCore.company` was when it was sent.
+    `sent_at` and `heard_at` are instants; `company` is how many calls were in flight with it when it
+    was sent, where that is limited.
     """
 
     __slots__ = (

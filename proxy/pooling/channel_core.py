@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.pooling.policy import GrpcPoolPolicy
     from proxy.pooling.pool_core import Ticket
 
-__all__ = ("ChannelCore", "Facts")
+__all__ = ("ChannelCore", "Facts", "Gauged")
 
 W = TypeVar("W")
 
@@ -97,7 +97,7 @@ class ChannelCore(Generic[C, W]):
     # ------------------------------------------------------------- channels
     def pick(self) -> C | None:
         """The channel that takes another call: see the module's text."""
-        if self.is_at_limit:
+        if self._limiter is not None and self.is_at_limit:
             return None
         recent = self._recent
         if (
@@ -200,11 +200,6 @@ class ChannelCore(Generic[C, W]):
         room = min(len(self.waiting), channel.capacity)
         return room if self._limiter is None else max(0, min(room, self._limiter.limit - self.calls))
 
-    @property
-    def company(self) -> int:
-        """Calls in flight, for `sample`; 0 where nobody samples."""
-        return 0 if self._limiter is None else self.calls
-
     def sample(self, span_s: float, company: int) -> None:
         """A call took `span_s` seconds; `company` were in flight when it left, itself included."""
         if self._limiter is not None:
@@ -215,6 +210,11 @@ class ChannelCore(Generic[C, W]):
     def calls(self) -> int:
         """Calls in flight."""
         return sum(channel.load for channel in (*self.channels, *self.draining))
+
+    @property
+    def idle_limit_s(self) -> float:
+        """How long an idle channel beyond the minimum is kept."""
+        return self._policy.idle
 
     @property
     def connections(self) -> dict[str, int]:
@@ -253,6 +253,42 @@ class ChannelCore(Generic[C, W]):
         for ticket in over:
             self.waiting.remove(ticket)
         return over
+
+
+class Gauged(Generic[C, W]):
+    """What operators, and whoever chooses an endpoint, ask of a pool of channels."""
+
+    def __init__(self, core: ChannelCore[C, W]) -> None:
+        self._core = core
+
+    @property
+    def load(self) -> int:
+        """Calls in flight or waiting for a channel."""
+        return self._core.calls + len(self._core.waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a channel."""
+        return len(self._core.waiting)
+
+    @property
+    def lease_limit(self) -> int:
+        """Calls that may be in flight at once, as far as this side is concerned."""
+        return self._core.lease_limit
+
+    @property
+    def idle_limit_s(self) -> float:
+        """How long an idle channel beyond the minimum is kept."""
+        return self._core.idle_limit_s
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """Channels by state."""
+        return self._core.connections
+
+    def snapshot(self) -> dict[str, object]:
+        """The pool's state for the status page."""
+        return self._core.snapshot()
 
 
 def _load(channel: Facts) -> int:

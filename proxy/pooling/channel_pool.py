@@ -22,7 +22,7 @@ from proxy.http2.intake import ReadBuffer
 from proxy.pooling.alarm import Alarm, sleep
 from proxy.pooling.backoff import backoff_s
 from proxy.pooling.channel import Channel
-from proxy.pooling.channel_core import ChannelCore
+from proxy.pooling.channel_core import ChannelCore, Gauged
 from proxy.pooling.concurrency import Gradient
 from proxy.pooling.pool_core import Ticket
 from proxy.pooling.retry import is_idempotent
@@ -44,11 +44,13 @@ _LONGEST_PAUSE_S: Final = 0.1
 _Claim = asyncio.Future[Channel]
 
 
-class ChannelPool:
+class ChannelPool(Gauged[Channel, _Claim]):
     """Implements `Upstream` for one gRPC endpoint; see the module's text."""
 
     def __init__(self, context: PoolContext) -> None:
         policy, endpoint = context.policy, context.endpoint
+        limiter = Gradient(policy.concurrency) if policy.concurrency.mode == "adaptive" else None
+        super().__init__(ChannelCore(policy.pool.grpc, context.random, limiter))
         self.clock = context.clock
         self.timeouts = policy.timeouts
         self.ping_s = policy.pool.grpc.ping
@@ -64,8 +66,7 @@ class ChannelPool:
         self._on_trouble = context.on_trouble
         self._now = self.clock.now
         self._random = context.random
-        limiter = Gradient(policy.concurrency) if policy.concurrency.mode == "adaptive" else None
-        self._core: ChannelCore[Channel, _Claim] = ChannelCore(self._policy, self._random, limiter)
+        self._is_limited = limiter is not None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
         context.dialer.on_gone = self._retire_addresses
@@ -108,8 +109,11 @@ class ChannelPool:
 
     def send(self, channel: Channel, call: Call, answer: Answer) -> ChannelCall:
         """Send `call` on a channel that was taken; the `answer` gets what this first try comes to."""
+        if channel.uses:
+            self._events.reused()
         sent = channel.send(call, self._now(), answer)
-        sent.company = self._core.company
+        if self._is_limited:
+            sent.company = self._core.calls
         if channel.load >= self._policy.streams:
             self._dial_as_needed()
         return sent
@@ -119,7 +123,8 @@ class ChannelPool:
         sent.call.upstream_s = span_s = self._now() - sent.sent_at
         status = grpc_status(reply)
         self._events.answered(status, span_s)
-        self._core.sample(span_s, sent.company)
+        if self._is_limited:
+            self._core.sample(span_s, sent.company)
         return status
 
     async def _try(self, call: Call) -> Reply:
@@ -133,31 +138,6 @@ class ChannelPool:
             raise
         self.answered(sent, reply)
         return reply
-
-    @property
-    def load(self) -> int:
-        """Calls in flight or waiting for a channel."""
-        return self._core.calls + len(self._core.waiting)
-
-    @property
-    def waiting(self) -> int:
-        """Calls that wait for a channel."""
-        return len(self._core.waiting)
-
-    @property
-    def lease_limit(self) -> int:
-        """Calls that may be in flight at once, as far as this side is concerned."""
-        return self._core.lease_limit
-
-    @property
-    def idle_limit_s(self) -> float:
-        """How long an idle channel beyond the minimum is kept."""
-        return self._policy.idle
-
-    @property
-    def connections(self) -> dict[str, int]:
-        """Channels by state."""
-        return self._core.connections
 
     def keep_warm(self) -> None:
         """The endpoint is healthy: have the minimum of channels open."""
@@ -176,10 +156,6 @@ class ChannelPool:
         await asyncio.gather(*tasks, return_exceptions=True)
         for channel in (*self._core.channels, *self._core.draining):
             channel.close()
-
-    def snapshot(self) -> dict[str, object]:
-        """The pool's state for the status page."""
-        return self._core.snapshot()
 
     # ------------------------------------------------------------- Owner of channels
     def has_room(self, channel: Channel) -> None:
@@ -217,25 +193,34 @@ class ChannelPool:
         self._core.is_started = True
         now = self._now()
         give_up_at = min(now + self._policy.wait, call.deadline)
-        while True:
-            claim: _Claim = asyncio.get_running_loop().create_future()
-            ticket = Ticket(claim, give_up_at)
-            if not self._core.enqueue(ticket):
-                raise QueueFull("too many calls wait for a channel", retry_after_s=1)
-            self.alarm.arm(give_up_at)
-            self._dial_as_needed()
-            try:
-                channel = await claim
-            except LeaseTimeout as error:
-                if give_up_at < call.deadline:
-                    raise
-                raise DeadlineExceeded("the deadline passed before a channel was free") from error
-            finally:
-                self._core.withdraw(ticket)
-                call.pool_s += (span_s := self._now() - now)
-                self._events.waited(span_s)
-            if channel.capacity and not self._core.is_at_limit:
-                return channel
+        try:
+            while True:
+                channel = await self._grant(give_up_at)
+                if channel.capacity and not self._core.is_at_limit:
+                    return channel
+        except LeaseTimeout as error:
+            if give_up_at < call.deadline:
+                raise
+            raise DeadlineExceeded("the deadline passed before a channel was free") from error
+        finally:
+            call.pool_s += (span_s := self._now() - now)
+            self._events.waited(span_s)
+
+    async def _grant(self, give_up_at: float) -> Channel:
+        """Wait in the queue; by the time it returns the channel may have no room any more."""
+        claim: _Claim = asyncio.get_running_loop().create_future()
+        ticket = Ticket(claim, give_up_at)
+        if not self._core.enqueue(ticket):
+            raise QueueFull("too many calls wait for a channel", retry_after_s=1)
+        self.alarm.arm(give_up_at)
+        self._dial_as_needed()
+        try:
+            return await claim
+        except asyncio.CancelledError:
+            self._core.withdraw(ticket)
+            if not claim.cancelled() and claim.exception() is None:
+                self.has_room(claim.result())  # what it was given is the next one's
+            raise
 
     # ------------------------------------------------------------- dialing
     def _dial_as_needed(self) -> None:

@@ -53,8 +53,7 @@ class HttpPool:
         is_repeatable = is_idempotent(call, self._retry)
         connection = self._take(call, now, is_repeatable=is_repeatable)
         if connection is None:
-            is_risky = not is_repeatable and self._stock.is_risky(now)
-            connection = await self._lease(call, now, needs_fresh=is_risky, is_once=not is_repeatable)
+            connection = await self._lease(call, now, is_once=not is_repeatable)
             now = self._now()
         if connection.uses:
             self._events.reused()
@@ -125,7 +124,7 @@ class HttpPool:
         return self._stock.take(now) if is_repeatable else self._stock.take_safe(now)
 
     async def _lease(
-        self, call: Call, since: float, *, needs_fresh: bool, is_once: bool = False
+        self, call: Call, since: float, *, needs_fresh: bool = False, is_once: bool = False
     ) -> Connection:
         """Wait for a connection, given back or new; fills in ``pool_s``."""
         give_up_at = min(since + self._wait_s, call.deadline)

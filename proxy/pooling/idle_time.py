@@ -17,7 +17,9 @@ A connection taken just when its backend closes it costs the caller an error, so
 3. `is_safe`, for calls that must not be sent twice: never while a breach or a close within half a second is
    remembered, because a machine that stalls for a moment hides as much between an answer and its reading;
    else right after an answer, or at an idle age below 0.8 of what other connections have survived and of
-   the earliest close seen. Whoever asks sees to it that the backend is trusted.
+   the earliest close seen. Whoever asks sees to it that the backend is trusted. So that ages are proven
+   before they are needed, a look at the connection that rests longest is due at `next_proof_s`, a tenth
+   later than what is proven.
 
 Many connections closed at once are either a restart (their idle ages differ) or the backend's timer hitting
 connections that became idle together (they agree): `looks_like_restart` tells the two apart, and the ages of
@@ -46,6 +48,7 @@ _MARGIN: Final = 0.8
 _MEMORY_S: Final = 600.0
 _FIRST_RESTS: Final = 3
 _MOST_RESTS: Final = 96
+_PROOF_GROWTH: Final = 1.1
 
 
 class IdleTime:
@@ -84,6 +87,22 @@ class IdleTime:
         return self._rests >= self._rests_needed
 
     @property
+    def is_promising(self) -> bool:
+        """True when nothing but rests is missing for trust, and there is nothing to be said against it."""
+        is_blameless = self._breached_at == -math.inf and not self._is_hasty
+        return is_blameless and self._rests_needed == _FIRST_RESTS and not self.is_trusted
+
+    def counts(self, since: float) -> bool:
+        """Whether a rest that began at `since` is one after those that were seen, and brings trust nearer."""
+        return not self.is_trusted and since > self._rested_at - LOOK_S / 2
+
+    @property
+    def next_proof_s(self) -> float:
+        """The idle age at which a connection's silence is worth a look; inf: nothing is left to prove."""
+        age_s = max(REST_S, _PROOF_GROWTH * self._survived_s)
+        return age_s if age_s < self.limit_s else math.inf
+
+    @property
     def learned_s(self) -> float | None:
         """The limit that the backend's behaviour sets, None when only the configuration does."""
         return self.limit_s if self.limit_s < self._configured_s else None
@@ -103,7 +122,7 @@ class IdleTime:
     def survived(self, now: float, age_s: float) -> None:
         """A connection was still silent after `age_s` of idleness."""
         self._survived_s = max(self._survived_s, age_s)
-        if age_s >= REST_S and not self.is_trusted and now - age_s > self._rested_at - LOOK_S / 2:
+        if age_s >= REST_S and self.counts(now - age_s):
             self._rests += 1
             self._rested_at = now
 

@@ -8,12 +8,17 @@ idle, so that a newcomer cannot overtake whoever waits.
 Bounds: ``idle + leased + dialing <= max``; ``dialing <= max_dials``; ``len(waiting) <= queue``; and no lease
 is granted above `lease_limit`, the adaptive concurrency limit, which is a matter of its own. A ticket waits
 for whichever comes first, a connection given back or one freshly dialed; a dial that nobody needs any more
-becomes idle. Two kinds of ticket are particular:
+becomes idle. Three kinds of ticket are particular:
 
-* `needs_fresh` (a call that must not meet a dead connection): it takes only a connection that was never used;
-  when the pool is full, the coldest idle one makes room for it.
+* `needs_fresh` (a call that was sent on a dead connection already): it takes only one that was never used.
+* `is_once` (a call that must not be executed twice): it takes only a connection of which the shell says that
+  it `is_safe`, when the connection becomes free: new, or used by a backend that is known by then.
 * `is_stream` (a call that will hold its connection for minutes): streams may hold nine tenths of the pool, so
   that short calls always find a way through.
+
+When the pool is full, an idle connection makes room for a new one that the first two need. While `must_rest`
+is set that is one that has rested and has nothing more to prove, or else the hottest: if always the coldest
+went, none would ever come to rest in a small pool, and the backend would never be trusted.
 
 While `must_rest` is set (the backend is not trusted to stay silent after an answer), a used connection is not
 handed over but becomes idle, and is taken, coldest first, only once it has rested: once `LOOKS` looks have
@@ -59,10 +64,7 @@ W = TypeVar("W")
 
 
 class Ticket(Generic[W]):
-    """One call's place in the queue; `claim` is how the shell wakes it.
-
-    One that `is_once` must not meet a dying connection: it `needs_fresh` when no used one can be trusted.
-    """
+    """One call's place in the queue; `claim` is how the shell wakes it."""
 
     __slots__ = ("claim", "give_up_at", "is_once", "is_stream", "needs_fresh")
 
@@ -129,7 +131,7 @@ class PoolCore(Generic[C, W]):
             return None
         if not self.must_rest:
             connection = self.idle.pop()
-        elif self._has_rested(self.idle[0]):
+        elif _has_rested(self.idle[0]):
             connection = self.idle.pop(0)
         else:
             return None
@@ -142,27 +144,28 @@ class PoolCore(Generic[C, W]):
             return None
         if not self.must_rest:
             return self.idle[-1]
-        return self.idle[0] if self._has_rested(self.idle[0]) else None
+        return self.idle[0] if _has_rested(self.idle[0]) else None
 
-    @staticmethod
-    def _has_rested(connection: C) -> bool:
-        return not connection.uses or connection.looks >= LOOKS
-
-    def give_back(self, connection: C) -> Ticket[W] | None:
+    def give_back(self, connection: C, *, is_safe: bool = True) -> Ticket[W] | None:
         """End a lease: the returned ticket holds the connection now; None when it became idle."""
         if self.streams:
             self.streams.discard(connection)
         if self.waiting and len(self.leased) <= self.lease_limit and not (self.must_rest and connection.uses):
-            return self.assign(connection)
+            return self.assign(connection, is_safe=is_safe)
         self.leased.discard(connection)
         self.idle.append(connection)
         return None
 
-    def assign(self, connection: C) -> Ticket[W] | None:
+    def assign(self, connection: C, *, is_safe: bool = True) -> Ticket[W] | None:
         """Pass a leased connection to the oldest ticket that may have it; without one it becomes idle."""
         is_full = self.is_streaming_full
         for ticket in self.waiting:
-            if not (ticket.needs_fresh and connection.uses) and not (ticket.is_stream and is_full):
+            is_barred = (
+                (ticket.needs_fresh and connection.uses)
+                or (ticket.is_once and not is_safe)
+                or (ticket.is_stream and is_full)
+            )
+            if not is_barred:
                 self.waiting.remove(ticket)
                 return ticket
         self.leased.discard(connection)
@@ -176,13 +179,6 @@ class PoolCore(Generic[C, W]):
             self.leased.discard(connection)
         elif connection in self.idle:
             self.idle.remove(connection)
-
-    def distrust(self) -> None:
-        """The backend did not keep silent after an answer."""
-        self.must_rest = True
-        for ticket in self.waiting:
-            if ticket.is_once:
-                ticket.needs_fresh = True
 
     # ------------------------------------------------------------- tickets
     def enqueue(self, ticket: Ticket[W]) -> bool:
@@ -226,12 +222,12 @@ class PoolCore(Generic[C, W]):
 
     # ------------------------------------------------------------- dials
     def make_room(self) -> C | None:
-        """Remove and return the coldest idle connection if a full pool keeps a fresh one from a ticket."""
-        if self.dialing or self.total < self.max or not self.idle:
+        """Remove and return an idle connection if a full pool keeps a new one from a ticket that needs it."""
+        if self.dialing or self.total < self.max or not self.idle or len(self.leased) >= self.lease_limit:
             return None
-        if not any(ticket.needs_fresh for ticket in self.waiting):
+        if not any(ticket.needs_fresh or ticket.is_once for ticket in self.waiting):
             return None
-        return self.idle.pop(0)
+        return self.idle.pop(0 if not self.must_rest or _has_rested(self.idle[0]) else -1)
 
     def dials_wanted(self, now: float) -> int:
         """How many dials to start now, for the tickets that no dial under way will serve."""
@@ -277,3 +273,7 @@ class PoolCore(Generic[C, W]):
         """The endpoint was seen alive: dial again without waiting for the back-off."""
         self._backoff.succeeded()
         self.dial_at = -math.inf
+
+
+def _has_rested(connection: Pooled) -> bool:
+    return not connection.uses or connection.looks >= LOOKS

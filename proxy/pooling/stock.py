@@ -73,19 +73,15 @@ class Stock:
 
     def take_safe(self, now: float) -> Connection | None:
         """The same for a call that must not meet a dying connection."""
-        return None if self.is_risky(now) else self.take(now)
-
-    def is_risky(self, now: float) -> bool:
-        """Whether one cannot be sure of the connection that would be taken next, or handed over."""
-        candidate = self.core.peek()
-        if candidate is None:
-            return not self.upkeep.is_prompt_reuse_safe
-        if self.upkeep.is_safe(candidate, now):
-            return False
-        if not self.core.must_rest and candidate.is_silent():
-            self.upkeep.sighted(candidate, now)  # soon a call may take one as old
-            self.alarm.arm(now + REST_S)
-        return True
+        core = self.core
+        while (candidate := core.peek()) is not None:
+            if not self.upkeep.is_safe(candidate, now):
+                self._sight(candidate, now)
+                return None
+            core.take()
+            if self._check(candidate, now):
+                return candidate
+        return None
 
     def queue(self, ticket: Ticket[Claim], now: float) -> None:
         """Let `ticket` wait for a connection. Raises `QueueFull`, `ConnectFailed` or `NoHealthyEndpoint`."""
@@ -104,7 +100,8 @@ class Stock:
         if self.core.withdraw(ticket) or claim.cancelled() or claim.exception() is not None:
             return
         if claim.result().is_open:
-            self._place(claim.result())
+            connection = claim.result()
+            self._place(connection, is_safe=self.upkeep.is_safe(connection, self._now()))
 
     def serve_waiting(self) -> None:
         """Give tickets what is idle, and dial for the rest."""
@@ -113,7 +110,8 @@ class Stock:
         self._is_serving = True
         now, core = self._now(), self.core
         while core.waiting and (connection := self.take(now)) is not None:
-            if not self._give(connection, core.assign(connection)):
+            is_safe = self.upkeep.is_safe(connection, now)
+            if not self._give(connection, core.assign(connection, is_safe=is_safe), is_safe=is_safe):
                 break
         self._is_serving = False
         self._dial_for_waiting(now)
@@ -155,7 +153,7 @@ class Stock:
         self.upkeep.rests(connection, now)
         spent = self.upkeep.is_spent(connection, now)
         if spent is None:
-            self._place(connection)
+            self._place(connection, is_safe=bool(self.core.waiting) and self.upkeep.is_safe(connection, now))
         else:
             connection.close(spent)
 
@@ -172,9 +170,9 @@ class Stock:
                 self.serve_waiting()
 
     # ------------------------------------------------------------- placing
-    def _place(self, connection: Connection) -> None:
+    def _place(self, connection: Connection, *, is_safe: bool) -> None:
         """End a lease: the oldest ticket gets the connection, or it becomes idle."""
-        if self._give(connection, self.core.give_back(connection)):
+        if self._give(connection, self.core.give_back(connection, is_safe=is_safe), is_safe=is_safe):
             return
         due = connection.idle_since + (LOOK_S if self.core.must_rest else TICK_S)
         if due < self.alarm.armed_for:
@@ -182,14 +180,20 @@ class Stock:
         if self.core.waiting:
             self.serve_waiting()
 
-    def _give(self, connection: Connection, ticket: Ticket[Claim] | None) -> bool:
+    def _give(self, connection: Connection, ticket: Ticket[Claim] | None, *, is_safe: bool) -> bool:
         """Wake `ticket`, or the next one if its call has left meanwhile; False when nobody wants it."""
         while ticket is not None:
             if not ticket.claim.done():
                 ticket.claim.set_result(connection)
                 return True
-            ticket = self.core.assign(connection)
+            ticket = self.core.assign(connection, is_safe=is_safe)
         return False
+
+    def _sight(self, connection: Connection, now: float) -> None:
+        """An idle one is too old to be safe: soon a call may take one as old."""
+        if not self.core.must_rest and connection.is_silent():
+            self.upkeep.sighted(connection, now)
+            self.alarm.arm(now + REST_S)
 
     def _check(self, connection: Connection, now: float) -> bool:
         """Whether a connection just leased may be used; it is closed if not."""
@@ -216,9 +220,9 @@ class Stock:
         core = self.core
         if self._is_closed or not core.waiting:
             return
-        coldest = core.make_room()
-        if coldest is not None:
-            coldest.close("room")
+        in_the_way = None if self.upkeep.is_proving else core.make_room()
+        if in_the_way is not None:
+            in_the_way.close("room")
         self._make_way(now)
         self._start_dials(core.dials_wanted(now))
         if core.dial_at > now:
@@ -243,7 +247,7 @@ class Stock:
         self.upkeep.dialed(connection, self._now(), self._random())
         if wants_warming and not self.core.waiting:
             return True
-        self._place(connection)
+        self._place(connection, is_safe=True)
         self._dial_for_waiting(self._now())  # more wait than may be dialed for at once
         return False
 

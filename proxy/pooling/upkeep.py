@@ -11,6 +11,8 @@ which `chores` are due: connections to close and why, and how many spare ones to
 
 Found silent, an idle connection proves that its backend keeps connections as long as that, but only `REST_S`
 later, if it is idle still: a backend that stood still together with this machine must have had its turn.
+While `is_proving`, calls that need a backend's trust do better to wait than to have connections closed that
+rest: three rests at most lie between them and the use of all of these.
 
 Closings by the backend are collected for a tenth of a second and then judged together. If they look like a
 restart, every connection is of the past: idle ones are closed, leased ones not reused, and no spare is dialed
@@ -149,7 +151,7 @@ class Upkeep(Generic[C, W]):
         age_s = now - connection.idle_since
         if connection.uses and age_s < REST_S:
             self._used.closed(now, age_s)
-            self.core.distrust()
+            self.core.must_rest = True
             return False
         if not self._closings:
             self._idle_before = len(self.core.idle) + 1
@@ -193,9 +195,12 @@ class Upkeep(Generic[C, W]):
         return self._unused.is_safe(age_s)
 
     @property
-    def is_prompt_reuse_safe(self) -> bool:
-        """Whether such a call may take a connection right after its last answer."""
-        return self._used.is_trusted and self._used.is_safe(0.0)
+    def is_proving(self) -> bool:
+        """Whether a rest under way brings trust nearer, in `LOOKS` looks."""
+        used = self._used
+        return used.is_promising and any(
+            one.uses and one.looks < LOOKS and used.counts(one.idle_since) for one in self.core.idle
+        )
 
     def sighted(self, connection: C, now: float) -> None:
         """An idle connection was found silent, which may prove something `REST_S` later."""
@@ -238,6 +243,8 @@ class Upkeep(Generic[C, W]):
             instants += [max(self._looked_at, min(resting)) + LOOK_S] if resting else []
         if self._sighting is not None:
             instants.append(self._sighting.at + REST_S)
+        elif (coldest := self._coldest) is not None:
+            instants.append(coldest.idle_since + self._used.next_proof_s)
         if self._is_warm and core.spares_wanted(math.inf, self._spare):
             instants.append(max(now, self._next_warm_at, core.dial_at))
         return min(instants)
@@ -261,6 +268,13 @@ class Upkeep(Generic[C, W]):
     def _spare(self) -> int:
         return self._sizing.spare(self._used.limit_s, self._rate)
 
+    @property
+    def _coldest(self) -> C | None:
+        """The used connection that rests longest, of a backend that need not prove more than how long."""
+        if self.core.must_rest:
+            return None
+        return next((connection for connection in self.core.idle if connection.uses), None)
+
     def _spares(self, now: float, jitter: float) -> int:
         if not self._is_warm or now < self._next_warm_at:
             return 0
@@ -283,6 +297,9 @@ class Upkeep(Generic[C, W]):
             connection = sighting.connection
             if connection.idle_since == sighting.idle_since and connection in self.core.idle:
                 self.survived(connection, sighting.at)
+        coldest = self._coldest
+        if coldest is not None and now >= coldest.idle_since + self._used.next_proof_s:
+            self.sighted(coldest, now)
 
     def _tick(self, now: float) -> list[C]:
         idle = self.core.idle
@@ -293,9 +310,6 @@ class Upkeep(Generic[C, W]):
         self._ticked_at = now
         for time in (self._used, self._unused):
             time.forget(now)
-        coldest = next((connection for connection in idle if connection.uses), None)
-        if coldest is not None:
-            self.sighted(coldest, now)
         return idle[: self._sizing.surplus(now, len(idle), len(self.core.leased))]
 
     def _judge(self, now: float) -> list[C]:

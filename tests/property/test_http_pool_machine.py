@@ -268,7 +268,9 @@ class HttpPoolMachine(RuleBasedStateMachine):
         core = self.pool._core
         may_lease = core.idle and not core.must_rest and len(core.leased) < core.lease_limit
         if may_lease and not core.is_streaming_full:
-            assert all(ticket.needs_fresh for ticket in core.waiting)
+            candidate, upkeep = core.peek(), self.pool._stock.upkeep
+            is_safe = candidate is not None and upkeep.is_safe(candidate, self.clock.now())
+            assert all(one.needs_fresh or (one.is_once and not is_safe) for one in core.waiting)
 
     @invariant()
     def every_answer_is_its_own(self) -> None:

@@ -104,6 +104,13 @@ async def test_unavailability_is_retried_elsewhere_and_ejects() -> None:
         assert rig.events.counts["retry ok"] == 5
 
 
+async def test_calls_on_open_channels_are_counted() -> None:
+    async with Rig(Connection.answer).running(is_alone=True) as rig:
+        await rig.statuses()
+        assert rig.events.counts["reused"] == CALLS - 1
+        assert rig.events.counts["connected ok"] == 1
+
+
 async def test_what_is_not_idempotent_is_not_repeated_but_counts() -> None:
     async with Rig(refusing(14)).running() as rig:
         assert await rig.statuses(idempotent=False) == {b"0", b"14"}
@@ -172,7 +179,7 @@ async def test_a_copy_that_fails_does_not_beat_a_slow_answer() -> None:
         rig.bad.respond = refusing(14)
         rig.draw = 0.9  # the good one
         call = begin(rig.ask())
-        await until(lambda: rig.events.statuses[503] == 1)  # the copy has failed
+        await until(lambda: bool(slow.calls) and rig.events.statuses[503] == 1)  # the copy has failed
         slow.release()
         assert (await call).body == b"hello"
         assert rig.events.counts["hedged"] == 1
@@ -189,7 +196,7 @@ async def test_a_copy_for_which_there_is_no_room_does_not_end_the_call() -> None
         await until(lambda: bool(full.calls) and crowded.pool.waiting == 1)
         rig.draw = 0.9  # the good one
         call = begin(rig.ask())
-        await until(lambda: rig.events.counts["hedged"] == 1)
+        await until(lambda: bool(slow.calls) and rig.events.counts["hedged"] == 1)
         await asyncio.sleep(0)  # the copy is refused, or begins to wait
         slow.release()
         assert (await call).body == b"hello"

@@ -246,7 +246,7 @@ def test_no_more_is_given_than_the_limit_leaves() -> None:
 def test_without_a_limit_the_channels_are_the_limit() -> None:
     channel = FakeChannel(4000, capacity=2)
     made = core(channel, max=50, streams=80)
-    made.sample(1.0, made.company)
+    made.sample(1.0, made.calls)
     for index in range(5):
         made.enqueue(Ticket(f"{index}", 1.0))
     assert (made.lease_limit, made.is_at_limit, made.room(channel)) == (4000, False, 2)
@@ -255,5 +255,5 @@ def test_without_a_limit_the_channels_are_the_limit() -> None:
 def test_the_limit_follows_the_spans() -> None:
     made = limited(FakeChannel(20), most=100)
     for _ in range(20):
-        made.sample(0.1, made.company)
+        made.sample(0.1, made.calls)
     assert made.lease_limit > 20

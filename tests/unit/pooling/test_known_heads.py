@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from proxy.errors import BadReply
 from proxy.pooling.known_heads import HeadTable
 from proxy.pooling.reply_reader import ReplyReader
-
-if TYPE_CHECKING:
-    from proxy.pooling.wire import Head
+from proxy.pooling.wire import Head
 
 JUDGED = (
     b"HTTP/1.1 200 OK\r\nDate: Mon\r\nContent-Length: 2\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n"
@@ -33,17 +31,12 @@ def judged(block: bytes, table: HeadTable | None = None) -> Head:
     return reader.head
 
 
-FACTS = (
-    "declared_length",
-    "ends_with_connection",
-    "has_body",
-    "headers",
-    "keep_alive",
-    "keep_alive_s",
-    "length",
-    "reason",
-    "status",
+FACTS = sorted(
+    name
+    for name, what in vars(Head).items()
+    if inspect.ismemberdescriptor(what) or (inspect.isgetsetdescriptor(what) and not name.startswith("__"))
 )
+"""Every field of a head, interpreted or compiled."""
 
 
 def facts(head: Head | None) -> tuple[object, ...]:
@@ -58,6 +51,26 @@ def table_of(*blocks: bytes) -> HeadTable:
     for block in blocks:
         judged(block, table)
     return table
+
+
+def another(value: object) -> object:
+    """A value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, bytes):
+        return value + b"!"
+    return ((b"A", b"1"),) if isinstance(value, tuple) else 7
+
+
+def test_a_varied_head_says_all_else_that_the_judged_one_says() -> None:
+    head = Head(200, b"OK", ())
+    for name in FACTS:
+        setattr(head, name, another(getattr(head, name)))
+    assert facts(head.varied(head.headers, head.length)) == facts(head)
+    varied = head.varied((), 9)
+    assert (varied.headers, varied.length) == ((), 9)
 
 
 @pytest.mark.parametrize(

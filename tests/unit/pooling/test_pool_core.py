@@ -23,9 +23,14 @@ def core(most: int = 10, queue: int = 10) -> Core:
 
 
 def ticket(
-    name: str, give_up_at: float = 3.0, *, needs_fresh: bool = False, is_stream: bool = False
+    name: str,
+    give_up_at: float = 3.0,
+    *,
+    needs_fresh: bool = False,
+    is_once: bool = False,
+    is_stream: bool = False,
 ) -> Ticket[str]:
-    return Ticket(name, give_up_at, needs_fresh=needs_fresh, is_stream=is_stream)
+    return Ticket(name, give_up_at, needs_fresh=needs_fresh, is_once=is_once, is_stream=is_stream)
 
 
 def wait(subject: Core, *names: str) -> list[Ticket[str]]:
@@ -193,6 +198,16 @@ def test_a_used_connection_is_no_help_to_who_needs_a_fresh_one() -> None:
     assert subject.idle == [used]
 
 
+@pytest.mark.parametrize("is_safe", [True, False])
+def test_what_must_not_be_executed_twice_gets_what_is_safe_when_it_becomes_free(is_safe: bool) -> None:
+    subject = core()
+    first, second = lease(subject, 2, uses=1)
+    subject.enqueue(ticket("once", is_once=True))
+    subject.enqueue(ticket("any"))
+    assert name(subject.give_back(first, is_safe=is_safe)) == ("once" if is_safe else "any")
+    assert name(subject.give_back(second)) == ("any" if is_safe else "once")
+
+
 def test_streams_leave_a_tenth_of_the_pool() -> None:
     subject = core(most=10)
     streaming = lease(subject, 9)
@@ -265,9 +280,24 @@ def test_a_full_pool_makes_room_for_a_fresh_connection() -> None:
     wait(subject, "any")
     assert subject.make_room() is None, "nobody needs a fresh one"
     subject.enqueue(ticket("careful", needs_fresh=True))
+    subject.lease_limit = 0
+    assert subject.make_room() is None, "it could not be leased"
+    subject.lease_limit = 2
     assert subject.make_room() is cold
     assert subject.make_room() is None, "there is room now"
     assert subject.dials_wanted(0.0) == 1
+
+
+def test_what_rests_is_let_rest_while_rests_are_needed() -> None:
+    subject = core(most=2)
+    subject.must_rest = True
+    subject.enqueue(ticket("careful", is_once=True))
+    cold, hot = Conn(uses=1), Conn(uses=1)
+    subject.idle = [cold, hot]
+    assert subject.make_room() is hot
+    subject.idle = [cold, hot]
+    cold.looks = LOOKS
+    assert subject.make_room() is cold, "it has nothing more to prove"
 
 
 def test_a_dial_that_nobody_waits_for_becomes_idle() -> None:

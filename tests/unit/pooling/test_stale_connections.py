@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy.errors import Reset
+from proxy.pooling.idle_time import LOOK_S, LOOKS, REST_S
 from tests.support.pool_rig import settle
 
 if TYPE_CHECKING:
@@ -182,3 +183,40 @@ async def test_a_repeated_call_that_is_cancelled_leaves_nothing(rig: Rig) -> Non
     await settle()
     assert task.cancelled()
     assert pool.state == (0, 0, 0, 0)
+
+
+async def test_a_full_pool_waits_for_the_rests_that_bring_trust(rig: Rig) -> None:
+    pool = rig({"max": 1})
+    await pool.start(b"/0", idempotent=False)
+    for number in (1, 2, 3):
+        assert len(pool.dialer.transports) == number, "each rest begins after a call of its own"
+        pool.asked[0].answer()
+        waiting = await pool.start(b"/%d" % number, idempotent=False)
+        for _ in range(LOOKS - 1):
+            await pool.wait(LOOK_S)
+        assert pool.state == (1, 0, 0, 1), "what rests is not closed"
+        await pool.wait(LOOK_S)
+    pool.asked[0].answer()
+    await settle()
+    assert waiting.result().body == b"/3"
+    before = len(pool.dialer.transports)
+    await pool.start(b"/4", idempotent=False)
+    assert len(pool.dialer.transports) == before, "trusted"
+
+
+async def test_a_call_that_waits_when_trust_is_earned_may_follow_an_answer_directly(rig: Rig) -> None:
+    pool = rig({"max": 2})
+    pool.dialer.is_eager = False
+    await pool.start(b"/a", idempotent=False)
+    pool.dialer.accept()
+    await settle()
+    waiting = await pool.start(b"/b", idempotent=False)
+    upkeep = pool.pool._stock.upkeep
+    for rests in (1, 2, 3):
+        upkeep._used.survived(rests * REST_S, REST_S)
+    upkeep.core.must_rest = False
+    pool.asked[0].answer()
+    await settle()
+    pool.asked[0].answer()
+    await settle()
+    assert waiting.result().body == b"/b"

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.pooling.idle_time import LOOK_S, LOOKS, REST_S
 from proxy.pooling.policy import HttpPoolPolicy
-from proxy.pooling.pool_core import PoolCore, Ticket
+from proxy.pooling.pool_core import PoolCore
 from proxy.pooling.upkeep import Aged, Chores, Upkeep
 
 Subject = Upkeep[Aged, str]
@@ -257,7 +257,7 @@ def test_an_impatient_backend_that_nobody_asks_gets_one_spare() -> None:
 def test_traffic_is_looked_at_every_second() -> None:
     subject = upkeep()
     trust(subject)
-    idle(subject)
+    idle(subject, uses=0)
     assert subject.next_at(0.0) == 1.0
     subject.chores(1.0, 0.5)
     subject.chores(1.1, 0.5)
@@ -269,7 +269,7 @@ def test_traffic_is_looked_at_every_second() -> None:
 def test_more_idle_connections_than_wanted_are_looked_at_too() -> None:
     subject = upkeep(min=2)
     trust(subject)
-    idle(subject, 3)
+    idle(subject, 3, uses=0)
     subject.chores(1.0, 0.5)
     subject.chores(1.1, 0.5)
     assert subject.next_at(1.1) == 2.0
@@ -317,26 +317,100 @@ def test_rests_are_seen_without_anybody_who_takes_the_connection() -> None:
     subject = upkeep()
     for rests in range(3):
         assert subject.core.must_rest
-        assert not subject.is_prompt_reuse_safe
         since = rests * 1.0
         [connection] = idle(subject, now=since)
+        assert not subject.is_safe(connection, since)
         for look in range(1, LOOKS + 1):
             subject.chores(since + look * LOOK_S, 0.5)
         subject.core.idle.remove(connection)
     assert not subject.core.must_rest
-    assert subject.is_prompt_reuse_safe
+    assert subject.is_safe(connection, since)
 
 
-def test_a_breach_makes_those_who_wait_want_a_fresh_connection() -> None:
+def test_an_unused_connection_is_safe_while_it_is_new() -> None:
+    subject = upkeep()
+    [connection] = idle(subject, uses=0)
+    assert subject.is_safe(connection, REST_S / 2)
+    assert not subject.is_safe(connection, 1.0)
+
+
+def test_after_a_breach_no_used_connection_is_safe_however_short_its_rest() -> None:
     subject = upkeep()
     trust(subject)
-    careful, other = Ticket("careful", 3.0, is_once=True), Ticket("other", 3.0)
-    subject.core.enqueue(careful)
-    subject.core.enqueue(other)
-    [connection] = idle(subject, now=1.0)
-    subject.core.idle.remove(connection)
-    subject.ended(connection, 1.001)
-    assert (careful.needs_fresh, other.needs_fresh) == (True, False)
+    ended, other = idle(subject, 2, now=1.0)
+    assert subject.is_safe(other, 1.001)
+    subject.core.idle.remove(ended)
+    subject.ended(ended, 1.001)
+    assert not subject.is_safe(other, 1.001)
+
+
+def prove(subject: Subject, connection: Aged, until: float) -> list[float]:
+    """Do what is due, up to `until`; the ages at which `connection` was not safe just before it was done."""
+    lacking = []
+    now = connection.idle_since
+    while (now := max(now, subject.next_at(now))) < until:
+        if not subject.is_safe(connection, now):
+            lacking.append(now - connection.idle_since)
+        subject.chores(now, 0.5)
+    return lacking
+
+
+def test_ages_are_proven_before_they_are_needed() -> None:
+    subject = upkeep()
+    trust(subject)
+    [coldest] = idle(subject)
+    prove(subject, coldest, 10.0)
+    [later] = idle(subject, now=10.0)
+    assert subject.is_safe(later, 17.0), "0.8 of nearly ten seconds"
+    assert not subject.is_safe(later, 18.1)
+
+
+def test_what_is_proven_is_not_looked_at_again() -> None:
+    subject = upkeep(idle="5s")
+    trust(subject)
+    [coldest] = idle(subject)
+    looks = prove(subject, coldest, 5.0)
+    assert len(looks) < 140, "ages grow by a tenth from look to look, each of two parts"
+    subject.core.idle.remove(coldest)
+    idle(subject, now=10.0)
+    subject.chores(11.0, 0.5)
+    subject.chores(12.1, 0.5)
+    assert subject.next_at(12.1) == 15.0
+
+
+@pytest.mark.parametrize(
+    ("idle_since", "looks", "uses", "is_proving"),
+    [
+        (0.0, 0, 1, True),
+        (0.0, LOOKS - 1, 1, True),
+        (0.0, LOOKS, 1, False),
+        (0.0, 0, 0, False),
+        (-LOOK_S, 0, 1, False),
+    ],
+    ids=["it rests", "it nearly has", "it has", "it was never used", "it rested while another did"],
+)
+def test_a_rest_under_way_is_worth_waiting_for(
+    idle_since: float, looks: int, uses: int, is_proving: bool
+) -> None:
+    subject = upkeep()
+    [seen] = idle(subject, now=-REST_S)
+    subject.survived(seen, 0.0)
+    subject.core.idle.clear()
+    [resting] = idle(subject, now=idle_since, uses=uses)
+    resting.looks = looks
+    assert subject.is_proving == is_proving
+
+
+def test_nothing_is_worth_waiting_for_once_the_backend_is_known() -> None:
+    trusted, guilty = upkeep(), upkeep()
+    trust(trusted)
+    idle(trusted)
+    assert not trusted.is_proving
+    [ended] = idle(guilty)
+    guilty.core.idle.remove(ended)
+    guilty.ended(ended, 0.0)
+    idle(guilty)
+    assert not guilty.is_proving
 
 
 def test_less_than_a_rest_restores_no_trust() -> None:
