@@ -11,6 +11,7 @@ a larger batch is read whole, because it can only be cut whole. A batch that fai
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import TYPE_CHECKING
 
 from proxy.batching.isolation import MISMATCH, NO_ANSWER, Failure, Isolation
@@ -66,7 +67,7 @@ class Carrier:
             reply = await self._upstream.exchange(member.call)
         except ProxyError as error:
             member.fail(error)
-            return Outcome(failure=Failure(NO_ANSWER, error=error))
+            return _lost(error)
         took_s = self._clock.now() - departed_at
         member.answer(reply)
         return outcome_of(member.call, reply, took_s)
@@ -81,7 +82,7 @@ class Carrier:
         except SplitMismatch:  # each alone may do
             return Outcome(reply.status, failure=Failure(MISMATCH))
         except ProxyError as error:
-            return Outcome(failure=Failure(NO_ANSWER, error=error))
+            return _lost(error)
         took_s = self._clock.now() - departed_at - merged.pool_s
         for member in members:
             member.call.pool_s = merged.pool_s
@@ -139,6 +140,11 @@ def outcome_of(call: Call, reply: Reply, took_s: float) -> Outcome:
     if not answer.is_success:
         return Outcome(answer.status, failure=answer.failure)
     return Outcome(answer.status, took_s - call.pool_s)
+
+
+def _lost(error: ProxyError) -> Outcome:
+    """No answer, and why: a lane may remember that, but not the frames in which `error` was raised."""
+    return Outcome(failure=Failure(NO_ANSWER, error=copy.copy(error)))
 
 
 def _status(call: Call, reply: Reply, trailers: Headers) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -74,6 +76,30 @@ async def test_trials_that_may_kill_the_backend_are_made_one_at_a_time(stage: St
         stage.upstream.release()
         await turns()
     assert len(stage.upstream.calls) == 1 + 4 + 3
+
+
+class Local:
+    """What a frame holds."""
+
+
+async def test_a_backend_that_falls_by_itself_is_remembered_without_its_frames(stage: Stage) -> None:
+    held = []
+
+    def answer(_: Call) -> Reply:
+        local = Local()
+        held.append(weakref.ref(local))
+        raise Reset("gone")
+
+    stage.upstream.release_all()
+    stage.upstream.answer = answer
+    for asked in (3, 4):
+        found = await asyncio.gather(
+            *[stage.submit(predict_call(k + 0.5)) for k in range(8)], return_exceptions=True
+        )
+        assert {type(one) for one in found} == {Reset}
+        assert len(stage.upstream.calls) == asked
+    gc.collect()
+    assert [local() for local in held] == [None] * 4
 
 
 async def test_a_lost_batch_is_shown_without_a_status(stage: Stage) -> None:
