@@ -19,6 +19,7 @@ from proxy.errors import (
     NoHealthyEndpoint,
     ReadTimeout,
     Reset,
+    StreamReset,
     UpstreamError,
 )
 from proxy.exchange import Reply
@@ -256,6 +257,8 @@ class Cluster:
             if status is None:
                 return
             has_failed = is_failure_status(status, has_alternative=len(self._members) > 1)
+        elif isinstance(outcome, StreamReset):  # one call's trouble, like an answer of 500
+            has_failed = len(self._members) > 1
         elif isinstance(outcome, _FAULTS):
             has_failed = True
         else:

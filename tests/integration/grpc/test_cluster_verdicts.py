@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy.errors import StreamReset
 from proxy.exchange import Call, Reply
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
@@ -40,6 +41,10 @@ def refusing(code: int, *more: tuple[bytes, bytes]) -> Callable[[Connection, int
 
 def never_looking(connection: Connection, stream_id: int) -> None:
     connection.session.reset(stream_id, ErrorCode.REFUSED_STREAM)
+
+
+def breaking_off(connection: Connection, stream_id: int) -> None:
+    connection.session.reset(stream_id, ErrorCode.INTERNAL_ERROR)
 
 
 def made(*, idempotent: bool = True) -> Call:
@@ -122,6 +127,15 @@ async def test_internal_errors_eject_but_are_answers() -> None:
     async with Rig(refusing(13)).running() as rig:
         assert await rig.statuses() == {b"0", b"13"}
         assert rig.ejected == [True, False]
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+async def test_calls_that_are_broken_off_eject_where_another_could_do_better(is_alone: bool) -> None:
+    async with Rig(breaking_off).running(is_alone=is_alone) as rig:
+        for _ in range(CALLS):
+            with suppress(StreamReset):
+                await rig.ask()
+        assert rig.ejected == [not is_alone, False][: len(rig.ejected)]
 
 
 @pytest.mark.parametrize("code", [3, 4, 5, 8, 12])
