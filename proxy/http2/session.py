@@ -235,7 +235,8 @@ class ServerSession(Session):
         opening: RequestOpening = self._blocks.head(data[start:end])
         head, timeout_s, own = opening
         if head.content_length is not None and head.content_length != size:
-            raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+            self._on_request(stream_id, opening, end=False)
+            return end
         self._count_data(size)
         streams.live[stream_id] = stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
         stream.remote_closed = True
@@ -253,12 +254,11 @@ class ServerSession(Session):
             )
         elif stream_id > self._streams.last_peer_id:
             self._streams.last_peer_id = stream_id
-            self._on_request(stream_id, block, end=end)
+            self._on_request(stream_id, self._blocks.head(block), end=end)
         else:
             self._stray_block(stream_id, block)
 
-    def _on_request(self, stream_id: int, block: bytes, *, end: bool) -> None:
-        opening: RequestOpening = self._blocks.head(block)
+    def _on_request(self, stream_id: int, opening: RequestOpening, *, end: bool) -> None:
         head, timeout_s, own = opening
         if not self.takes_streams or self.active >= self.limits.streams:
             raise StreamError(ErrorCode.REFUSED_STREAM, "draining, or too many streams at once")

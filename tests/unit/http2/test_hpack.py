@@ -51,11 +51,13 @@ def test_it_refuses_what_the_library_refuses(block: bytes) -> None:
         assert Decoder(LARGE).decode(block) == expected
 
 
-def test_a_reference_is_the_entry_itself() -> None:
+def test_a_reference_brings_the_strings_of_the_entry_and_no_copies() -> None:
     decoder = Decoder(LARGE)
-    decoder.decode(b"\x40\x01a\x01b")
-    assert decoder.decode(b"\xbe")[0] is decoder.decode(b"\xbe")[0]
-    assert decoder.decode(b"\x82")[0] is STATIC_TABLE[1]
+    ((name, value),) = decoder.decode(b"\x40\x02ab\x02cd")
+    for again in (decoder.decode(b"\xbe"), decoder.decode(b"\xbe")):
+        assert again[0][0] is name
+        assert again[0][1] is value
+    assert decoder.decode(b"\x82")[0][1] is STATIC_TABLE[1][1]
 
 
 def test_changes_count_what_moves_the_indices() -> None:

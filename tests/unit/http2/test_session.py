@@ -10,6 +10,8 @@ from proxy.http2.blocks import TABLE_SIZE_ZERO
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
 from proxy.http2.session import ServerSession
+from tests.support.http2_cases import REQUEST, block
+from tests.support.http2_events import apart
 from tests.support.http2_peer import parse
 from tests.unit.http2.peers import GET, OK, POST, TRAILERS, WRITER, Wire, kinds, only, server, started
 
@@ -69,6 +71,19 @@ def test_an_answer_is_held_against_its_length() -> None:
     wire.server.send_headers(stream_id, WRITER.response(200, ((b"content-length", b"5"),)))
     wire.server.send_data(stream_id, b"four", end=True)
     assert only(wire.to_client(), e.StreamReset).why == "the body is not as long as content-length says"
+
+
+@pytest.mark.parametrize("is_one_read", [True, False])
+def test_a_request_is_held_against_its_length_however_it_is_read(is_one_read: bool) -> None:
+    head = f.frame(f.HEADERS, f.END_HEADERS, 1, block(*REQUEST, (b"content-length", b"5")))
+    body = f.frame(f.DATA, f.END_STREAM, 1, b"four")
+    session = server()
+    reads = (head + body,) if is_one_read else (head, body)
+    received, reset = [event for read in reads for event in apart(session.receive(read, 0.0))]
+    assert isinstance(received, e.RequestReceived)
+    assert isinstance(reset, e.StreamReset)
+    assert reset.why == "the body is not as long as content-length says"
+    assert kinds(session) == [f.RST_STREAM]
 
 
 def test_trailers_wait_for_the_body() -> None:
