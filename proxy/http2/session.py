@@ -242,6 +242,7 @@ class ServerSession(Session):
         stream.remote_closed = True
         event = RequestReceived(stream_id, head, timeout_s, own, data[begin:stop], is_ended=True)
         self._events.append(event)
+        self._opening = None
         return stop
 
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
@@ -354,6 +355,7 @@ class ClientSession(Session):
         self._streams.close_remote(stream)
         event = ResponseReceived(stream_id, head, data[begin:stop], fields, is_ended=True)
         self._events.append(event)
+        self._opening = None
         return tail
 
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:

@@ -86,6 +86,13 @@ def test_a_request_is_held_against_its_length_however_it_is_read(is_one_read: bo
     assert kinds(session) == [f.RST_STREAM]
 
 
+def test_a_whole_message_between_them_parts_a_body_from_its_head() -> None:
+    last = f.frame(f.DATA, f.END_STREAM, 1, b"x")
+    wire = started(1) + started(3) + f.frame(f.DATA, f.END_STREAM, 3, b"whole") + last
+    events = server().receive(wire, 0.0)
+    assert [type(event) for event in events] == [e.RequestReceived, e.RequestReceived, e.DataReceived]
+
+
 def test_trailers_wait_for_the_body() -> None:
     wire = Wire()
     stream_id = wire.client.open(GET, end=True)
