@@ -72,6 +72,8 @@ class Call:
     `head` is the same object for calls of one connection whose heads are the same but for their ids, so that
     what was found out about one can be kept for the next; None where no head was repeated yet.
 
+    `was_repeated` once a pool has sent it again because its connection broke: each call gets that once.
+
     `is_newest` while its listener has read no call after it: whatever came in with it has come before it.
 
     `is_seen_off` is set by a listener that says `left` once the answer was written; what need not be done
@@ -105,6 +107,7 @@ class Call:
         "timeout_wish",
         "upgrade",
         "upstream_s",
+        "was_repeated",
     )
 
     def __init__(
@@ -122,6 +125,7 @@ class Call:
         self.idempotent = False
         self.is_grpc = False
         self.is_newest = False
+        self.was_repeated = False
         self.identity = b""
         self.certificate = b""
         self.timeout_wish = b""

@@ -7,7 +7,7 @@ it holds no task, timer or socket. One event loop owns one pool; nothing here ne
 A call that the backend says it has not looked at (REFUSED_STREAM, GOAWAY) is sent again on another channel:
 that is how a backend restarts without a failed call. It is sent at once, and then after short pauses: there
 are servers that still count a stream for a moment when we have its last byte. One whose connection broke is
-sent again once if it may be repeated and nothing of its answer had come.
+sent again, once in its life, if it may be repeated and nothing of its answer had come.
 """
 
 from __future__ import annotations
@@ -87,12 +87,13 @@ class ChannelPool(Gauged[Channel, _Claim]):
         """Send `call` again where that is harmless after `error`; raises as `exchange` does."""
         repeats = 0
         while True:
-            if repeats == _REPEATS or not _may_repeat(call, error, self._retry, is_first=not repeats):
+            if repeats == _REPEATS or not _may_repeat(call, error, self._retry):
                 _raise(call, error)
             if repeats:  # a rolling restart may refuse a call on more than one channel
                 pause_s = backoff_s(repeats, _FIRST_PAUSE_S, _LONGEST_PAUSE_S) * self._random()
                 await sleep(self.clock, min(pause_s, call.deadline - self._now()))
             repeats += 1
+            call.was_repeated = call.was_repeated or not isinstance(error, StreamRefused)
             self._events.stale()
             try:
                 return await self._try(call)
@@ -281,11 +282,11 @@ class ChannelPool(Gauged[Channel, _Claim]):
         )
 
 
-def _may_repeat(call: Call, error: UpstreamError, retry: RetryPolicy, *, is_first: bool) -> bool:
+def _may_repeat(call: Call, error: UpstreamError, retry: RetryPolicy) -> bool:
     """Whether nothing was done with the call yet, or doing it again does no harm."""
     if isinstance(error, StreamRefused):
         return _is_untouched(call)
-    return is_first and is_idempotent(call, retry)
+    return not call.was_repeated and is_idempotent(call, retry)
 
 
 def _raise(call: Call, error: UpstreamError) -> NoReturn:

@@ -61,14 +61,15 @@ class HttpPool:
         try:
             reply = await waiter
         except Reset:
-            if not is_repeatable or not connection.was_stale:
+            if not is_repeatable or call.was_repeated or not connection.was_stale:
                 raise
             reply = await self._repeat(call)
         except asyncio.CancelledError:
             connection.forsake(waiter)
             raise
         # RFC 9110 §15.5.9: a 408 that closes a reused connection is about its idleness, not about this call.
-        if reply.status == 408 and is_repeatable and connection.uses > 1 and connection.ended == "last":
+        was_dismissed = reply.status == 408 and connection.uses > 1 and connection.ended == "last"
+        if was_dismissed and is_repeatable and not call.was_repeated:
             reply = await self._repeat(call)
         call.upstream_s = span_s = self._now() - now
         self._events.answered(reply.status, span_s)
@@ -155,6 +156,7 @@ class HttpPool:
             raise
 
     async def _repeat(self, call: Call) -> Reply:
+        call.was_repeated = True
         self._events.stale()
         connection = await self._lease(call, self._now(), needs_fresh=True)
         waiter = connection.send(call, self._now())

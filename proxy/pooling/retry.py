@@ -8,8 +8,9 @@ A call may be sent again when that cannot execute it twice, or when executing it
 * the backend answered 502, 503 or 504 (UNAVAILABLE): only an idempotent call, and the answer is dropped.
 
 Never when the answer has begun, never for a time-out (the work is probably still going on), never when the
-body was a stream of which something was sent. A reused connection that proved dead is repeated by the pool
-itself, once, and does not count here.
+body was a stream of which something was sent. What a reused connection that proved dead was to carry is
+sent again by the pool itself, once for each call, and does not count here: that is one execution more than
+there are attempts, at the most.
 
 The budget keeps retries from multiplying an overload. Each call earns `share` of a retry, and each second
 ten, up to a thousand: a backend that dies takes all the calls with it that it was working on, and they may

@@ -30,7 +30,7 @@ class Manners:
     `status` of its answers; `delay_s` before each; `close_after_s` is when it closes a connection after an
     answer without having said so (0: at once, None: never); `chatter` are bytes that it sends `chatter_after_s`
     after an answer although nobody asked; `garbage` is answered instead of HTTP; `stuck_once` leaves the next call
-    without an answer; `health` is the status of ``/health``.
+    without an answer; `fatal` is the target that makes it drop its connections; `health` is the status of ``/health``.
     """
 
     status: int = 200
@@ -40,6 +40,7 @@ class Manners:
     chatter_after_s: float = 0.0
     garbage: bool = False
     stuck_once: bool = False
+    fatal: bytes = b""
     health: int = 200
 
 
@@ -87,6 +88,9 @@ class _Peer(asyncio.Protocol):
         status = manners.health if is_probe else manners.status
         if not is_probe:
             self.backend.executed[target] += 1
+            if target == manners.fatal:
+                self.transport.abort()
+                return
             if manners.stuck_once:
                 manners.stuck_once = False
                 return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.errors import StreamReset
+from proxy.errors import Reset, StreamReset
 from proxy.exchange import Call, Reply
 from proxy.http2.errors import ErrorCode
 from proxy.http2.limits import Limits
@@ -161,6 +161,22 @@ async def test_push_back_for_ever_is_respected() -> None:
         assert rig.events.statuses == {503: 1}
 
 
+async def test_a_call_that_kills_is_executed_once_more_than_there_are_attempts() -> None:
+    executed = 0
+
+    def die(connection: Connection, _stream_id: int) -> None:
+        nonlocal executed
+        executed += 1
+        connection.transport.abort()
+
+    async with Rig(Connection.answer).running() as rig:
+        await rig.statuses()
+        rig.bad.respond = rig.good.respond = die
+        with pytest.raises(Reset):
+            await rig.ask()
+        assert executed == 3
+
+
 async def test_a_call_that_one_endpoint_never_looks_at_goes_to_the_other() -> None:
     async with Rig(never_looking).running() as rig:
         for _ in range(4):
@@ -189,6 +205,7 @@ NEVER = {"consecutive": 0}
 async def test_a_copy_that_fails_does_not_beat_a_slow_answer() -> None:
     async with Rig(Connection.answer, hedge=HEDGE, eject=NEVER).running() as rig:
         await rig.statuses()
+        before = rig.events.counts["hedged"]  # on a busy machine some of those were slow
         slow = rig.good.respond = Held()
         rig.bad.respond = refusing(14)
         rig.draw = 0.9  # the good one
@@ -196,13 +213,14 @@ async def test_a_copy_that_fails_does_not_beat_a_slow_answer() -> None:
         await until(lambda: bool(slow.calls) and rig.events.statuses[503] == 1)  # the copy has failed
         slow.release()
         assert (await call).body == b"hello"
-        assert rig.events.counts["hedged"] == 1
+        assert rig.events.counts["hedged"] == before + 1
 
 
 async def test_a_copy_for_which_there_is_no_room_does_not_end_the_call() -> None:
     pool = {"grpc": {"min": 1, "max": 1, "queue": 1}}
     async with Rig(Connection.answer, streams=1, hedge=HEDGE, eject=NEVER, pool=pool).running() as rig:
         await rig.statuses()
+        before = rig.events.counts["hedged"]
         slow, full = Held(), Held()
         rig.good.respond, rig.bad.respond = slow, full
         crowded = rig.cluster._members[0]
@@ -210,7 +228,7 @@ async def test_a_copy_for_which_there_is_no_room_does_not_end_the_call() -> None
         await until(lambda: bool(full.calls) and crowded.pool.waiting == 1)
         rig.draw = 0.9  # the good one
         call = begin(rig.ask())
-        await until(lambda: bool(slow.calls) and rig.events.counts["hedged"] == 1)
+        await until(lambda: bool(slow.calls) and rig.events.counts["hedged"] > before)
         await asyncio.sleep(0)  # the copy is refused, or begins to wait
         slow.release()
         assert (await call).body == b"hello"

@@ -209,6 +209,16 @@ async def test_calls_in_flight_to_a_killed_endpoint_are_repeated_elsewhere() -> 
         assert not failures(await asyncio.gather(*tasks, return_exceptions=True))
 
 
+async def test_a_call_that_kills_is_executed_once_more_than_there_are_attempts() -> None:
+    manners = Manners(fatal=b"/poison")
+    async with RawBackend(manners) as one, RawBackend(manners) as other, ClusterRig(one, other) as rig:
+        await rig.learn()
+        await rig.probe(0.5)  # the connections rest, and are taken again
+        with pytest.raises(Reset):
+            await rig.call(b"/poison")
+        assert one.executed[b"/poison"] + other.executed[b"/poison"] == 3
+
+
 async def test_what_is_not_idempotent_is_not_repeated() -> None:
     slow = RawBackend(Manners(delay_s=60.0))
     async with slow, ClusterRig(slow) as rig:
