@@ -4,9 +4,9 @@ Theory of operation
 -------------------
 A DATA frame for a live stream is checked against the stream's state, counted against its windows and its
 declared length, and becomes an event; frames of body that follow each other become one. The first piece of a
-body joins the event of its head when nothing of another stream came between them in the read. DATA for any
-other stream is stray: after a reset of ours it is what was still on its way and is ignored, else it ends the
-connection. Even then it counts for the connection's window, since both sides must keep the same books.
+body joins the event of its head when that is the last event of the read. DATA for any other stream is stray:
+after a reset of ours it is what was still on its way and is ignored, else it ends the connection. Even then
+it counts for the connection's window, since both sides must keep the same books.
 
 The connection's window is given back as DATA arrives, so that one slow stream cannot hold up the others; a
 stream's own is given back by the owner, when its consumer has taken the bytes. What one connection can make
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from proxy.http2 import frames
 from proxy.http2.connection import Connection
 from proxy.http2.errors import ErrorCode, SessionError, StreamError
-from proxy.http2.events import DataReceived
+from proxy.http2.events import DataReceived, RequestReceived, ResponseReceived
 from proxy.http2.flow import overrun
 from proxy.http2.frames import HEADER_SIZE, unpack_header
 from proxy.http2.limits import REFUND
@@ -152,16 +152,17 @@ class BodyReceiver(Connection):
         return stream
 
     def _add_parts(self, stream_id: int, parts: list[Piece], *, is_ended: bool) -> None:
-        opening = self._opening
-        if opening is not None and opening.stream_id == stream_id and not opening.data:
-            opening.data = b"".join(parts)
-            opening.is_ended = is_ended
-            return
-        self._opening = None
         events = self._events
         last = events[-1] if events else None
         if isinstance(last, DataReceived) and last.stream_id == stream_id:
             last.pieces += parts
+            last.is_ended = is_ended
+        elif (
+            isinstance(last, (RequestReceived, ResponseReceived))
+            and last.stream_id == stream_id
+            and not last.data
+        ):
+            last.data = b"".join(parts)
             last.is_ended = is_ended
         else:
             events.append(DataReceived(stream_id, parts, is_ended=is_ended))

@@ -30,7 +30,7 @@ from proxy.http2.errors import ErrorCode, SessionError, StreamError
 from proxy.http2.frames import END_HEADERS, HEADER_SIZE, HEADERS, MAX_STREAM_ID, unpack_header
 
 if TYPE_CHECKING:
-    from proxy.http2.events import Event, RequestReceived, ResponseReceived
+    from proxy.http2.events import Event
     from proxy.http2.frames import Piece
 
 __all__ = ("BULK", "Reading")
@@ -47,7 +47,6 @@ class Reading:
         self.is_over = False
         self._reader = frames.FrameReader(frame_size)
         self._events: list[Event] = []
-        self._opening: RequestReceived | ResponseReceived | None = None  # what the next frame may belong to
         self._now = 0.0
         self._gate: tuple[int, int] | None = (frames.SETTINGS, 0)
         self._missing = 0  # bytes of the DATA frame that was begun
@@ -63,7 +62,6 @@ class Reading:
             return []
         self._now = now
         events = self._events = []
-        self._opening = None
         try:
             if isinstance(data, bytes):
                 self._take(data)

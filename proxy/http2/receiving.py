@@ -145,12 +145,13 @@ class Receiver(BodyReceiver):
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
         count_content(stream, 0, is_ended=True)
         self._streams.close_remote(stream)
-        opening = self._opening
-        if isinstance(opening, ResponseReceived) and opening.stream_id == stream.id:
-            opening.trailers = fields
-            opening.is_ended = True
-            return
-        self._events.append(TrailersReceived(stream.id, fields))
+        events = self._events
+        last = events[-1] if events else None
+        if isinstance(last, ResponseReceived) and last.stream_id == stream.id:
+            last.trailers = fields
+            last.is_ended = True
+        else:
+            events.append(TrailersReceived(stream.id, fields))
 
     # ------------------------------------------------------------- internals
     def _stray_block(self, stream_id: int, block: bytes) -> None:

@@ -240,9 +240,7 @@ class ServerSession(Session):
         self._count_data(size)
         streams.live[stream_id] = stream = Stream(stream_id, self._sender.initial_window, self._stream_window)
         stream.remote_closed = True
-        event = RequestReceived(stream_id, head, timeout_s, own, data[begin:stop], is_ended=True)
-        self._events.append(event)
-        self._opening = None
+        self._events.append(RequestReceived(stream_id, head, timeout_s, own, data[begin:stop], is_ended=True))
         return stop
 
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
@@ -269,8 +267,7 @@ class ServerSession(Session):
             count_content(stream, 0, is_ended=end)
         stream.remote_closed = end
         self._streams.live[stream_id] = stream
-        self._opening = event = RequestReceived(stream_id, head, timeout_s, own, is_ended=end)
-        self._events.append(event)
+        self._events.append(RequestReceived(stream_id, head, timeout_s, own, is_ended=end))
 
     def _on_wasted_stream(self) -> None:
         self._resets.tokens += self._streams.ended - self._ended_before
@@ -353,9 +350,7 @@ class ClientSession(Session):
             self._refuse(error, stream_id)
             return tail
         self._streams.close_remote(stream)
-        event = ResponseReceived(stream_id, head, data[begin:stop], fields, is_ended=True)
-        self._events.append(event)
-        self._opening = None
+        self._events.append(ResponseReceived(stream_id, head, data[begin:stop], fields, is_ended=True))
         return tail
 
     def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
@@ -380,8 +375,7 @@ class ClientSession(Session):
         elif head.content_length is not None:
             stream.content_left = head.content_length
         count_content(stream, 0, is_ended=end)
-        self._opening = event = ResponseReceived(stream.id, head, is_ended=end)
-        self._events.append(event)
+        self._events.append(ResponseReceived(stream.id, head, is_ended=end))
         if end:
             self._streams.close_remote(stream)
 

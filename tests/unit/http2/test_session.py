@@ -93,6 +93,17 @@ def test_a_whole_message_between_them_parts_a_body_from_its_head() -> None:
     assert [type(event) for event in events] == [e.RequestReceived, e.RequestReceived, e.DataReceived]
 
 
+def test_a_reset_between_them_parts_the_end_of_a_body_from_its_head() -> None:
+    wire = started(1) + started(3) + started(1) + f.frame(f.DATA, f.END_STREAM, 3, b"")
+    events = server().receive(wire, 0.0)
+    assert [type(event) for event in events] == [
+        e.RequestReceived,
+        e.RequestReceived,
+        e.StreamReset,
+        e.DataReceived,
+    ]
+
+
 def test_trailers_wait_for_the_body() -> None:
     wire = Wire()
     stream_id = wire.client.open(GET, end=True)
