@@ -8,9 +8,9 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/pillion
 # The dependencies change less often than the code, so they are a layer of their own.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY proxy/__init__.py proxy/__init__.py
-RUN /opt/pillion/bin/pip install .
+RUN /opt/pillion/bin/pip install --constraint constraints.txt .
 COPY proxy proxy
 RUN HATCH_BUILD_HOOKS_ENABLE=1 /opt/pillion/bin/pip install --no-deps --force-reinstall . \
  && /opt/pillion/bin/python -Ic 'from proxy.build import BUILD; assert BUILD == "compiled"' \

@@ -5,15 +5,18 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BUILT  := $(VENV)/.compiled
 
+EXTRAS := test,real,bench,compile
+PINS   := constraints.txt
+
 # What runs the compiled rooms; the property tests above all, since they reach what nobody thought of.
 COMPILED_TESTS := tests/unit tests/property tests/cancellation tests/integration/grpc tests/integration/http tests/integration/http2
 
-.PHONY: demo redis node kserve compile interpret test test-compiled fuzz lint format bench hostile schema clean
+.PHONY: demo redis node kserve compile interpret test test-compiled fuzz lint format bench hostile upgrade schema clean
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[test,real,bench,compile]'
+	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 $(BUILT): $(STAMP) $(shell find proxy -name '*.py')
@@ -75,6 +78,15 @@ bench: compile  ## measures; results in bench/results/
 
 hostile: $(STAMP)  ## healthy clients beside a thousand slow ones (apt-get install slowhttptest nginx)
 	$(BIN)/python -m bench hostile
+
+upgrade:  ## the newest releases of everything, written to constraints.txt; then run the tests
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]'
+	sed -n '/^#/p' $(PINS) > $(VENV)/pins
+	$(BIN)/pip freeze --exclude-editable >> $(VENV)/pins
+	mv $(VENV)/pins $(PINS)
+	touch $(STAMP)
 
 schema: $(STAMP)  ## writes again what is made from the configuration model: JSON Schema and reference
 	$(BIN)/python -m proxy.config

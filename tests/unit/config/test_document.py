@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from proxy.config.document import LARGEST_TEXT, Node, Scalar, Sequence, Tree, parse
@@ -132,7 +134,10 @@ def test_a_long_list_is_refused() -> None:
 def test_nesting_is_bounded(opening: str, closing: str) -> None:
     assert complaints(opening * 32 + "1" + closing * 32) == []
     assert "nested more than 32 deep" in complaints(opening * 33 + "1" + closing * 33)[0]
-    assert "nested more than 32 deep" in complaints(opening * 100_000)[0]
+    # libyaml reads ahead, and since 0.2.6 has a bound of its own, which such a text meets first
+    assert re.search(
+        "nested more than 32 deep|exceeded maximum nesting depth", complaints(opening * 100_000)[0]
+    )
 
 
 def test_size_is_bounded() -> None:
